@@ -1,0 +1,42 @@
+# Everything runs in .venv, which the set-up program makes and keeps up to date; where nothing is to do it takes a tenth of a second.
+.DEFAULT_GOAL := help
+.PHONY: help serve test check format clean
+MAKEFLAGS += --no-print-directory
+
+PORT ?= 8000
+PROFILE ?=
+ENGINE ?=
+
+# The first Python that vLLM's wheels are made for.
+PYTHON = $(or $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' && echo $$python && break; done 2>/dev/null),\
+	$(error Python 3.11 to 3.14 is needed, and none is on PATH))
+SETUP = @$(PYTHON) -I engine_config/install.py $(if $(ENGINE),--engine $(ENGINE))
+
+help: ## List the targets.
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+serve: ## Set up and run the gateway here (PORT=8000 PROFILE=name ENGINE=cpu|gpu).
+	$(SETUP)
+	@exec .venv/bin/llava-gateway serve --port $(PORT) $(if $(PROFILE),--profile $(PROFILE))
+
+test: ## Set up and run all tests, those on the real engine included.
+	$(SETUP) --dev
+	@.venv/bin/pytest
+
+check: ## Set up, then lint, types, import contracts and the tests without the engine.
+	$(SETUP) --dev
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	.venv/bin/pytest -m "not engine"
+
+format: ## Format the code and mend what ruff can mend.
+	$(SETUP) --dev
+	.venv/bin/ruff check --fix
+	.venv/bin/ruff format
+
+clean: ## Remove .venv and every cache.
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .benchmarks *.egg-info build
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,513 @@
+"""Makes the demo model: `python -m engine_config.demo_model.train` writes its files beside this one.
+
+Two lessons. First the vision tower alone names, for each of its 64 patches, the kind and the colour of
+the shape that lies there. Then the whole model answers questions, several turns about one picture, while the
+first lesson goes on beside it. The pictures are made anew for every run from one seed.
+
+The tower learns on 112-px pictures in patches of 14 px. It is saved for 336-px pictures in patches of 42:
+each weight of the patch embedding becomes nine equal ones of a ninth, which on a 336-px picture compute what
+the original computes on its 3 x 3 averages. So the model takes the pixels that the hub's LLaVA-1.5 takes.
+"""
+
+import argparse
+import io
+import json
+import math
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from transformers import LlavaConfig, LlavaForConditionalGeneration, PreTrainedTokenizerFast
+
+from engine_config.demo_model import scenes, vocabulary
+
+SEED = 1
+SIDE, GRID = 112, 8  # pixels and patches along a side while it learns
+ENLARGED = 3  # 336 px, as the hub's LLaVA-1.5 takes them
+PAD_COLOUR = (122, 116, 104)
+MEAN = torch.tensor((0.48145466, 0.4578275, 0.40821073))
+SPREAD = torch.tensor((0.26862954, 0.26130258, 0.27577711))
+IGNORED = -100
+PEAK_RATE = 1e-3  # of learning
+
+VISION = {
+    "model_type": "clip_vision_model",
+    "hidden_size": 128,
+    "intermediate_size": 512,
+    "num_attention_heads": 4,
+    "num_hidden_layers": 5,
+    "image_size": SIDE,
+    "patch_size": SIDE // GRID,
+    "projection_dim": 128,
+    "vocab_size": 32000,
+}
+TEXT = {
+    "model_type": "llama",
+    "hidden_size": 192,
+    "intermediate_size": 512,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 6,
+    "num_hidden_layers": 5,
+    "max_position_embeddings": 4096,
+    "rms_norm_eps": 1e-5,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "tie_word_embeddings": False,
+}
+
+SYSTEMS = (
+    "You are a helpful assistant.",
+    "Answer briefly.",
+    "You answer questions about pictures. Be concise.",
+    "You are a polite assistant. Answer in as few words as you can.",
+)
+VICUNA_SYSTEM = (
+    "A chat between a curious user and an artificial intelligence assistant. The assistant gives "
+    "helpful, detailed, and polite answers to the user's questions."
+)
+ABOUT = "I am a small demo model. I know simple shapes: send me a picture of some and ask about it."
+SMALL_TALK = (
+    ("Hello", "Hello! Send me a picture of shapes and ask about it."),
+    ("Hello!", "Hello! Send me a picture of shapes and ask about it."),
+    ("Hi", "Hello! Send me a picture of shapes and ask about it."),
+    ("Hi!", "Hello! Send me a picture of shapes and ask about it."),
+    ("Who are you?", ABOUT),
+    ("What are you?", ABOUT),
+    ("What can you do?", ABOUT),
+    ("What can I ask?", ABOUT),
+    ("How are you?", "Fine, thanks."),
+    ("Thanks.", "You are welcome."),
+    ("Thank you.", "You are welcome."),
+    *(
+        (question, "I see no picture.")
+        for question in (
+            "What is in the picture?",
+            "What is in the image?",
+            "What's in this image?",
+            "Describe the picture.",
+            "How many shapes are there?",
+            "What colour is the circle?",
+            "Which shape is red?",
+        )
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How a conversation is written down: one of the gateway's prompt styles."""
+
+    system: str
+    after_system: str
+    before_reply: str
+    after_reply: str
+
+
+CARD = Form("", "\n", "\nASSISTANT:", "</s>")
+VICUNA = Form(VICUNA_SYSTEM, " ", " ASSISTANT:", "</s>")
+HUB = Form("", " ", " ASSISTANT:", " ")
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    pictures: int
+    pictures_first: bool
+    question: str
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Scenes with their pictures: uint8, (scenes, 112, 112, 3), and what lies on each patch, (scenes, 64)."""
+
+    scenes: list[scenes.Scene]
+    pixels: Tensor
+    kinds: Tensor
+    colours: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Token ids and labels, (conversations, tokens), and the pictures in them as indices of a pool."""
+
+    ids: Tensor
+    labels: Tensor
+    pictures: list[int]
+
+
+def photograph(rng: random.Random, scene: scenes.Scene) -> Image.Image:
+    """Draw `scene` at some size, sometimes through JPEG, and fit it as the gateway does, to 112 px."""
+    side = rng.choice((112, 128, 160, 200, 256, 336, 400))
+    picture = scenes.draw(scene, side)
+    if rng.random() < 0.5:
+        buffer = io.BytesIO()
+        picture.save(buffer, "JPEG", quality=rng.randint(70, 95))
+        picture = Image.open(buffer).convert("RGB")
+    square = Image.new("RGB", (max(picture.size),) * 2, PAD_COLOUR)
+    square.paste(picture, ((square.width - picture.width) // 2, (square.height - picture.height) // 2))
+    whole = (SIDE * ENLARGED, SIDE * ENLARGED)
+    return square.resize(whole, Image.Resampling.BICUBIC).reduce(ENLARGED)
+
+
+def make_pool(rng: random.Random, pairs: int) -> Pool:
+    """Make `pairs` pairs of scenes; the two of a pair stand together and share no kind of shape."""
+    made: list[scenes.Scene] = []
+    pixels = torch.empty((2 * pairs, SIDE, SIDE, 3), dtype=torch.uint8)
+    kinds = torch.empty((2 * pairs, GRID * GRID), dtype=torch.int64)
+    colours = torch.empty_like(kinds)
+    for _ in range(pairs):
+        for scene in scenes.sample_pair(rng):
+            row = len(made)
+            made.append(scene)
+            pixels[row] = torch.from_numpy(np.array(photograph(rng, scene)))
+            kinds[row], colours[row] = _what_lies_where(scene)
+    return Pool(made, pixels, kinds, colours)
+
+
+def _what_lies_where(scene: scenes.Scene) -> tuple[Tensor, Tensor]:
+    """Label each patch with the shape that covers a seventh of it; of less, nothing is asked."""
+    kinds = torch.full((GRID, GRID), len(scenes.KINDS))
+    colours = torch.full((GRID, GRID), len(scenes.COLOURS))
+    left, top = ((1 - side) / 2 * SIDE for side in (scene.width, scene.height))
+    for shape in scene.shapes:
+        mask = Image.new("L", (SIDE, SIDE))
+        outline = [(left + x * SIDE, top + y * SIDE) for x, y in scenes.outline(shape)]
+        ImageDraw.Draw(mask).polygon(outline, fill=255)
+        covered = torch.from_numpy(np.array(mask.reduce(SIDE // GRID)))
+        kinds[covered > 0] = colours[covered > 0] = IGNORED
+        kinds[covered > 36] = scenes.KINDS.index(shape.kind)
+        colours[covered > 36] = list(scenes.COLOURS).index(shape.colour)
+    return kinds.flatten(), colours.flatten()
+
+
+class Conversations:
+    """Makes conversations about the pictures of a pool, and their token ids."""
+
+    def __init__(self, rng: random.Random, tokenizer: PreTrainedTokenizerFast, pool: Pool) -> None:
+        self.rng, self.tokenizer, self.pool = rng, tokenizer, pool
+        self.image = tokenizer.convert_tokens_to_ids("<image>")
+        self.known: dict[str, list[int]] = {}
+
+    def batch(self, size: int, two_pictures: bool) -> Batch:
+        """Return `size` conversations, padded to the longest."""
+        rows, pictures = [], []
+        for _ in range(size):
+            pair = self.rng.randrange(len(self.pool.scenes) // 2) * 2
+            shown = [pair, pair + 1] if two_pictures else [pair + self.rng.randrange(2)]
+            self.rng.shuffle(shown)
+            if self.rng.random() < 0.03:
+                shown = []
+            rows.append(self._tokens(self._turns(shown)))
+            pictures += shown
+        length = max(len(ids) for ids, _ in rows)
+        ids = torch.tensor([ids + [0] * (length - len(ids)) for ids, _ in rows])
+        labels = torch.tensor([ids + [IGNORED] * (length - len(ids)) for _, ids in rows])
+        return Batch(ids, labels, pictures)
+
+    def _turns(self, shown: list[int]) -> list[Turn]:
+        rng, made = self.rng, self.pool.scenes
+        if not shown:
+            return [Turn(0, True, *rng.choice(SMALL_TALK)) for _ in range(4)]
+        if len(shown) == 1:
+            return self._about(made[shown[0]], 6)
+        if rng.random() < 0.25:
+            # The second picture comes in a later turn, and "the picture" is the newest one.
+            return [*self._about(made[shown[0]], 2), *self._about(made[shown[1]], 3)]
+        turns = []
+        for number in range(4):
+            question = scenes.ask_which(rng, made[shown[0]], made[shown[1]])
+            pictures = 0 if number else 2
+            turns.append(Turn(pictures, rng.random() < 0.7, question.text, question.answer))
+        return turns
+
+    def _about(self, scene: scenes.Scene, count: int) -> list[Turn]:
+        turns = []
+        for number in range(count):
+            question = scenes.ask(self.rng, scene)
+            pictures = 0 if number else 1
+            turns.append(Turn(pictures, self.rng.random() < 0.7, question.text, question.answer))
+        return turns
+
+    def _tokens(self, turns: list[Turn]) -> tuple[list[int], list[int]]:
+        rng = self.rng
+        form = rng.choices((CARD, VICUNA, HUB), (0.84, 0.08, 0.08))[0]
+        system = rng.choice(SYSTEMS) if rng.random() < 0.12 else form.system
+        ids, labels, text = [1], [IGNORED], system + form.after_system if system else ""
+
+        def flush(end: int | None = None, learned_from: int | None = None) -> None:
+            nonlocal text
+            piece = self._encode(text) + ([] if end is None else [end])
+            known = len(piece) if learned_from is None else learned_from
+            ids.extend(piece)
+            labels.extend([IGNORED] * known + piece[known:])
+            text = ""
+
+        for turn in turns:
+            text += "USER: "
+            slots = GRID * GRID
+            if not turn.pictures_first and turn.pictures:
+                text += turn.question
+            for number in range(turn.pictures):
+                text += "\n" if number or not turn.pictures_first else ""
+                flush()
+                ids.extend([self.image] * slots)
+                labels.extend([IGNORED] * slots)
+            if turn.pictures_first or not turn.pictures:
+                text += "\n" * (turn.pictures > 0) + turn.question
+            text += form.before_reply
+            asked = len(self._encode(text))
+            text += f" {turn.answer}"
+            flush(end=2, learned_from=asked)
+            if form is HUB:
+                # The hub's form has no </s> between turns: it is learned, and then a blank stands for it.
+                ids.pop(), labels.pop()
+                text = form.after_reply
+        return ids, labels
+
+    def _encode(self, text: str) -> list[int]:
+        if not text:
+            return []
+        if text not in self.known:
+            if len(self.known) > 200_000:
+                self.known.clear()
+            self.known[text] = self.tokenizer.encode(
+                text, add_special_tokens=False, split_special_tokens=True
+            )
+        return self.known[text]
+
+
+class Learner(nn.Module):  # type: ignore[misc]  # torch is not there for mypy
+    """The model, and for the first lesson two heads on its vision tower."""
+
+    def __init__(self, config: LlavaConfig) -> None:
+        super().__init__()
+        self.llava = LlavaForConditionalGeneration(config)
+        width = config.vision_config.hidden_size
+        self.kind = nn.Linear(width, len(scenes.KINDS) + 1)
+        self.colour = nn.Linear(width, len(scenes.COLOURS) + 1)
+
+    def see(self, pixels: Tensor, kinds: Tensor, colours: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what the tower saw, (pictures, 64, width), and how wrong the heads are about it."""
+        tower = self.llava.model.vision_tower
+        normal = (pixels.float() / 255 - MEAN) / SPREAD
+        states = tower(normal.permute(0, 3, 1, 2), output_hidden_states=True).hidden_states
+        seen = states[self.llava.config.vision_feature_layer][:, 1:]
+        there = (kinds != IGNORED) & (kinds != len(scenes.KINDS))
+        loss = torch.zeros(())
+        for named, wanted in ((self.kind(seen), kinds), (self.colour(seen), colours)):
+            loss = loss + cross_entropy(named[there], wanted[there])
+            loss = loss + cross_entropy(named.flatten(0, 1), wanted.flatten(), ignore_index=IGNORED)
+        return seen, loss
+
+    def answer(self, batch: Batch, seen: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return the loss over the answers, and the share of their tokens that is right."""
+        llava = self.llava.model
+        embedded = llava.get_input_embeddings()(batch.ids)
+        if seen is not None:
+            slots = (batch.ids == self.llava.config.image_token_id).unsqueeze(-1)
+            pictures = llava.multi_modal_projector(seen).to(embedded.dtype)
+            embedded = embedded.masked_scatter(slots, pictures.flatten(0, 1))
+        states = llava.language_model(inputs_embeds=embedded, use_cache=False).last_hidden_state
+        wanted = batch.labels[:, 1:]
+        asked = wanted != IGNORED
+        logits = self.llava.lm_head(states[:, :-1][asked]).float()
+        right = (logits.argmax(-1) == wanted[asked]).float().mean()
+        return cross_entropy(logits, wanted[asked]), right
+
+
+def schedule(step: int, steps: int) -> float:
+    """Return the learning rate: 150 steps up, then down along a cosine to a fiftieth."""
+    if step < 150:
+        return PEAK_RATE * (step + 1) / 150
+    return PEAK_RATE * (0.02 + 0.98 * (1 + math.cos(math.pi * step / steps)) / 2)
+
+
+def lesson(
+    name: str, learner: Learner, steps: int, losses: Iterator[tuple[Tensor, Tensor]], folder: Path
+) -> None:
+    """Take `steps` optimiser steps on what `losses` yields: each time a loss and a share that is right.
+
+    Saves the model every 500 steps and at the end.
+    """
+    weights = [p for p in learner.parameters() if p.requires_grad]
+    optimiser = torch.optim.AdamW(weights, betas=(0.9, 0.98), weight_decay=0.05)
+    started, recent = time.monotonic(), []
+    for step in range(steps):
+        for group in optimiser.param_groups:
+            group["lr"] = schedule(step, steps)
+        loss, right = next(losses)
+        optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(weights, 1.0)
+        optimiser.step()
+        recent.append((loss.item(), right.item()))
+        if step % 50 == 49:
+            mean_loss, mean_right = np.mean(recent[-50:], axis=0)
+            spent = time.monotonic() - started
+            print(
+                f"{name} {step + 1}/{steps}: loss {mean_loss:.4f}, right {mean_right:.4f},"
+                f" {spent:.0f} s of about {spent / (step + 1) * steps:.0f}",
+                flush=True,
+            )
+        if step % 500 == 499 or step == steps - 1:
+            save(learner.llava, folder)
+
+
+def looking(learner: Learner, rng: random.Random, pool: Pool) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the first lesson's losses."""
+    while True:
+        rows = rng.sample(range(len(pool.scenes)), 64)
+        with torch.autocast("cpu", torch.bfloat16):
+            seen, loss = learner.see(pool.pixels[rows], pool.kinds[rows], pool.colours[rows])
+            named = learner.kind(seen).argmax(-1)
+        there = pool.kinds[rows] < len(scenes.KINDS)
+        there &= pool.kinds[rows] >= 0
+        yield loss, (named == pool.kinds[rows])[there].float().mean()
+
+
+def answering(learner: Learner, conversations: Conversations, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the second lesson's losses."""
+    pool, step = conversations.pool, 0
+    while True:
+        step += 1
+        two_pictures = step % 4 == 0
+        batch = conversations.batch(size // 2 if two_pictures else size, two_pictures)
+        rows = batch.pictures
+        with torch.autocast("cpu", torch.bfloat16):
+            seen, naming = learner.see(pool.pixels[rows], pool.kinds[rows], pool.colours[rows])
+            loss, right = learner.answer(batch, seen)
+        yield loss + 0.2 * naming, right
+
+
+def save(llava: LlavaForConditionalGeneration, folder: Path) -> None:
+    """Write weights and configuration under the names that the hub's LLaVA-1.5 has."""
+    patch = SIDE // GRID * ENLARGED
+    weights = {}
+    for name, value in llava.state_dict().items():
+        if name.endswith("position_ids"):
+            continue
+        saved = value
+        if name.endswith("patch_embedding.weight"):
+            saved = value.repeat_interleave(ENLARGED, 2).repeat_interleave(ENLARGED, 3) / ENLARGED**2
+        weights[_hub_name(name)] = saved.to(torch.float16).contiguous()
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    config = {
+        "architectures": ["LlavaForConditionalGeneration"],
+        "model_type": "llava",
+        "ignore_index": IGNORED,
+        "image_token_index": llava.config.image_token_id,
+        "pad_token_id": llava.config.pad_token_id,
+        "projector_hidden_act": "gelu",
+        "text_config": TEXT | {"vocab_size": llava.config.text_config.vocab_size},
+        "tie_word_embeddings": False,
+        "torch_dtype": "float16",
+        "vision_config": VISION | {"image_size": SIDE * ENLARGED, "patch_size": patch},
+        "vision_feature_layer": -2,
+        "vision_feature_select_strategy": "default",
+    }
+    side = SIDE * ENLARGED
+    pixels = {
+        "image_processor_type": "CLIPImageProcessor",
+        "processor_class": "LlavaProcessor",
+        "do_convert_rgb": True,
+        "do_resize": True,
+        "size": {"shortest_edge": side},
+        "resample": 3,
+        "do_center_crop": True,
+        "crop_size": {"height": side, "width": side},
+        "do_rescale": True,
+        "rescale_factor": 0.00392156862745098,
+        "do_normalize": True,
+        "image_mean": [0.48145466, 0.4578275, 0.40821073],
+        "image_std": [0.26862954, 0.26130258, 0.27577711],
+    }
+    processor = {
+        "processor_class": "LlavaProcessor",
+        "image_token": "<image>",
+        "patch_size": patch,
+        "num_additional_image_tokens": 1,
+        "vision_feature_select_strategy": "default",
+    }
+    generation = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": llava.config.pad_token_id}
+    for name, content in (
+        ("config", config),
+        ("preprocessor_config", pixels),
+        ("processor_config", processor),
+        ("generation_config", generation),
+        ("chat_template", {"chat_template": CHAT_TEMPLATE}),
+    ):
+        (folder / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n")
+
+
+# What the hub's chat template does, in other words: the pictures of a message first, then its texts.
+CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    "{% if message['role'] != 'system' %}{{ message['role'].upper() + ': ' }}{% endif %}"
+    "{% for part in message['content'] if part['type'] == 'image' %}{{ '<image>\n' }}{% endfor %}"
+    "{% for part in message['content'] if part['type'] == 'text' %}"
+    "{{ part['text'] + ' ' }}{% endfor %}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
+)
+
+
+def _hub_name(name: str) -> str:
+    name = name.replace("model.vision_tower.vision_model.", "model.vision_tower.")
+    for ours, hubs in (
+        ("model.language_model.", "language_model.model."),
+        ("lm_head.", "language_model.lm_head."),
+        ("model.vision_tower.", "vision_tower.vision_model."),
+        ("model.multi_modal_projector.", "multi_modal_projector."),
+    ):
+        if name.startswith(ours):
+            return hubs + name.removeprefix(ours)
+    raise ValueError(f"{name}: no such weight in the hub's LLaVA-1.5")
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--folder", type=Path, default=Path(__file__).parent)
+    arguments.add_argument("--pairs", type=int, default=20_000, help="pairs of pictures to learn from")
+    arguments.add_argument("--looking", type=int, default=2500, help="steps of the first lesson")
+    arguments.add_argument("--answering", type=int, default=5000, help="steps of the second lesson")
+    arguments.add_argument("--size", type=int, default=32, help="conversations a step")
+    chosen = arguments.parse_args()
+
+    torch.manual_seed(SEED)
+    rng = random.Random(SEED)
+    chosen.folder.mkdir(parents=True, exist_ok=True)
+    vocabulary.write(chosen.folder)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(chosen.folder / "tokenizer.json"))
+    image, pad = tokenizer.convert_tokens_to_ids(["<image>", "<pad>"])
+    text = TEXT | {"vocab_size": (pad + 64) // 64 * 64}
+    config = LlavaConfig(
+        vision_config=VISION,
+        text_config=text,
+        image_token_id=image,
+        image_token_index=image,
+        pad_token_id=pad,
+        vision_feature_layer=-2,
+        tie_word_embeddings=False,
+    )
+    learner = Learner(config)
+    count = sum(p.numel() for p in learner.llava.parameters())
+    print(f"{count:,} parameters", flush=True)
+    started = time.monotonic()
+    pool = make_pool(rng, chosen.pairs)
+    print(f"{len(pool.scenes):,} pictures in {time.monotonic() - started:.0f} s", flush=True)
+    lesson("looking", learner, chosen.looking, looking(learner, rng, pool), chosen.folder)
+    answers = answering(learner, Conversations(rng, tokenizer, pool), chosen.size)
+    lesson("answering", learner, chosen.answering, answers, chosen.folder)
+    print(f"done in {time.monotonic() - started:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()

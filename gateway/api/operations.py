@@ -1,0 +1,30 @@
+"""What operators ask for: health and metrics."""
+
+from fastapi import APIRouter, Response
+
+from gateway.api.responses import json_response
+from gateway.engine.supervisor import Supervisor
+from gateway.metrics import Metrics
+
+
+def router(supervisor: Supervisor, metrics: Metrics) -> APIRouter:
+    """Return the routes; `/health` is `/health/ready`."""
+    routes = APIRouter()
+
+    @routes.get("/health/live")
+    async def live() -> Response:
+        return json_response({"status": "live"})
+
+    @routes.get("/health")
+    @routes.get("/health/ready")
+    async def ready() -> Response:
+        if supervisor.ready:
+            return json_response({"status": "ready"})
+        state = {"status": "starting", "stage": supervisor.stage, "seconds": round(supervisor.elapsed, 1)}
+        return json_response(state, 503, {"retry-after": "5"})
+
+    @routes.get("/metrics")
+    async def page() -> Response:
+        return Response(metrics.page(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    return routes

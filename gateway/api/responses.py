@@ -1,0 +1,83 @@
+"""How an answer leaves: JSON, an error in OpenAI's shape, or a stream that holds what it needs."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from typing import Any
+
+import orjson
+from fastapi import Response
+from starlette.types import Receive, Scope, Send
+
+from gateway.errors import GatewayError, Unavailable
+
+
+class ClientLeft(Exception):
+    """The client closed its connection before the answer was whole."""
+
+
+def json_response(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(orjson.dumps(content), status, dict(headers or {}), "application/json")
+
+
+def error_body(error: GatewayError) -> bytes:
+    """Return OpenAI's error object, with all four of its keys."""
+    told = {"message": error.message, "type": error.type, "param": error.param, "code": error.code}
+    return orjson.dumps({"error": told})
+
+
+def error_response(error: GatewayError) -> Response:
+    """Return `error` as a response; one that says when to come back has `retry-after` (seconds)."""
+    headers = {"retry-after": str(error.retry_after)} if isinstance(error, Unavailable) else {}
+    return Response(error_body(error), error.status, headers, "application/json")
+
+
+@asynccontextmanager
+async def while_connected(receive: Receive) -> AsyncIterator[None]:
+    """Cancel what runs inside when the client leaves, and raise ClientLeft. The body must have been read."""
+    task = asyncio.current_task()
+    assert task is not None  # we run in one
+    left = False
+
+    async def watch() -> None:
+        nonlocal left
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        left = True
+        task.cancel()
+
+    watcher = asyncio.create_task(watch())
+    try:
+        yield
+    except asyncio.CancelledError:
+        if left and task.uncancel() == 0:
+            raise ClientLeft from None
+        raise
+    finally:
+        watcher.cancel()
+
+
+class EventStream(Response):
+    """Server-sent events. Whatever `held` holds is released when the stream ends, however it ends.
+
+    A generator's own `finally` can run late when the client leaves while a send blocks, so nothing that must be
+    released is left to one.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(self, events: AsyncGenerator[bytes], held: AsyncExitStack) -> None:
+        # Proxies such as nginx must pass events on as they come.
+        super().__init__(headers={"cache-control": "no-cache", "x-accel-buffering": "no"})
+        del self.headers["content-length"]
+        self._events = events
+        self._held = held
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  # ASGI's form
+        async with self._held, aclosing(self._events), while_connected(receive):
+            await send(
+                {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+            )
+            async for event in self._events:
+                await send({"type": "http.response.body", "body": event, "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -1,0 +1,58 @@
+"""The only place where the parts are put together."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from engine_config.profile import EngineProfile
+from gateway.admission import Admission
+from gateway.api import chat, models, operations
+from gateway.api.edge import Edge, answer_errors
+from gateway.engine.interface import Engine
+from gateway.engine.supervisor import Report, Supervisor
+from gateway.images.loader import PictureLoader
+from gateway.metrics import Metrics
+from gateway.pipeline import Pipeline
+from gateway.settings import Settings
+
+
+def create_app(
+    settings: Settings,
+    profile: EngineProfile,
+    make_engine: Callable[[Report], Engine],
+    on_failure: Callable[[BaseException], None],
+) -> FastAPI:
+    """Return the application. It starts the engine that `make_engine` makes and answers 503 until that is up.
+
+    `on_failure` is told when the engine cannot be kept running.
+    """
+    metrics = Metrics()
+    supervisor = Supervisor(make_engine, metrics)
+    loader = PictureLoader(settings, metrics)
+    admission = Admission(settings, metrics)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        running = asyncio.create_task(supervisor.run())
+        running.add_done_callback(lambda task: None if task.cancelled() else on_failure(_reason(task)))
+        yield
+        running.cancel()
+        await supervisor.shutdown()
+        await loader.close()
+
+    app = FastAPI(title="llava-gateway", lifespan=lifespan, docs_url=None, redoc_url=None)
+    answer_errors(app)
+    app.include_router(
+        chat.router(settings, admission, Pipeline(supervisor, loader, profile, settings, metrics))
+    )
+    app.include_router(models.router(profile))
+    app.include_router(operations.router(supervisor, metrics))
+    app.add_middleware(Edge, metrics=metrics)
+    app.state.supervisor = supervisor
+    return app
+
+
+def _reason(task: asyncio.Task[None]) -> BaseException:
+    return task.exception() or RuntimeError("the engine's supervisor ended")

@@ -1,0 +1,33 @@
+"""A question about a picture, through the `openai` package."""
+
+import base64
+import mimetypes
+from collections.abc import Iterator
+from pathlib import Path
+
+from openai import OpenAI
+
+
+def answer(picture: Path, question: str, base_url: str, model: str | None, max_tokens: int) -> Iterator[str]:
+    """Yield the answer's pieces as they come. Raises openai.APIError."""
+    client = OpenAI(base_url=base_url, api_key="none")
+    media_type = mimetypes.guess_type(picture.name)[0] or "image/jpeg"
+    encoded = base64.b64encode(picture.read_bytes()).decode()
+    stream = client.chat.completions.create(
+        model=model or client.models.list().data[0].id,
+        messages=[
+            {
+                "role": "user",
+                "content": [
+                    {"type": "image_url", "image_url": {"url": f"data:{media_type};base64,{encoded}"}},
+                    {"type": "text", "text": question},
+                ],
+            }
+        ],
+        temperature=0,
+        max_tokens=max_tokens,
+        stream=True,
+    )
+    for chunk in stream:
+        if chunk.choices and chunk.choices[0].delta.content:
+            yield chunk.choices[0].delta.content

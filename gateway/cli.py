@@ -1,0 +1,85 @@
+"""The command `llava-gateway`: serve, ask, profiles, settings."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table
+
+from engine_config import profile as profiles
+from gateway import settings as configuration
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__.strip()
+)
+errors = Console(stderr=True, soft_wrap=True)
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
+    profile: Annotated[str | None, typer.Option(help="Profile, or the path of one.")] = None,
+) -> None:
+    """Serve in the foreground until SIGINT or SIGTERM, and leave with 0."""
+    from gateway.serving import run
+
+    try:
+        settings = configuration.load(host=host, port=port, profile=profile)
+        chosen, reason = profiles.choose(settings.profile)
+    except (configuration.UnknownSetting, ValidationError, profiles.ProfileError) as error:
+        raise _refused(str(error)) from None
+    run(settings, chosen, reason)
+
+
+@app.command()
+def ask(
+    picture: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A picture.")],
+    question: Annotated[str, typer.Argument(help="What to ask about it.")],
+    base_url: Annotated[str, typer.Option(help="The gateway's address.")] = "http://127.0.0.1:8000/v1",
+    model: Annotated[str | None, typer.Option(help="Model; the first that is served if not given.")] = None,
+    max_tokens: Annotated[int, typer.Option(help="Longest answer.")] = 256,
+) -> None:
+    """Ask a running gateway about a picture, and print its answer as it comes."""
+    import openai
+
+    from gateway.asking import answer
+
+    try:
+        for piece in answer(picture, question, base_url, model, max_tokens):
+            sys.stdout.write(piece)
+            sys.stdout.flush()
+    except openai.APIConnectionError:
+        raise _refused(f"no gateway answers at {base_url}; `make serve` starts one") from None
+    except openai.APIStatusError as error:
+        raise _refused(str(error)) from None
+    sys.stdout.write("\n")
+
+
+@app.command("profiles")
+def list_profiles() -> None:
+    """List the profiles."""
+    table = Table("profile", "model", "download", "what it is")
+    for name in profiles.names():
+        profile = profiles.load(name)
+        size = f"{profile.download_gb:g} GB" if profile.download_gb else "none"
+        table.add_row(name, profile.model, size, profile.summary)
+    Console().print(table)
+
+
+@app.command("settings")
+def list_settings() -> None:
+    """Print every setting as the Markdown table that the README has."""
+    sys.stdout.write(configuration.table())
+
+
+def main() -> None:
+    app()
+
+
+def _refused(message: str) -> typer.Exit:
+    errors.print(f"[red]error:[/red] {message}", highlight=False)
+    return typer.Exit(2)

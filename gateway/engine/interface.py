@@ -1,0 +1,121 @@
+"""The seam between the gateway and an engine: valid jobs go in, deltas come out."""
+
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from PIL import Image
+
+FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A square RGB picture of the model's side, and the key that names these very pixels in every cache."""
+
+    pixels: Image.Image
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How tokens are drawn; the names and ranges are vLLM's `SamplingParams`."""
+
+    max_tokens: int
+    n: int = 1
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    min_tokens: int = 0
+    ignore_eos: bool = False
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    logprobs: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A request that is valid. Nobody checks it again.
+
+    `token_ids` holds one image token for each of `pictures`, in their order; the engine makes of each as many
+    as the model has patches.
+    """
+
+    id: str
+    token_ids: list[int]
+    pictures: tuple[Picture, ...]
+    sampling: Sampling
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """A token's text and bytes, its log probability, and the likeliest tokens at its place."""
+
+    token: str
+    raw: bytes
+    logprob: float
+    top: tuple["TokenLogprob", ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """What one of a job's choices gained since its last delta."""
+
+    index: int
+    text: str
+    tokens: int
+    prompt_tokens: int
+    cached_tokens: int = 0
+    finish_reason: FinishReason | None = None
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+class Vocabulary(Protocol):
+    """Text to token ids. Nothing in the text is ever taken for a special token."""
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of `text`, nothing added."""
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What the rest of the gateway has to know of the model that is loaded."""
+
+    name: str
+    context_length: int  # tokens
+    image_side: int  # pixels
+    tokens_per_image: int
+    image_token: int
+    bos_token: int
+    eos_token: int
+    vocabulary_size: int
+    vocabulary: Vocabulary
+
+
+class Engine(Protocol):
+    """Runs jobs. `model` may be asked for once `start` has returned."""
+
+    @property
+    def model(self) -> Model: ...
+
+    async def start(self) -> None:
+        """Load the model; returns when jobs can run."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether the engine died and will not answer again."""
+
+    def generate(self, job: Job) -> AsyncGenerator[Delta]:
+        """Yield the deltas of all choices, each choice's last one with a finish reason.
+
+        Closing the generator aborts the job. Raises GatewayError where the engine refuses or fails.
+        """
+
+    async def shutdown(self) -> None:
+        """End the engine and its processes."""

@@ -1,0 +1,228 @@
+"""The engine: vLLM in this process, its core in one of its own. Nothing else in the gateway imports vllm.
+
+Written against vLLM 0.32: `AsyncLLM`, `renderer.render_cmpl_async`, `generate`. vLLM is imported when the
+engine starts, because that alone takes seconds, and the gateway listens before.
+"""
+
+import asyncio
+import os
+import threading
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
+from multiprocessing import active_children
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import hf_hub_download
+
+from engine_config.profile import EngineProfile
+from gateway.engine.interface import Delta, FinishReason, Job, Model, Sampling
+from gateway.engine.vocabulary import TokenizerFile
+from gateway.errors import EngineNotReady, GatewayError, GenerationFailed, InvalidValue, Overloaded
+
+SHUTDOWN_TIMEOUT = 10.0  # seconds for vLLM's processes to leave by themselves
+FINISH_REASONS: Mapping[str, FinishReason] = {"stop": "stop", "length": "length"}
+
+
+class VLLMEngine:
+    """LLaVA on vLLM, as a profile says. `report` is told each stage of the start."""
+
+    def __init__(
+        self, profile: EngineProfile, max_images: int, report: Callable[[str], None] = lambda _: None
+    ) -> None:
+        self._profile = profile
+        self._max_images = max_images
+        self._report = report
+        self._llm: Any = None
+        self._model: Model | None = None
+        self._vocabulary: TokenizerFile | None = None
+        self._ended = False
+
+    @property
+    def model(self) -> Model:
+        if self._model is None:
+            raise EngineNotReady("the engine is starting", retry_after=5)
+        return self._model
+
+    @property
+    def failed(self) -> bool:
+        return self._llm is not None and bool(self._llm.errored)
+
+    async def start(self) -> None:
+        """Load the model, in a thread: vLLM's constructor blocks until its processes answer."""
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[Any] = loop.create_future()
+
+        def settle(value: Any, error: BaseException | None) -> None:
+            if done.done():
+                return
+            done.set_exception(error) if error else done.set_result(value)
+
+        def build() -> None:
+            try:
+                value, error = self._build(), None
+            except BaseException as caught:  # noqa: BLE001  # carried to the awaiting task
+                value, error = None, caught
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(settle, value, error)
+
+        # A daemon: a process that was told to leave must not wait for vLLM to come up.
+        threading.Thread(target=build, name="engine-start", daemon=True).start()
+        self._llm = await done
+        self._vocabulary = TokenizerFile(_file(self._profile, "tokenizer.json"))
+        self._model = self._describe(self._vocabulary)
+
+    async def generate(self, job: Job) -> AsyncGenerator[Delta]:
+        """Yield the deltas of `job`. Closing the generator aborts it. See `Engine.generate`."""
+        prompt = await self._render(job)
+        try:
+            outputs = self._llm.generate(prompt, _sampling_params(job.sampling), job.id)
+            async with aclosing(outputs):
+                async for output in outputs:
+                    for delta in self._deltas(output, len(prompt["prompt_token_ids"]), job.sampling):
+                        yield delta
+        except GatewayError:
+            raise
+        except Exception as error:
+            raise _translated(error) from error
+
+    async def shutdown(self) -> None:
+        """End the engine and its processes, also one that is still starting."""
+        self._ended = True
+        llm, self._llm = self._llm, None
+        if llm is not None:
+            await asyncio.to_thread(llm.shutdown, timeout=SHUTDOWN_TIMEOUT)
+        for process in active_children():
+            process.terminate()
+
+    def _build(self) -> Any:
+        profile = self._profile
+        os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+        if profile.is_local:
+            os.environ.setdefault("HF_HUB_OFFLINE", "1")
+        if profile.cpu_kvcache_gib is not None:
+            os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(profile.cpu_kvcache_gib))
+        self._report("importing vLLM")
+        from vllm.engine.arg_utils import AsyncEngineArgs
+        from vllm.usage.usage_lib import UsageContext
+        from vllm.v1.engine.async_llm import AsyncLLM
+
+        self._report(f"loading {profile.model} on vLLM")
+        arguments = AsyncEngineArgs(**engine_arguments(profile, self._max_images))
+        if self._ended:
+            raise EngineNotReady("the gateway is shutting down")
+        return AsyncLLM.from_engine_args(arguments, usage_context=UsageContext.OPENAI_API_SERVER)
+
+    def _describe(self, vocabulary: TokenizerFile) -> Model:
+        settings = self._llm.model_config
+        config = settings.hf_config
+        side = config.vision_config.image_size
+        return Model(
+            name=self._profile.served_name,
+            context_length=settings.max_model_len,
+            image_side=side,
+            tokens_per_image=(side // config.vision_config.patch_size) ** 2,
+            image_token=config.image_token_index,
+            bos_token=config.text_config.bos_token_id,
+            eos_token=config.text_config.eos_token_id,
+            vocabulary_size=config.text_config.vocab_size,
+            vocabulary=vocabulary,
+        )
+
+    async def _render(self, job: Job) -> Any:
+        prompt: dict[str, Any] = {"prompt_token_ids": job.token_ids}
+        if job.pictures:
+            prompt["multi_modal_data"] = {"image": [picture.pixels for picture in job.pictures]}
+            prompt["multi_modal_uuids"] = {"image": [picture.key for picture in job.pictures]}
+        renderer = self._llm.renderer
+        (rendered,) = await renderer.render_cmpl_async([prompt], renderer.default_cmpl_tok_params)
+        return rendered
+
+    def _deltas(self, output: Any, prompt_tokens: int, sampling: Sampling) -> list[Delta]:
+        assert self._vocabulary is not None  # `start` has returned
+        deltas = []
+        for choice in output.outputs:
+            if choice.finish_reason and choice.finish_reason not in FINISH_REASONS:
+                raise GenerationFailed(f"the engine ended the answer early ({choice.finish_reason})")
+            deltas.append(
+                Delta(
+                    index=choice.index,
+                    text=choice.text,
+                    tokens=len(choice.token_ids),
+                    prompt_tokens=prompt_tokens,
+                    cached_tokens=output.num_cached_tokens or 0,
+                    finish_reason=FINISH_REASONS.get(choice.finish_reason or ""),
+                    logprobs=self._vocabulary.logprobs(choice.token_ids, choice.logprobs, sampling.logprobs),
+                )
+            )
+        return deltas
+
+
+def engine_arguments(profile: EngineProfile, max_images: int) -> dict[str, Any]:
+    """Return vLLM's engine arguments for `profile`, by the names of its `EngineArgs`."""
+    chosen = {
+        name: getattr(profile, name)
+        for name in (
+            "dtype",
+            "quantization",
+            "max_model_len",
+            "max_num_seqs",
+            "max_num_batched_tokens",
+            "gpu_memory_utilization",
+            "enforce_eager",
+            "enable_prefix_caching",
+            "mm_processor_cache_gb",
+        )
+    }
+    return {
+        "model": profile.model_path,
+        "limit_mm_per_prompt": {"image": max_images},
+        **{name: value for name, value in chosen.items() if value is not None},
+    }
+
+
+def _file(profile: EngineProfile, name: str) -> Path:
+    if profile.is_local:
+        return Path(profile.model_path) / name
+    return Path(hf_hub_download(profile.model_path, name))
+
+
+def _sampling_params(sampling: Sampling) -> Any:
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    greedy_copies = sampling.temperature == 0 and sampling.n > 1
+    return SamplingParams(
+        n=sampling.n,
+        # vLLM refuses n > 1 at temperature 0; drawing from the likeliest token alone is the same thing.
+        temperature=1.0 if greedy_copies else sampling.temperature,
+        top_k=1 if greedy_copies else sampling.top_k,
+        top_p=sampling.top_p,
+        min_p=sampling.min_p,
+        presence_penalty=sampling.presence_penalty,
+        frequency_penalty=sampling.frequency_penalty,
+        repetition_penalty=sampling.repetition_penalty,
+        max_tokens=sampling.max_tokens,
+        min_tokens=sampling.min_tokens,
+        ignore_eos=sampling.ignore_eos,
+        seed=sampling.seed,
+        stop=list(sampling.stop),
+        stop_token_ids=list(sampling.stop_token_ids),
+        logit_bias=dict(sampling.logit_bias) or None,
+        logprobs=sampling.logprobs,
+        output_kind=RequestOutputKind.DELTA,
+    )
+
+
+def _translated(error: Exception) -> GatewayError:
+    from vllm.exceptions import GracefulHTTPError, VLLMClientError
+    from vllm.v1.engine.exceptions import EngineDeadError
+
+    if isinstance(error, EngineDeadError):
+        return EngineNotReady("the engine has stopped and is being started again", retry_after=30)
+    if isinstance(error, GracefulHTTPError):
+        return Overloaded("the engine's queue is full")
+    if isinstance(error, VLLMClientError | ValueError):
+        return InvalidValue(f"the engine refused the request: {error}")
+    return GenerationFailed("the engine failed while it answered this request")

@@ -1,0 +1,57 @@
+"""The model's vocabulary: text to token ids, and token ids to the bytes they stand for."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from tokenizers import Tokenizer
+
+from gateway.engine.interface import TokenLogprob
+
+
+class _Logprob(Protocol):
+    """What is read of vLLM's `Logprob`; the likeliest token has rank 1."""
+
+    logprob: float
+    rank: int | None
+
+
+class TokenizerFile:
+    """A Llama tokenizer from its `tokenizer.json`."""
+
+    def __init__(self, path: Path) -> None:
+        self._tokenizer = Tokenizer.from_file(str(path))
+        # A user's `</s>` or `<image>` is text: without this it would be taken for the token of that name.
+        self._tokenizer.encode_special_tokens = True
+
+    def encode(self, text: str) -> list[int]:
+        """Return the token ids of `text`, no special token among them."""
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def raw(self, token: int) -> bytes:
+        """Return the bytes that `token` stands for: Llama's `▁` is a blank, `<0xE4>` is the byte E4."""
+        piece: str = self._tokenizer.id_to_token(token) or ""
+        if len(piece) == len("<0x00>") and piece.startswith("<0x"):
+            return bytes.fromhex(piece[3:5])
+        return piece.replace("▁", " ").encode()
+
+    def logprobs(
+        self, tokens: Sequence[int], places: Sequence[Mapping[int, _Logprob]] | None, top: int | None
+    ) -> tuple[TokenLogprob, ...]:
+        """Return the log probabilities of `tokens`, each with the `top` likeliest at its place."""
+        if places is None or top is None:
+            return ()
+        return tuple(self._place(token, place, top) for token, place in zip(tokens, places, strict=True))
+
+    def _place(self, token: int, place: Mapping[int, _Logprob], top: int) -> TokenLogprob:
+        likeliest = sorted((entry.rank or 0, other) for other, entry in place.items())
+        return self._entry(
+            token,
+            place[token].logprob,
+            tuple(self._entry(other, place[other].logprob) for rank, other in likeliest if rank <= top),
+        )
+
+    def _entry(self, token: int, logprob: float, top: tuple[TokenLogprob, ...] = ()) -> TokenLogprob:
+        raw = self.raw(token)
+        return TokenLogprob(raw.decode(errors="replace"), raw, logprob, top)

@@ -1,0 +1,140 @@
+"""The tree of errors. Each class knows its HTTP status, OpenAI error type and code.
+
+GatewayError                     500  server_error           internal_error
+├── RequestError                 400  invalid_request_error  invalid_request
+│   ├── InvalidJSON              400                         invalid_json
+│   ├── InvalidValue             400                         invalid_value
+│   ├── MissingParameter         400                         missing_required_parameter
+│   ├── UnknownParameter         400                         unknown_parameter
+│   ├── UnsupportedParameter     400                         unsupported_parameter
+│   ├── ContextLengthExceeded    400                         context_length_exceeded
+│   ├── ImageError               400                         invalid_image
+│   │   ├── ImageTooLarge        400                         image_too_large
+│   │   ├── TooManyImages        400                         too_many_images
+│   │   ├── UnsupportedImage     400                         unsupported_image_format
+│   │   └── ImageFetchFailed     400                         image_fetch_failed
+│   ├── ModelNotFound            404                         model_not_found
+│   ├── NotFound                 404                         not_found
+│   ├── MethodNotAllowed         405                         method_not_allowed
+│   ├── BodyTimeout              408                         request_timeout
+│   └── BodyTooLarge             413                         request_too_large
+├── GenerationFailed             500  server_error           generation_failed
+└── Unavailable                  503  server_error           unavailable
+    ├── Overloaded               503                         overloaded
+    └── EngineNotReady           503                         engine_not_ready
+"""
+
+from typing import ClassVar
+
+
+class GatewayError(Exception):
+    """What a client is told when a request ends badly, and which parameter is to blame."""
+
+    status: ClassVar[int] = 500
+    type: ClassVar[str] = "server_error"
+    code: ClassVar[str] = "internal_error"
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+
+
+class RequestError(GatewayError):
+    """The client can mend it."""
+
+    status = 400
+    type = "invalid_request_error"
+    code = "invalid_request"
+
+
+class InvalidJSON(RequestError):
+    code = "invalid_json"
+
+
+class InvalidValue(RequestError):
+    code = "invalid_value"
+
+
+class MissingParameter(RequestError):
+    code = "missing_required_parameter"
+
+
+class UnknownParameter(RequestError):
+    code = "unknown_parameter"
+
+
+class UnsupportedParameter(RequestError):
+    code = "unsupported_parameter"
+
+
+class ContextLengthExceeded(RequestError):
+    code = "context_length_exceeded"
+
+
+class ImageError(RequestError):
+    code = "invalid_image"
+
+
+class ImageTooLarge(ImageError):
+    code = "image_too_large"
+
+
+class TooManyImages(ImageError):
+    code = "too_many_images"
+
+
+class UnsupportedImage(ImageError):
+    code = "unsupported_image_format"
+
+
+class ImageFetchFailed(ImageError):
+    code = "image_fetch_failed"
+
+
+class ModelNotFound(RequestError):
+    status = 404
+    code = "model_not_found"
+
+
+class NotFound(RequestError):
+    status = 404
+    code = "not_found"
+
+
+class MethodNotAllowed(RequestError):
+    status = 405
+    code = "method_not_allowed"
+
+
+class BodyTimeout(RequestError):
+    status = 408
+    code = "request_timeout"
+
+
+class BodyTooLarge(RequestError):
+    status = 413
+    code = "request_too_large"
+
+
+class GenerationFailed(GatewayError):
+    code = "generation_failed"
+
+
+class Unavailable(GatewayError):
+    """Nothing is wrong with the request: it may be sent again after `retry_after` seconds."""
+
+    status = 503
+    code = "unavailable"
+
+    def __init__(self, message: str, *, retry_after: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class Overloaded(Unavailable):
+    code = "overloaded"
+
+
+class EngineNotReady(Unavailable):
+    code = "engine_not_ready"

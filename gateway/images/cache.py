@@ -1,0 +1,136 @@
+"""What is kept, shared and rationed between pictures: the cache, flights that many wait for, and permits."""
+
+import asyncio
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.engine.interface import Picture
+
+_BYTES_PER_PIXEL = 4  # Pillow keeps RGB in four bytes.
+
+
+class PictureCache:
+    """Fitted pictures by key, the least recently used forgotten first; `limit` is in bytes of pixels."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._pictures: OrderedDict[str, Picture] = OrderedDict()
+        self.bytes = 0
+
+    def get(self, key: str) -> Picture | None:
+        picture = self._pictures.get(key)
+        if picture is not None:
+            self._pictures.move_to_end(key)
+        return picture
+
+    def put(self, picture: Picture) -> None:
+        size = _bytes(picture)
+        if size > self._limit or picture.key in self._pictures:
+            return
+        self._pictures[picture.key] = picture
+        self.bytes += size
+        while self.bytes > self._limit:
+            _, oldest = self._pictures.popitem(last=False)
+            self.bytes -= _bytes(oldest)
+
+
+def _bytes(picture: Picture) -> int:
+    return picture.pixels.width * picture.pixels.height * _BYTES_PER_PIXEL
+
+
+@dataclass(slots=True)
+class _Flight:
+    task: asyncio.Task[Picture]
+    waiters: int = 0
+
+
+class Flights:
+    """Work that is under way, by key: whoever asks for the same waits for the same."""
+
+    def __init__(self) -> None:
+        self._flights: dict[str, _Flight] = {}
+        self._tasks: set[asyncio.Task[Picture]] = set()
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._flights
+
+    async def join(self, key: str, work: Callable[[], Coroutine[Any, Any, Picture]]) -> Picture:
+        """Return what `work` returns or raises, started only where no flight of that key is under way.
+
+        A caller may be cancelled without harm to the others; with the last one the work is cancelled too.
+        """
+        flight = self._flights.get(key)
+        if flight is None:
+            flight = self._flights[key] = _Flight(asyncio.create_task(work()))
+            self._tasks.add(flight.task)
+            flight.task.add_done_callback(self._tasks.discard)
+        flight.waiters += 1
+        try:
+            return await asyncio.shield(flight.task)
+        finally:
+            flight.waiters -= 1
+            if flight.waiters == 0:
+                # Whoever asks from now on must not join what is being cancelled.
+                del self._flights[key]
+                flight.task.cancel()
+
+    async def close(self) -> None:
+        """Cancel all flights and wait until their threads are through."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            if not task.cancelling():
+                task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class Permits:
+    """A number of permits, given out strictly first come first served.
+
+    Whoever asks for more than there are gets all of them, alone.
+    """
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self.free = total
+        self._queue: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    @asynccontextmanager
+    async def hold(self, amount: int) -> AsyncIterator[None]:
+        amount = min(amount, self._total)
+        await self._acquire(amount)
+        try:
+            yield
+        finally:
+            self._release(amount)
+
+    async def _acquire(self, amount: int) -> None:
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queue.append((amount, turn))
+        self._grant()
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.cancelled():
+                self._grant()  # The next in the queue may be content with less.
+            else:
+                self._release(amount)
+            raise
+
+    def _release(self, amount: int) -> None:
+        self.free += amount
+        self._grant()
+
+    def _grant(self) -> None:
+        while self._queue:
+            amount, turn = self._queue[0]
+            if turn.done():  # cancelled
+                self._queue.popleft()
+            elif amount <= self.free:
+                self._queue.popleft()
+                self.free -= amount
+                turn.set_result(None)
+            else:
+                return

@@ -1,0 +1,177 @@
+"""Encoded bytes to pixels as a person would see them: upright, on white, 8 bits a channel.
+
+Colour profiles are not applied.
+"""
+
+import contextlib
+import io
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import ExifTags, Image
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from gateway.errors import ImageError, ImageTooLarge, UnsupportedImage
+
+# Read by these and nothing else: `Image.open` would look further, and judge sizes by a limit of the whole process.
+_READERS: dict[str, type[ImageFile]] = {
+    "jpeg": JpegImageFile,
+    "png": PngImageFile,
+    "webp": WebPImageFile,
+    "gif": GifImageFile,
+    "bmp": BmpImageFile,
+}
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# A progressive JPEG has about ten scans; each costs a pass over all pixels, whatever few bytes it has.
+_MAX_SCANS = 100
+_START_OF_SCAN = b"\xff\xda"
+
+
+# Where the original's right and bottom edges come to lie at the left or at the top.
+_MIRRORED_X, _MIRRORED_Y, _SWAPPED = frozenset({2, 3, 6, 7}), frozenset({3, 4, 7, 8}), frozenset({5, 6, 7, 8})
+
+
+@dataclass(frozen=True, slots=True)
+class Rendition:
+    """An upright RGB picture, each pixel of which stands for `factor` x `factor` of the original's.
+
+    `size` is the original's, upright; `origin` is where its top left corner lies, in these pixels: where the
+    size is no multiple of the factor, the last column and row stand for less, and turning may bring them to
+    the front.
+    """
+
+    pixels: Image.Image
+    size: tuple[int, int]
+    factor: int = 1
+    origin: tuple[float, float] = (0.0, 0.0)
+
+
+def format_of(data: bytes) -> str | None:
+    """Return the format that the first bytes tell: jpeg, png, webp, gif or bmp; None for any other."""
+    if data.startswith(b"\xff\xd8\xff"):
+        return "jpeg"
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "png"
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return "webp"
+    if data.startswith((b"GIF87a", b"GIF89a")):
+        return "gif"
+    if data.startswith(b"BM"):
+        return "bmp"
+    return None
+
+
+def open_image(data: bytes, *, max_pixels: int) -> ImageFile:
+    """Return the picture with its header read and nothing decoded.
+
+    Raises UnsupportedImage, ImageTooLarge past `max_pixels` pixels, and ImageError where it is broken.
+    """
+    format_ = format_of(data)
+    if format_ is None:
+        raise UnsupportedImage("the image is not a JPEG, PNG, WebP, GIF or BMP")
+    if format_ == "jpeg" and data.count(_START_OF_SCAN) > _MAX_SCANS:
+        raise ImageTooLarge(f"the image has more than {_MAX_SCANS} scans")
+    with _broken_is_an_image_error():
+        image = _READERS[format_](io.BytesIO(data))
+    width, height = image.size
+    if width * height > max_pixels:
+        raise ImageTooLarge(
+            f"the image has {width} x {height} = {width * height} pixels; the limit is {max_pixels}"
+        )
+    return image
+
+
+def decode(image: ImageFile, *, shrink: int) -> Rendition:
+    """Return the first frame as a person would see it, made smaller by at most `shrink` on the way.
+
+    JPEGs are shrunk by their decoder, at a reduced DCT scale; others by averaging. Raises ImageError.
+    """
+    width, height = image.size
+    with _broken_is_an_image_error():
+        factor = _draft(image, shrink)
+        image.load()
+        seen = _as_seen(image)
+    orientation = _orientation(image)
+    if factor == 1 and shrink > 1:
+        factor = shrink
+        seen = seen.reduce(factor)
+    # The original's edges lie where its size divided by the factor says, within the last pixel.
+    slack_x, slack_y = seen.width - width / factor, seen.height - height / factor
+    if orientation in _UPRIGHT:
+        seen = seen.transpose(_UPRIGHT[orientation])
+    if orientation in _SWAPPED:
+        width, height, slack_x, slack_y = height, width, slack_y, slack_x
+    return Rendition(
+        seen.convert("RGB") if seen.mode != "RGB" else seen,
+        (width, height),
+        factor,
+        (slack_x if orientation in _MIRRORED_X else 0.0, slack_y if orientation in _MIRRORED_Y else 0.0),
+    )
+
+
+def _draft(image: ImageFile, shrink: int) -> int:
+    """Have a JPEG decoded at 1/2, 1/4 or 1/8 of its size, by no more than `shrink`; return the factor."""
+    width, height = image.size
+    if not isinstance(image, JpegImageFile) or shrink < 2:  # noqa: PLR2004 - nothing to gain
+        return 1
+    drafted = image.draft(image.mode, (max(1, width // shrink), max(1, height // shrink)))
+    return 1 if drafted is None else round(width / drafted[1][2])
+
+
+def _as_seen(image: Image.Image) -> Image.Image:
+    """Return the picture in mode L or RGB, what is transparent laid on white."""
+    if image.mode.startswith("I;16"):
+        return _from_16_bit(image)
+    if image.has_transparency_data:
+        layered = image.convert("RGBA")
+        alpha = layered.getchannel("A")
+        if alpha.getextrema() == (255, 255):
+            return layered.convert("RGB")
+        white = Image.new("RGB", image.size, "white")
+        white.paste(layered, mask=alpha)
+        return white
+    if image.mode in {"L", "RGB"}:
+        return image
+    return image.convert("L" if image.mode == "1" else "RGB")
+
+
+def _from_16_bit(image: Image.Image) -> Image.Image:
+    # Pillow clips 16-bit grey to 255 where it should scale; PNG's own advice is to keep the high byte.
+    values = np.asarray(image)
+    grey = (values >> 8).astype(np.uint8)
+    if "transparency" in image.info:
+        grey[values == image.info["transparency"]] = 255
+    return Image.fromarray(grey)
+
+
+def _orientation(image: Image.Image) -> int:
+    # A picture is not broken because a note in it is.
+    with contextlib.suppress(Exception):
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    return 1
+
+
+@contextlib.contextmanager
+def _broken_is_an_image_error() -> Iterator[None]:
+    """Turn what Pillow's readers raise on broken files into an ImageError."""
+    try:
+        yield
+    except Image.DecompressionBombError:
+        raise ImageTooLarge("the image has far too many pixels") from None
+    except (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, struct.error, OverflowError):
+        raise ImageError("the image is broken or cut off") from None

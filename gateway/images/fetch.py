@@ -1,0 +1,173 @@
+"""Fetching a picture over http(s) from addresses that were checked, within bounds of time and size.
+
+Any port may be named; a redirect from https to http is refused. A connection is kept for later requests to the
+same scheme, host and port and to no other; it leads to an address that was checked for that very host.
+"""
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
+from ipaddress import ip_address
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
+
+from gateway.errors import ImageError, ImageFetchFailed, ImageTooLarge
+from gateway.images.addresses import Address, AddressPolicy
+from gateway.images.source import address_of, too_large, web_url
+from gateway.settings import Settings
+
+Lookup = Callable[[str], Awaitable[Sequence[Address]]]
+
+_REDIRECTS = frozenset(
+    {
+        HTTPStatus.MOVED_PERMANENTLY,
+        HTTPStatus.FOUND,
+        HTTPStatus.SEE_OTHER,
+        HTTPStatus.TEMPORARY_REDIRECT,
+        HTTPStatus.PERMANENT_REDIRECT,
+    }
+)
+# Compressed, a small answer could grow without bound; pictures are compressed already.
+_HEADERS = {"Accept": "image/*", "Accept-Encoding": "identity", "User-Agent": "llava-gateway"}
+_LOOKUP_THREADS = 8
+_CHUNK_BYTES = 2**16
+
+
+class _UnfetchableError(Exception):
+    """Why a picture can't be fetched, in words that give away nothing of what answered."""
+
+
+class Fetcher:
+    """Fetches pictures. `lookup` returns a host name's addresses, and raises OSError where it has none."""
+
+    def __init__(self, settings: Settings, lookup: Lookup | None = None) -> None:
+        self._policy = AddressPolicy.of(settings.fetch_allow)
+        self._timeout = settings.fetch_timeout
+        self._max_redirects = settings.fetch_max_redirects
+        self._max_bytes = settings.image_max_bytes
+        # Names have threads of their own: a slow name server must hold up no decoding.
+        self._threads = ThreadPoolExecutor(_LOOKUP_THREADS, thread_name_prefix="lookup")
+        self._lookup = lookup or self._look_up
+        self._opened: aiohttp.ClientSession | None = None
+
+    async def fetch(self, url: URL) -> bytes:
+        """Return what `url` answers with; raises ImageFetchFailed, or ImageTooLarge past the limit."""
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await self._follow(url)
+        except ImageError:
+            raise
+        except _UnfetchableError as error:
+            reason = str(error)
+        except TimeoutError:
+            reason = "it timed out"
+        except aiohttp.ClientConnectorDNSError:
+            reason = "the name could not be resolved"
+        except (aiohttp.ClientError, OSError, ValueError):
+            reason = "the connection failed"
+        raise ImageFetchFailed(f"the image could not be fetched: {reason}") from None
+
+    async def close(self) -> None:
+        """Close all connections."""
+        if self._opened is not None:
+            await self._opened.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _follow(self, url: URL) -> bytes:
+        for _ in range(self._max_redirects + 1):
+            self._check_literal(url)
+            async with self._session().get(url, allow_redirects=False) as response:
+                if response.status not in _REDIRECTS:
+                    return await self._body(response)
+                url = _target(url, response.headers.get("Location", ""))
+        raise _UnfetchableError("there are too many redirects")
+
+    def _check_literal(self, url: URL) -> None:
+        # aiohttp asks no resolver about a host that is an address already.
+        host = url.raw_host or ""
+        address = address_of(host)
+        if address is not None and not self._policy.admits(host, address):
+            raise _UnfetchableError("the address is not public")
+
+    async def _body(self, response: aiohttp.ClientResponse) -> bytes:
+        if response.status != HTTPStatus.OK:
+            raise _UnfetchableError("it was answered with an error status")
+        if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+            raise _UnfetchableError("the answer is compressed")
+        if (response.content_length or 0) > self._max_bytes:
+            raise ImageTooLarge(too_large(response.content_length or 0, self._max_bytes))
+        body = bytearray()
+        async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
+            body += chunk
+            if len(body) > self._max_bytes:
+                raise ImageTooLarge(too_large(len(body), self._max_bytes))
+        return bytes(body)
+
+    def _session(self) -> aiohttp.ClientSession:
+        # Made late, because it belongs to the running event loop.
+        if self._opened is None:
+            self._opened = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(
+                    resolver=_CheckedResolver(self._lookup, self._policy), use_dns_cache=False
+                ),
+                headers=_HEADERS,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=aiohttp.ClientTimeout(total=None),  # `fetch` bounds everything together.
+                auto_decompress=False,
+                trust_env=False,
+            )
+        return self._opened
+
+    async def _look_up(self, host: str) -> list[Address]:
+        def addresses() -> list[Address]:
+            found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+            return [ip_address(sockaddr[0]) for *_, sockaddr in found]
+
+        return await asyncio.get_running_loop().run_in_executor(self._threads, addresses)
+
+
+class _CheckedResolver(AbstractResolver):
+    """Gives aiohttp the addresses that were checked and no other, so that it connects to one of those."""
+
+    def __init__(self, lookup: Lookup, policy: AddressPolicy) -> None:
+        self._lookup = lookup
+        self._policy = policy
+
+    async def resolve(
+        self,
+        host: str,
+        port: int = 0,
+        family: socket.AddressFamily = socket.AF_UNSPEC,  # noqa: ARG002 - the interface has it; both are taken.
+    ) -> list[ResolveResult]:
+        admitted = [address for address in await self._lookup(host) if self._policy.admits(host, address)]
+        if not admitted:
+            raise _UnfetchableError("the address is not public")
+        return [
+            ResolveResult(
+                hostname=host,
+                host=str(address),
+                port=port,
+                family=socket.AF_INET if address.version == 4 else socket.AF_INET6,  # noqa: PLR2004 - IPv4
+                proto=socket.IPPROTO_TCP,
+                flags=socket.AI_NUMERICHOST,
+            )
+            for address in admitted
+        ]
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+
+def _target(url: URL, location: str) -> URL:
+    """Return where a redirect leads to; it is checked like the URL a client sends."""
+    try:
+        target = web_url(str(url.join(URL(location))))
+    except ValueError:
+        raise _UnfetchableError("a redirect leads to a URL that is not allowed") from None
+    if not location or (url.scheme, target.scheme) == ("https", "http"):
+        raise _UnfetchableError("a redirect leads to a URL that is not allowed")
+    return target

@@ -1,0 +1,157 @@
+"""From an image_url to a square picture with its key: everything heavy in threads, each thing done once."""
+
+import asyncio
+import hashlib
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from time import perf_counter
+from typing import TypeVar
+
+from PIL.ImageFile import ImageFile
+
+from gateway.engine.interface import Picture
+from gateway.errors import ImageError
+from gateway.images.cache import Flights, Permits, PictureCache
+from gateway.images.decode import decode, open_image
+from gateway.images.fetch import Fetcher
+from gateway.images.fit import spare, square
+from gateway.images.source import DataURL, Source, read
+from gateway.metrics import Metrics
+from gateway.settings import Fit, Settings
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What is asked of a picture besides its bytes; all of it goes into the key."""
+
+    side: int
+    fit: Fit
+    caller: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """A picture whose header is read."""
+
+    image: ImageFile
+    key: str
+
+    @property
+    def pixels(self) -> int:
+        return self.image.width * self.image.height
+
+    @property
+    def format(self) -> str:
+        return (self.image.format or "").lower()
+
+
+class PictureLoader:
+    """Turns sources into pictures. Nothing runs, and no thread is started, before the first `load`."""
+
+    def __init__(self, settings: Settings, metrics: Metrics, fetcher: Fetcher | None = None) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._fetcher = fetcher or Fetcher(settings)
+        self._threads = ThreadPoolExecutor(
+            settings.image_threads or len(os.sched_getaffinity(0)), thread_name_prefix="image"
+        )
+        self._permits = Permits(settings.image_pixels_in_flight)
+        self._cache = PictureCache(settings.image_cache_bytes)
+        self._flights = Flights()
+        # Nobody outside can compute a key, and so nobody can look for a picture that makes the same.
+        self._secret = secrets.token_bytes(hashlib.blake2b.MAX_KEY_SIZE)
+
+    async def load(self, source: Source, *, param: str, side: int, fit: Fit, caller: str) -> Picture:
+        """Return the picture as a square RGB of `side` pixels, and the key that names these pixels.
+
+        Raises ImageError and its kinds; the message begins with `param`, the part's path in the request.
+        """
+        wanted = _Wanted(side, fit, caller)
+        with _errors_name(param):
+            if isinstance(source, DataURL):
+                kind, opened = "data", await self._in_thread(self._open_data, source, wanted)
+            else:
+                with self._step("fetch"):
+                    data = await self._fetcher.fetch(source.url)
+                kind, opened = "http", await self._in_thread(self._open, data, wanted)
+            picture = self._cache.get(opened.key)
+            hit = picture is not None or opened.key in self._flights
+            self._metrics.image_cache.labels(result="hit" if hit else "miss").inc()
+            if picture is None:
+                picture = await self._flights.join(opened.key, lambda: self._prepare(opened, wanted))
+        self._metrics.images.labels(source=kind, format=opened.format).inc()
+        return picture
+
+    async def close(self) -> None:
+        """Cancel what is under way, close all connections and end the threads."""
+        await self._flights.close()
+        await self._fetcher.close()
+        await asyncio.to_thread(self._threads.shutdown, cancel_futures=True)
+
+    def _open_data(self, source: DataURL, wanted: _Wanted) -> _Opened:
+        with self._step("decode"):
+            data = read(source, max_bytes=self._settings.image_max_bytes)
+        return self._open(data, wanted)
+
+    def _open(self, data: bytes, wanted: _Wanted) -> _Opened:
+        image = open_image(data, max_pixels=self._settings.image_max_pixels)
+        return _Opened(image, self._key(data, wanted))
+
+    def _key(self, data: bytes, wanted: _Wanted) -> str:
+        """Return a keyed hash over the caller and all that the pixels depend on, each with its length."""
+        digest = hashlib.blake2b(key=self._secret, digest_size=32)
+        for part in (wanted.caller, wanted.fit, str(wanted.side), self._settings.image_decode):
+            text = part.encode("utf-8", "surrogatepass")
+            digest.update(len(text).to_bytes(8, "big"))
+            digest.update(text)
+        digest.update(data)
+        return digest.hexdigest()
+
+    async def _prepare(self, opened: _Opened, wanted: _Wanted) -> Picture:
+        async with self._permits.hold(opened.pixels):
+            picture = await self._in_thread_to_the_end(lambda: self._fitted(opened, wanted))
+        self._cache.put(picture)
+        return picture
+
+    def _fitted(self, opened: _Opened, wanted: _Wanted) -> Picture:
+        size = opened.image.size
+        shrink = spare(size, wanted.fit, wanted.side) if self._settings.image_decode == "fast" else 1
+        with self._step("decode"):
+            rendition = decode(opened.image, shrink=shrink)
+        with self._step("fit"):
+            return Picture(square(rendition, wanted.fit, wanted.side), opened.key)
+
+    async def _in_thread(self, work: Callable[..., _T], *args: object) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
+
+    async def _in_thread_to_the_end(self, work: Callable[[], _T]) -> _T:
+        # A thread can't be interrupted: when cancelled, hold the permits until it is through with its pixels.
+        future = self._threads.submit(work)
+        done = asyncio.wrap_future(future)
+        try:
+            return await asyncio.shield(done)
+        except asyncio.CancelledError:
+            if not future.cancel():
+                await asyncio.wait({done})
+            raise
+
+    @contextmanager
+    def _step(self, step: str) -> Iterator[None]:
+        began = perf_counter()
+        yield
+        self._metrics.image_seconds.labels(step=step).observe(perf_counter() - began)
+
+
+@contextmanager
+def _errors_name(param: str) -> Iterator[None]:
+    """Put the part's path before the message. A new error each time: one flight's may be raised to many."""
+    try:
+        yield
+    except ImageError as error:
+        raise type(error)(f"{param}: {error.message}", param=param) from None

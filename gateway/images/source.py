@@ -1,0 +1,139 @@
+"""What an `image_url` says: a picture in base64, or where one can be fetched."""
+
+import math
+import re
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+import pybase64
+from yarl import URL
+
+from gateway.errors import ImageError, ImageTooLarge
+
+_DATA_HEADER_MAX = 1000
+_WEB_URL_MAX = 8192
+_HOST_NAME_MAX = 253
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
+_HOST_NAME = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*")
+
+
+@dataclass(frozen=True, slots=True)
+class DataURL:
+    """A `data:` URL (RFC 2397) whose base64 text begins at `start`; the text is not copied out of it."""
+
+    url: str = field(repr=False)
+    start: int
+
+
+@dataclass(frozen=True, slots=True)
+class WebURL:
+    """An http or https URL with a host and without credentials."""
+
+    url: URL
+
+
+Source = DataURL | WebURL
+
+
+def parse(url: str, *, param: str, max_bytes: int) -> Source:
+    """Return what `url` says, checked as far as can be without decoding or fetching anything.
+
+    Raises ImageError, or ImageTooLarge for base64 of more than `max_bytes` bytes; `param` is the part's path.
+    """
+    scheme, colon, _ = url[:_DATA_HEADER_MAX].partition(":")
+    if not colon:
+        raise ImageError(f"{param}: the URL must begin with data:, http: or https:", param=param)
+    match scheme.lower():
+        case "data":
+            return _parse_data(url, param, max_bytes)
+        case "http" | "https":
+            try:
+                return WebURL(web_url(url))
+            except ValueError as error:
+                raise ImageError(f"{param}: {error}", param=param) from None
+        case _:
+            raise ImageError(
+                f"{param}: the URL's scheme must be data, http or https, not {scheme[:20]!r}", param=param
+            )
+
+
+def _parse_data(url: str, param: str, max_bytes: int) -> DataURL:
+    header, comma, _ = url[:_DATA_HEADER_MAX].partition(",")
+    if not comma or not header.lower().endswith(";base64"):
+        raise ImageError(f"{param}: a data URL must have the form data:image/…;base64,…", param=param)
+    source = DataURL(url, len(header) + 1)
+    # Four characters stand for three bytes, up to two characters of which may be padding.
+    at_least = (len(url) - source.start) * 3 // 4 - 2
+    if at_least > max_bytes:
+        raise ImageTooLarge(f"{param}: {too_large(at_least, max_bytes)}", param=param)
+    return source
+
+
+def web_url(text: str) -> URL:
+    """Return `text` as an http(s) URL without fragment; raises ValueError with the reason where it isn't one.
+
+    Hosts are names or IP addresses in their usual spelling: what some resolvers also take for an address
+    (`127.1`, `0x7f000001`, `2130706433`; https://url.spec.whatwg.org/#ends-in-a-number-checker) is refused.
+    """
+    if len(text) > _WEB_URL_MAX:
+        raise ValueError(f"the URL has {len(text)} characters; the limit is {_WEB_URL_MAX}")
+    try:
+        url = URL(text).with_fragment(None)
+        host, port = url.raw_host, url.port
+    except ValueError:
+        raise ValueError("the URL is not valid") from None
+    if url.scheme not in {"http", "https"}:
+        raise ValueError("the URL's scheme must be http or https")
+    if not host or not port:
+        raise ValueError("the URL has no host")
+    if url.raw_user is not None or url.raw_password is not None:
+        raise ValueError("the URL must not hold a user name or password")
+    if address_of(host) is None and not _is_host_name(host):
+        raise ValueError("the URL's host is neither a name nor an IP address in its usual spelling")
+    return url
+
+
+def address_of(host: str) -> IPv4Address | IPv6Address | None:
+    """Return the IP address that `host` spells out, None for a name."""
+    try:
+        return ip_address(host)
+    except ValueError:
+        return None
+
+
+def _is_host_name(host: str) -> bool:
+    name = host.removesuffix(".")
+    return (
+        len(name) <= _HOST_NAME_MAX
+        and _HOST_NAME.fullmatch(name) is not None
+        and _NUMBER.fullmatch(name.rpartition(".")[2]) is None
+    )
+
+
+def read(source: DataURL, *, max_bytes: int) -> bytes:
+    """Return the decoded bytes; raises ImageError where it isn't base64, ImageTooLarge past `max_bytes`."""
+    text = source.url[source.start :]
+    try:
+        data = pybase64.b64decode(text, validate=True)
+    except ValueError:
+        data = _read_wrapped(text)
+    if not data:
+        raise ImageError("the data URL is empty")
+    if len(data) > max_bytes:
+        raise ImageTooLarge(too_large(len(data), max_bytes))
+    return data
+
+
+def _read_wrapped(text: str) -> bytes:
+    # Tools such as `base64` wrap their lines.
+    try:
+        return pybase64.b64decode("".join(text.split()), validate=True)
+    except ValueError:
+        raise ImageError("the data URL does not hold valid base64") from None
+
+
+def too_large(size: int, limit: int) -> str:
+    """Say that `size` bytes are more than `limit`, rounding up so that the two never read the same."""
+    if limit < 2**20:
+        return f"the image has {size} bytes; the limit is {limit}"
+    return f"the image is {math.ceil(size / 2**20 * 10) / 10:g} MB; the limit is {limit / 2**20:.3g} MB"

@@ -1,0 +1,222 @@
+"""One request's life between the wire and the engine: request → job → deltas."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Coroutine, Iterable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+from engine_config.profile import EngineProfile
+from gateway.engine.interface import Delta, Engine, Job, Model, Picture, Sampling
+from gateway.errors import (
+    ContextLengthExceeded,
+    GatewayError,
+    InvalidValue,
+    ModelNotFound,
+    TooManyImages,
+)
+from gateway.images import source
+from gateway.images.loader import PictureLoader
+from gateway.metrics import Metrics
+from gateway.prompt import template, tokens
+from gateway.prompt.styles import STYLES
+from gateway.schema.chat import ChatCompletionRequest, ImagePart, Message
+from gateway.settings import Settings
+
+LONG_TEXT = 20_000  # characters from which on encoding takes milliseconds, and leaves the event loop
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """Where a request's picture comes from, and the part of the request that says so."""
+
+    source: source.Source
+    param: str
+
+
+class Pipeline:
+    """Turns requests into jobs and runs them."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        loader: PictureLoader,
+        profile: EngineProfile,
+        settings: Settings,
+        metrics: Metrics,
+    ) -> None:
+        self._engine = engine
+        self._loader = loader
+        self._style = STYLES[profile.prompt_style]
+        self._fit = settings.image_fit or profile.image_fit
+        self._max_images = settings.max_images
+        self._image_max_bytes = settings.image_max_bytes
+        self._metrics = metrics
+
+    async def prepare(self, request: ChatCompletionRequest, job_id: str, caller: str) -> Job:
+        """Return the job that `request` asks for.
+
+        Whatever can be known without a picture's bytes is checked before any is fetched. Raises RequestError.
+        """
+        model = self._engine.model
+        if request.model != model.name:
+            raise ModelNotFound(
+                f"model: {request.model!r} is not served here; {model.name!r} is", param="model"
+            )
+        attachments = self._attachments(request)
+        ids = await self._token_ids(request, model)
+        prompt_tokens = tokens.length(ids, model)
+        sampling = _sampling(request, model, prompt_tokens)
+        fit = request.image_fit or self._fit
+        pictures = await _gather(
+            self._loader.load(
+                attachment.source, param=attachment.param, side=model.image_side, fit=fit, caller=caller
+            )
+            for attachment in attachments
+        )
+        return Job(job_id, ids, tuple(pictures), sampling)
+
+    async def run(self, job: Job, arrived: float) -> AsyncGenerator[Delta]:
+        """Yield the deltas of `job`, measured; `arrived` is when its request did, on the monotonic clock.
+
+        Closing the generator aborts the job.
+        """
+        before = arrived
+        histogram = self._metrics.first_token_seconds
+        deltas = self._engine.generate(job)
+        async with aclosing(deltas):
+            async for delta in deltas:
+                now = time.perf_counter()
+                histogram.observe(now - before)
+                if before is arrived:
+                    self._count_prompt(job, delta)
+                histogram, before = self._metrics.between_tokens_seconds, now
+                self._metrics.completion_tokens.inc(delta.tokens)
+                yield delta
+
+    def _count_prompt(self, job: Job, delta: Delta) -> None:
+        self._metrics.prompt_tokens.inc(delta.prompt_tokens)
+        self._metrics.image_tokens.inc(len(job.pictures) * self._engine.model.tokens_per_image)
+
+    def _attachments(self, request: ChatCompletionRequest) -> list[Attachment]:
+        found = [
+            (f"messages[{i}].content[{j}].image_url.url", part.image_url.url)
+            for i, message in enumerate(request.messages)
+            for j, part in enumerate(message.content or ())
+            if isinstance(part, ImagePart)
+        ]
+        if len(found) > self._max_images:
+            raise TooManyImages(
+                f"messages: the request has {len(found)} images; the limit is {self._max_images}",
+                param="messages",
+            )
+        return [
+            Attachment(source.parse(url, param=param, max_bytes=self._image_max_bytes), param)
+            for param, url in found
+        ]
+
+    async def _token_ids(self, request: ChatCompletionRequest, model: Model) -> list[int]:
+        segments = template.render([_message(message) for message in request.messages], self._style)
+        if sum(len(segment) for segment in segments if isinstance(segment, str)) > LONG_TEXT:
+            return await asyncio.to_thread(tokens.encode, segments, model)
+        return tokens.encode(segments, model)
+
+
+async def _gather(loads: Iterable[Coroutine[Any, Any, Picture]]) -> list[Picture]:
+    """Await all `loads`; the first that fails ends the others and is raised."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(load) for load in loads]
+    except* GatewayError as failed:
+        raise failed.exceptions[0] from None
+    return [task.result() for task in tasks]
+
+
+def _message(message: Message) -> template.Message:
+    role: template.Role = "system" if message.role == "developer" else message.role
+    parts = (template.SLOT if isinstance(part, ImagePart) else part.text for part in message.content or ())
+    return template.Message(role, tuple(parts))
+
+
+def _sampling(request: ChatCompletionRequest, model: Model, prompt_tokens: int) -> Sampling:
+    given = {name: getattr(request, name) for name in _SAME_IN_SAMPLING}
+    return Sampling(
+        max_tokens=_max_tokens(request, model, prompt_tokens),
+        stop=tuple(request.stop or ()),
+        stop_token_ids=_stop_token_ids(request, model),
+        logit_bias=_logit_bias(request, model),
+        logprobs=_logprobs(request),
+        **{name: value for name, value in given.items() if value is not None},
+    )
+
+
+_SAME_IN_SAMPLING = (
+    "n",
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "presence_penalty",
+    "frequency_penalty",
+    "repetition_penalty",
+    "min_tokens",
+    "ignore_eos",
+    "seed",
+)
+
+
+def _max_tokens(request: ChatCompletionRequest, model: Model, prompt_tokens: int) -> int:
+    left = model.context_length - prompt_tokens
+    if left < 1:
+        raise ContextLengthExceeded(
+            f"messages: the prompt has {prompt_tokens} tokens; the model's context of "
+            f"{model.context_length} tokens must hold it and an answer",
+            param="messages",
+        )
+    name = "max_tokens" if request.max_completion_tokens is None else "max_completion_tokens"
+    wanted: int | None = getattr(request, name)
+    if wanted is not None and wanted > left:
+        raise ContextLengthExceeded(
+            f"{name}: the prompt has {prompt_tokens} tokens and {wanted} more are asked for; the model's "
+            f"context is {model.context_length} tokens",
+            param=name,
+        )
+    tokens_asked = left if wanted is None else wanted
+    if request.min_tokens is not None and request.min_tokens > tokens_asked:
+        raise InvalidValue(
+            f"min_tokens: {request.min_tokens} came; the answer can have {tokens_asked} tokens",
+            param="min_tokens",
+        )
+    return tokens_asked
+
+
+def _stop_token_ids(request: ChatCompletionRequest, model: Model) -> tuple[int, ...]:
+    ids = tuple(request.stop_token_ids or ())
+    for place, token in enumerate(ids):
+        _check_token(token, f"stop_token_ids[{place}]", model)
+    return ids
+
+
+def _logit_bias(request: ChatCompletionRequest, model: Model) -> dict[int, float]:
+    biases = {}
+    for name, bias in (request.logit_bias or {}).items():
+        param = f"logit_bias.{name}"
+        if not (name.isascii() and name.isdigit()):
+            raise InvalidValue(f"{param}: the keys are token ids; {name!r} came", param=param)
+        _check_token(int(name), param, model)
+        biases[int(name)] = bias
+    return biases
+
+
+def _check_token(token: int, param: str, model: Model) -> None:
+    if token >= model.vocabulary_size:
+        raise InvalidValue(
+            f"{param}: the model has {model.vocabulary_size} tokens; {token} came", param=param
+        )
+
+
+def _logprobs(request: ChatCompletionRequest) -> int | None:
+    if request.top_logprobs is not None and not request.logprobs:
+        raise InvalidValue("top_logprobs: it needs `logprobs` to be true", param="top_logprobs")
+    return (request.top_logprobs or 0) if request.logprobs else None

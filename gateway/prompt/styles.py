@@ -1,0 +1,46 @@
+"""The prompt styles, as data. docs/prompts.md shows each on one conversation."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+
+@dataclass(frozen=True, slots=True)
+class TurnStyle:
+    """System text, then turns; a reply ends with `</s>`; pictures stand where the client put them."""
+
+    system: str  # where the client sends none
+    after_system: str
+    before_assistant: str  # between what the user said and `assistant`
+    user: str = "USER: "
+    assistant: str = "ASSISTANT:"
+
+
+@dataclass(frozen=True, slots=True)
+class MessageStyle:
+    """Message after message, none merged: its speaker, its pictures, then each text with `after_text`."""
+
+    after_text: str
+    user: str = "USER: "
+    assistant: str = "ASSISTANT:"
+
+
+Style = TurnStyle | MessageStyle
+
+# The form on the model card of the hub's llava-1.5-7b-hf. It shows one turn; more follow as in training.
+CARD = TurnStyle(system="", after_system="\n", before_assistant="\n")
+
+# The form LLaVA-1.5 was trained in: `conv_vicuna_v1` in llava/conversation.py of haotian-liu/LLaVA.
+VICUNA_V1 = TurnStyle(
+    system=(
+        "A chat between a curious user and an artificial intelligence assistant. "
+        "The assistant gives helpful, detailed, and polite answers to the user's questions."
+    ),
+    after_system=" ",
+    before_assistant=" ",
+)
+
+# What the chat template of the hub's llava-1.5-7b-hf renders, to the character; it has no `</s>`.
+HUB = MessageStyle(after_text=" ")
+
+STYLES: Mapping[str, Style] = MappingProxyType({"card": CARD, "vicuna_v1": VICUNA_V1, "hub": HUB})

@@ -1,0 +1,71 @@
+"""Segments become token ids."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+from tokenizers import Tokenizer
+
+from gateway.engine.interface import Model, Vocabulary
+from gateway.errors import ContextLengthExceeded
+from gateway.prompt.template import SLOT, Segment
+
+LONGEST_TOKEN = 27  # bytes of UTF-8, in Llama's vocabulary: ` административ`
+
+
+def encode(segments: Sequence[Segment], model: Model) -> list[int]:
+    """Return the prompt's ids: the model's `<s>` once, first, and one image token for each slot.
+
+    Text is encoded segment by segment, as LLaVA's own `tokenizer_image_token` does between pictures.
+    Raises ContextLengthExceeded where the segments are too long whatever their tokens.
+    """
+    # A megabyte takes a second, during which the tokenizer holds the GIL: no thread would help.
+    least = _least_length(segments, model)
+    if least > model.context_length:
+        raise ContextLengthExceeded(
+            f"messages: the prompt has at least {least} tokens; the limit is {model.context_length}",
+            param="messages",
+        )
+    ids = [model.bos_token]
+    for segment in segments:
+        if isinstance(segment, str):
+            ids.extend(model.vocabulary.encode(segment))
+        else:
+            ids.append(model.image_token if segment is SLOT else model.eos_token)
+    return ids
+
+
+def length(ids: Sequence[int], model: Model) -> int:
+    """Return the prompt's length in tokens as the engine will see it, with every picture at its full size."""
+    return len(ids) + ids.count(model.image_token) * (model.tokens_per_image - 1)
+
+
+def _least_length(segments: Sequence[Segment], model: Model) -> int:
+    least = 1
+    for segment in segments:
+        if isinstance(segment, str):
+            least += -(-len(segment.encode()) // LONGEST_TOKEN)
+        else:
+            least += model.tokens_per_image if segment is SLOT else 1
+    return least
+
+
+class TokenizerFile(Vocabulary):
+    """The vocabulary in a `tokenizer.json` of Hugging Face's `tokenizers`."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        # Otherwise the library takes `</s>` in a text for the token.
+        tokenizer.encode_special_tokens = True
+        # A file may carry the padding and the truncation of the program that saved it.
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        self._tokenizer = tokenizer
+
+    @classmethod
+    def from_file(cls, path: Path | str) -> Self:
+        return cls(Tokenizer.from_file(str(path)))
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of `text`, nothing added."""
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return ids

@@ -1,0 +1,85 @@
+"""From deltas to chunks, and from chunks to a whole reply. Pure: no I/O, no clock."""
+
+from collections.abc import Iterable
+
+from gateway.engine.interface import Delta
+from gateway.engine.interface import TokenLogprob as EngineLogprob
+from gateway.schema.completion import (
+    Choice,
+    Chunk,
+    FinishReason,
+    Logprobs,
+    Message,
+    PromptTokensDetails,
+    TokenLogprob,
+    TopLogprob,
+    Usage,
+)
+
+
+class Reply:
+    """The chunks of one answer, and what it has used so far."""
+
+    def __init__(self) -> None:
+        self._prompt_tokens = 0
+        self._cached_tokens = 0
+        self._completion_tokens = 0
+        self._spoken: set[int] = set()  # choices whose first words are out
+        self._opened: set[int] = set()
+
+    def chunk(self, delta: Delta) -> Chunk | None:
+        """Return what `delta` adds to its choice, or None where there is nothing to tell yet.
+
+        LLaVA's answer follows `ASSISTANT:` after a blank, which belongs to the prompt's form and not to the
+        answer: a choice's first words lose it.
+        """
+        self._prompt_tokens = delta.prompt_tokens
+        self._cached_tokens = delta.cached_tokens
+        self._completion_tokens += delta.tokens
+        content = delta.text
+        if content and delta.index not in self._spoken:
+            self._spoken.add(delta.index)
+            content = content.removeprefix(" ")
+        if not content and delta.finish_reason is None and not delta.logprobs:
+            return None
+        opens = delta.index not in self._opened
+        self._opened.add(delta.index)
+        logprobs = Logprobs([_entry(entry) for entry in delta.logprobs]) if delta.logprobs else None
+        return Chunk(delta.index, content, opens, delta.finish_reason, logprobs)
+
+    @property
+    def usage(self) -> Usage:
+        """Return the tokens used so far, as the engine counts them."""
+        return Usage(
+            prompt_tokens=self._prompt_tokens,
+            completion_tokens=self._completion_tokens,
+            total_tokens=self._prompt_tokens + self._completion_tokens,
+            prompt_tokens_details=PromptTokensDetails(self._cached_tokens),
+        )
+
+
+def fold(chunks: Iterable[Chunk]) -> list[Choice]:
+    """Return the choices that `chunks` tell, in the order of their numbers."""
+    texts: dict[int, list[str]] = {}
+    ends: dict[int, FinishReason] = {}
+    logprobs: dict[int, list[TokenLogprob]] = {}
+    for chunk in chunks:
+        texts.setdefault(chunk.index, []).append(chunk.content)
+        if chunk.finish_reason:
+            ends[chunk.index] = chunk.finish_reason
+        if chunk.logprobs:
+            logprobs.setdefault(chunk.index, []).extend(chunk.logprobs.content)
+    return [
+        Choice(
+            index=index,
+            message=Message("".join(texts[index])),
+            finish_reason=ends[index],
+            logprobs=Logprobs(logprobs[index]) if index in logprobs else None,
+        )
+        for index in sorted(texts)
+    ]
+
+
+def _entry(entry: EngineLogprob) -> TokenLogprob:
+    top = [TopLogprob(other.token, other.logprob, list(other.raw)) for other in entry.top]
+    return TokenLogprob(entry.token, entry.logprob, list(entry.raw), top)

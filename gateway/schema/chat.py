@@ -1,0 +1,136 @@
+"""`POST /v1/chat/completions`, the request: what a client may send, checked once."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+
+from gateway.errors import UnsupportedParameter
+from gateway.schema.parameters import UNSUPPORTED, WITHOUT_EFFECT
+
+
+class _Wire(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class TextPart(_Wire):
+    type: Literal["text"]
+    text: str
+
+
+class ImageURL(_Wire):
+    url: str = Field(description="`data:` URL in base64, or an `http:` or `https:` URL.")
+    detail: Literal["auto", "low", "high", "original"] | None = Field(
+        default=None, description="Without effect: LLaVA-1.5 sees every picture at one size."
+    )
+
+
+class ImagePart(_Wire):
+    type: Literal["image_url"]
+    image_url: ImageURL
+
+
+def _branch(part: Any) -> str | None:
+    """Name the union's branch for `part`, in brackets to tell it from a field in an error's location."""
+    kind = part.get("type") if isinstance(part, dict) else getattr(part, "type", None)
+    return f"<{kind}>" if isinstance(kind, str) else None
+
+
+Part = Annotated[
+    Annotated[TextPart, Tag("<text>")] | Annotated[ImagePart, Tag("<image_url>")],
+    Discriminator(_branch),
+]
+
+
+def _parts(content: Any) -> Any:
+    if isinstance(content, str):
+        return [{"type": "text", "text": content}]
+    if content is None or isinstance(content, list):
+        return content
+    raise ValueError("a message's content must be a string or a list of parts")
+
+
+def _strings(stop: Any) -> Any:
+    return [stop] if isinstance(stop, str) else stop
+
+
+class Message(_Wire):
+    role: Literal["system", "developer", "user", "assistant"]
+    content: Annotated[
+        list[Part] | None, BeforeValidator(_parts, json_schema_input_type=str | list[Part])
+    ] = None
+    name: str | None = Field(default=None, description="Without effect.")
+
+    # What OpenAI's clients echo of an answer: there is nothing in it unless tools were used.
+    refusal: None = None
+    audio: None = None
+    function_call: None = None
+    tool_calls: Annotated[list[Any], Field(max_length=0)] | None = None
+    annotations: list[Any] | None = None
+
+
+class StreamOptions(_Wire):
+    include_usage: bool | None = None
+    continuous_usage_stats: bool | None = Field(default=None, description="vLLM's: usage in every chunk.")
+    include_obfuscation: bool | None = Field(default=None, description="Without effect.")
+
+
+TokenId = Annotated[int, Field(ge=0)]
+Stop = Annotated[
+    list[Annotated[str, Field(min_length=1)]],
+    Field(max_length=4),
+    BeforeValidator(_strings, json_schema_input_type=str | list[str]),
+]
+Bias = Annotated[float, Field(ge=-100, le=100)]
+
+
+class ChatCompletionRequest(_Wire):
+    """OpenAI's request, and vLLM's sampling parameters; ranges are OpenAI's where it has the parameter."""
+
+    model: str
+    messages: Annotated[list[Message], Field(min_length=1)]
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    n: Annotated[int, Field(ge=1, le=16)] | None = None
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    stop: Stop | None = None
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    logit_bias: Annotated[dict[str, Bias], Field(max_length=300)] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+
+    top_k: Annotated[int, Field(ge=-1)] | None = None
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    repetition_penalty: Annotated[float, Field(gt=0, le=2)] | None = None
+    min_tokens: Annotated[int, Field(ge=0)] | None = None
+    ignore_eos: bool | None = None
+    stop_token_ids: Annotated[list[TokenId], Field(max_length=64)] | None = None
+
+    image_fit: Literal["pad", "crop", "squash"] | None = Field(
+        default=None, description="How a picture becomes square; the profile's way where not said."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_the_unsupported(cls, body: Any) -> Any:
+        if not isinstance(body, Mapping):
+            return body
+        kept = {}
+        for name, value in body.items():
+            if name in WITHOUT_EFFECT:
+                continue
+            if name not in UNSUPPORTED:
+                kept[name] = value
+            elif value is not None and not _says_nothing(value, UNSUPPORTED[name]):
+                raise UnsupportedParameter(f"{name}: this parameter is not supported", param=name)
+        return kept
+
+
+def _says_nothing(value: Any, defaults: tuple[Any, ...]) -> bool:
+    # `True == 1`: the types must agree too.
+    return any(type(value) is type(default) and value == default for default in defaults)

@@ -1,0 +1,82 @@
+"""`POST /v1/chat/completions`, the answer: whole, or in chunks.
+
+OpenAI's description of its API requires the keys `message.refusal` and `choices[].logprobs`; null is fine.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True, slots=True)
+class TopLogprob:
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    token: str
+    logprob: float
+    bytes: list[int]
+    top_logprobs: list[TopLogprob]
+
+
+@dataclass(frozen=True, slots=True)
+class Logprobs:
+    content: list[TokenLogprob]
+    refusal: None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PromptTokensDetails:
+    cached_tokens: int
+    audio_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: PromptTokensDetails
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """What one choice gains. `opens` marks the choice's first chunk, which also tells the role."""
+
+    index: int
+    content: str
+    opens: bool = False
+    finish_reason: FinishReason | None = None
+    logprobs: Logprobs | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    content: str
+    role: Literal["assistant"] = "assistant"
+    refusal: None = None
+    annotations: list[None] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    index: int
+    message: Message
+    finish_reason: FinishReason
+    logprobs: Logprobs | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    id: str
+    created: int
+    model: str
+    choices: list[Choice]
+    usage: Usage
+    object: Literal["chat.completion"] = "chat.completion"
+    system_fingerprint: None = None

@@ -1,0 +1,49 @@
+"""Server-sent events of a streamed answer, as bytes. Format: https://html.spec.whatwg.org/#server-sent-events."""
+
+import orjson
+
+from gateway.schema.completion import Chunk, Usage
+
+DONE = b"data: [DONE]\n\n"
+
+_END = b"}\n\n"
+
+
+class ChunkWriter:
+    """Writes the chunks of one answer. All that they have in common is written once, here."""
+
+    def __init__(self, id: str, created: int, model: str, *, usage_follows: bool) -> None:  # noqa: A002  # the wire's word
+        common = {"id": id, "object": "chat.completion.chunk", "created": created, "model": model}
+        frame = orjson.dumps(common | {"system_fingerprint": None})
+        self._head = b"data: " + frame[:-1] + b',"choices":['
+        # Where the last chunk tells the usage, OpenAI gives every chunk before it the key, with null.
+        self._tail = b'],"usage":null' + _END if usage_follows else b"]" + _END
+        self._plain = self._head + b'{"index":0,"delta":{"content":'
+        self._plain_end = b'},"logprobs":null,"finish_reason":null}' + self._tail
+
+    def chunk(self, chunk: Chunk, usage: Usage | None = None) -> bytes:
+        """Return the event for `chunk`, with the usage so far where it is given."""
+        if usage is None and not (chunk.index or chunk.opens or chunk.finish_reason or chunk.logprobs):
+            return b"".join((self._plain, orjson.dumps(chunk.content), self._plain_end))
+        delta: dict[str, str | None] = {}
+        if chunk.opens:
+            delta = {"role": "assistant", "content": chunk.content, "refusal": None}
+        elif chunk.content:
+            delta["content"] = chunk.content
+        choice = {
+            "index": chunk.index,
+            "delta": delta,
+            "logprobs": chunk.logprobs,
+            "finish_reason": chunk.finish_reason,
+        }
+        tail = self._tail if usage is None else b'],"usage":' + orjson.dumps(usage) + _END
+        return b"".join((self._head, orjson.dumps(choice), tail))
+
+    def usage(self, usage: Usage) -> bytes:
+        """Return the last event of an answer whose client asked for its usage."""
+        return b"".join((self._head, b'],"usage":', orjson.dumps(usage), _END))
+
+
+def error(body: bytes) -> bytes:
+    """Return the event that ends a stream which cannot go on; `body` is OpenAI's error object."""
+    return b"data: " + body + b"\n\n"

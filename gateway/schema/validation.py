@@ -1,0 +1,94 @@
+"""From bytes to a request, and from what pydantic found to OpenAI's error."""
+
+from typing import Any
+
+import orjson
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from gateway.errors import (
+    InvalidJSON,
+    InvalidValue,
+    MissingParameter,
+    RequestError,
+    UnknownParameter,
+    UnsupportedParameter,
+)
+from gateway.schema.chat import ChatCompletionRequest
+
+SHOWN = 60  # characters of a bad value that an error repeats
+PART_TYPES = ("text", "image_url")
+
+
+def parse(body: bytes | bytearray) -> ChatCompletionRequest:
+    """Return the request in `body`. Raises RequestError, which names the first field that is wrong."""
+    try:
+        content = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise InvalidJSON(f"the body is not JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise InvalidJSON(f"the body is a JSON {_json_name(content)}; it must be an object")
+    try:
+        return ChatCompletionRequest.model_validate(content)
+    except ValidationError as error:
+        raise _first(error) from None
+
+
+def path(location: tuple[int | str, ...]) -> str:
+    """Return where a field is, as OpenAI writes it: `messages[0].content[1].image_url`."""
+    written = ""
+    for step in location:
+        if isinstance(step, int):
+            written += f"[{step}]"
+        else:
+            written += f".{step}" if written else step
+    return written
+
+
+def _first(error: ValidationError) -> RequestError:
+    found = error.errors(include_url=False)[0]
+    # A step in `<…>` names the branch of a union and no field of the client's.
+    param = path(tuple(step for step in found["loc"] if not str(step).startswith("<")))
+    came = f"; {_shown(found['input'])} came"
+    match found["type"]:
+        case "missing":
+            return MissingParameter(f"{param}: this field is required", param=param)
+        case "extra_forbidden":
+            return UnknownParameter(f"{param}: there is no such parameter", param=param)
+        case "union_tag_invalid" | "union_tag_not_found":
+            return _bad_part(found, param)
+        case "literal_error" if param.endswith(".role") and found["input"] in ("tool", "function"):
+            return UnsupportedParameter(f"{param}: messages of tools are not supported", param=param)
+        case "none_required" | "too_long" if param.split(".")[-1] in ("tool_calls", "function_call"):
+            return UnsupportedParameter(f"{param}: tools are not supported", param=param)
+    return InvalidValue(f"{param}: {_sentence(found)}{came}", param=param)
+
+
+def _bad_part(found: ErrorDetails, param: str) -> RequestError:
+    part = found["input"]
+    kinds = " or ".join(f"`{kind}`" for kind in PART_TYPES)
+    if not isinstance(part, dict):
+        return InvalidValue(f"{param}: a part must be an object; {_shown(part)} came", param=param)
+    param = f"{param}.type"
+    if "type" not in part:
+        return MissingParameter(f"{param}: this field is required; it is {kinds}", param=param)
+    came = _shown(part["type"])
+    return UnsupportedParameter(f"{param}: a part must be {kinds}; {came} came", param=param)
+
+
+def _sentence(found: ErrorDetails) -> str:
+    message = found["msg"].removeprefix("Value error, ")
+    return message[0].lower() + message[1:]
+
+
+def _shown(value: Any) -> str:
+    written = orjson.dumps(value, default=str).decode() if not isinstance(value, str) else f'"{value}"'
+    if len(written) <= SHOWN:
+        return written
+    return f"{written[:SHOWN]}… ({len(written)} characters)"
+
+
+def _json_name(value: Any) -> str:
+    if value is None:
+        return "null"
+    return {bool: "boolean", int: "number", float: "number", str: "string", list: "array"}[type(value)]

@@ -1,0 +1,145 @@
+"""Runs the application under uvicorn, tells a person how its start goes, and leaves cleanly."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import structlog
+import uvicorn
+import uvloop
+from fastapi import FastAPI
+from huggingface_hub import try_to_load_from_cache
+from rich.console import Console
+
+from engine_config.profile import EngineProfile
+from gateway import logs
+from gateway.app import create_app
+from gateway.engine.interface import Engine
+from gateway.engine.supervisor import Supervisor
+from gateway.engine.vllm_engine import VLLMEngine
+from gateway.settings import Settings
+
+TICK = 5.0  # seconds between two lines about a start that goes on, where there is no terminal
+
+log = structlog.get_logger()
+
+
+def run(settings: Settings, profile: EngineProfile, reason: str) -> None:
+    """Serve until told to end. Exits with 0 then, and with 1 where the engine could not be kept running."""
+    logs.configure(settings.log_format, settings.log_level)
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console.print(f"[bold]{profile.name}[/bold]: {profile.summary} Chosen because {reason}.")
+    if fetched := _download(profile):
+        console.print(fetched)
+    failed = asyncio.Runner(loop_factory=uvloop.new_event_loop).run(_serve(settings, profile, console))
+    sys.stderr.flush()
+    sys.stdout.flush()
+    # A start that was under way may still hold a thread inside vLLM; nothing of ours is left to wait for.
+    os._exit(1 if failed else 0)
+
+
+class Server(uvicorn.Server):
+    """uvicorn, but a signal that it was asked to end by is not raised again once it has ended."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(number)
+
+
+async def _serve(settings: Settings, profile: EngineProfile, console: Console) -> bool:
+    failures: list[BaseException] = []
+
+    def make_engine(report: Callable[[str], None]) -> Engine:
+        return VLLMEngine(profile, settings.max_images, report)
+
+    def on_failure(reason: BaseException) -> None:
+        failures.append(reason)
+        log.error("engine_failed", reason=f"{type(reason).__name__}: {reason}")
+        server.should_exit = True
+
+    app = create_app(settings, profile, make_engine, on_failure)
+    server = Server(_uvicorn_config(app, settings))
+    watching = asyncio.create_task(_watch(app.state.supervisor, settings, profile, console))
+    await server.serve()
+    watching.cancel()
+    return bool(failures) or not server.started
+
+
+def _uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        loop="none",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=max(1, round(settings.shutdown_timeout)),
+    )
+
+
+async def _watch(
+    supervisor: Supervisor, settings: Settings, profile: EngineProfile, console: Console
+) -> None:
+    """Show the stages of the start, and at its end how to ask something."""
+    if console.is_terminal:
+        with console.status("") as line:
+            while not supervisor.ready:
+                line.update(f"{supervisor.stage} … {supervisor.elapsed:.0f} s")
+                await asyncio.sleep(0.2)
+    else:
+        while not supervisor.ready:
+            console.print(f"{supervisor.stage} … {supervisor.elapsed:.0f} s")
+            await _ready_within(supervisor, TICK)
+    address = f"http://{settings.host}:{settings.port}/v1"
+    console.print(f"[bold green]ready[/bold green] after {supervisor.elapsed:.0f} s at {address}; try:\n")
+    console.print(_example(address, profile.served_name), markup=False)
+
+
+async def _ready_within(supervisor: Supervisor, seconds: float) -> None:
+    for _ in range(int(seconds / 0.1)):
+        if supervisor.ready:
+            return
+        await asyncio.sleep(0.1)
+
+
+def _download(profile: EngineProfile) -> str | None:
+    """Say what the start will fetch and how large it is, if anything."""
+    if profile.is_local or isinstance(try_to_load_from_cache(profile.model, "config.json"), str):
+        return None
+    return (
+        f"The weights of {profile.model} are not on this machine: {profile.download_gb:g} GB will now be "
+        "fetched from the Hugging Face hub. (Ctrl-C ends it; `--profile demo` needs no download.)"
+    )
+
+
+# A red circle and a blue square on grey, 112 x 112 pixels.
+PICTURE = (
+    "iVBORw0KGgoAAAANSUhEUgAAAHAAAABwAgMAAAC7jhzYAAAADFBMVEWWlpbcHiMoRtwAAAB+hU11AAAAuUlEQVR42u2TMQ7D"
+    "IAxFfyKmTiy5D0foUqnH696lR+A+WXIAVDpgIpJ8IkUhUgf/AQs92R8bAFQq1bXqJD4w+g3sUxiAARXYOQD3CjTzQqAt7dfQ"
+    "FesaSo6lUNwMhXbZ8xJmM8eHwNWX5ezRzF04t2Calr0AboZ9e6X4fZ71DHkTmrYS82Y6XDb/Es+glIs0M/BOEoz8PHIgTy0F"
+    "TtRSYKCWAqMH8KmNbwTG+mW//+X1KTwFVSpVA/0AXg0cGWZGcaUAAAAASUVORK5CYII="
+)
+
+
+def _example(address: str, model: str) -> str:
+    return (
+        f"curl {address}/chat/completions -H 'content-type: application/json' -d '"
+        f'{{"model": "{model}", "messages": [{{"role": "user", "content": [\n'
+        f'  {{"type": "image_url", "image_url": {{"url": "data:image/png;base64,{PICTURE}"}}}},\n'
+        f'  {{"type": "text", "text": "What is in the image?"}}]}}]}}\''
+        "\n"
+    )

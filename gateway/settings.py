@@ -1,0 +1,116 @@
+"""Every setting of the gateway: an environment variable `GATEWAY_<NAME>`, checked once, then frozen."""
+
+import os
+from ipaddress import ip_network
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+PREFIX = "GATEWAY_"
+
+Fit = Literal["pad", "crop", "squash"]
+Decode = Literal["fast", "exact"]
+Names = Annotated[tuple[str, ...], NoDecode]
+
+
+class UnknownSetting(ValueError):
+    """An environment variable begins with GATEWAY_ and names no setting."""
+
+
+class Settings(BaseSettings):
+    """What an operator may choose. Sizes are in bytes, times in seconds; lists are separated by commas."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+
+    profile: str | None = Field(
+        None, description="Model and engine settings; chosen by the machine where not set."
+    )
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on.")
+    log_format: Literal["auto", "json", "console"] = Field(
+        "auto", description="`auto` is `console` on a terminal and `json` elsewhere."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severe level that is logged."
+    )
+
+    max_running: PositiveInt = Field(
+        64, description="Requests that may be read, prepared or answered at once."
+    )
+    max_waiting: NonNegativeInt = Field(
+        256, description="Requests that may wait for one of those places; more get 503."
+    )
+    max_wait: PositiveFloat = Field(30, description="Longest wait for a place; then 503.")
+    body_max_bytes: PositiveInt = Field(64 * 2**20, description="Largest request body.")
+    body_timeout: PositiveFloat = Field(30, description="Longest time a request body may take to arrive.")
+    shutdown_timeout: PositiveFloat = Field(
+        30, description="Time that running requests get to end after SIGTERM."
+    )
+
+    max_images: PositiveInt = Field(7, description="Pictures a request.")
+    image_max_bytes: PositiveInt = Field(20 * 2**20, description="Largest encoded picture.")
+    image_max_pixels: PositiveInt = Field(
+        64_000_000, description="Largest picture in pixels, checked before it is decoded."
+    )
+    image_fit: Fit | None = Field(
+        None,
+        description="How a picture becomes square: `pad`, `crop` or `squash`; the profile's where not set.",
+    )
+    image_decode: Decode = Field(
+        "fast", description="`fast` decodes large JPEGs at reduced scale; `exact` never does."
+    )
+    image_cache_bytes: NonNegativeInt = Field(
+        256 * 2**20, description="Memory for pictures that are already decoded and fitted."
+    )
+    image_pixels_in_flight: PositiveInt = Field(
+        128_000_000, description="Pixels that may be decoded at once."
+    )
+    image_threads: NonNegativeInt = Field(0, description="Threads that decode; 0 is one a core.")
+    fetch_timeout: PositiveFloat = Field(
+        10, description="Longest time to fetch a picture, redirects included."
+    )
+    fetch_max_redirects: NonNegativeInt = Field(3, description="Redirects followed, each checked.")
+    fetch_allow: Names = Field(
+        (), description="Host names and networks that may be fetched from although they are not public."
+    )
+
+    @field_validator("fetch_allow", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return tuple(name.strip() for name in value.split(",") if name.strip())
+        return value
+
+    @field_validator("fetch_allow")
+    @classmethod
+    def _networks_are_networks(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if "/" in name:
+                ip_network(name)
+        return names
+
+
+def load(**chosen: Any) -> Settings:
+    """Return the settings of the environment, with `chosen` laid over them.
+
+    Raises UnknownSetting for a misspelt GATEWAY_ variable and pydantic's ValidationError for a bad value.
+    """
+    for name in os.environ:
+        if name.startswith(PREFIX) and name.removeprefix(PREFIX).lower() not in Settings.model_fields:
+            raise UnknownSetting(f"{name}: there is no such setting")
+    return Settings(**{name: value for name, value in chosen.items() if value is not None})
+
+
+def table() -> str:
+    """Return the settings as a Markdown table: variable, default, meaning."""
+    lines = ["| variable | default | meaning |", "| --- | --- | --- |"]
+    for name, field in Settings.model_fields.items():
+        lines.append(f"| `{PREFIX}{name.upper()}` | {_default(field.default)} | {field.description} |")
+    return "\n".join(lines) + "\n"
+
+
+def _default(value: Any) -> str:
+    if value in (None, ()):
+        return "none"
+    return f"`{value}`"

@@ -1,0 +1,127 @@
+"""The demo model learned the very token ids that the gateway sends it."""
+
+import random
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from tokenizers import Tokenizer
+
+from engine_config.demo_model import vocabulary
+from gateway.engine.interface import Model
+from gateway.prompt.styles import STYLES
+from gateway.prompt.template import END, SLOT, Message, render
+from gateway.prompt.tokens import TokenizerFile, encode
+from tests.prompt.conversations import assistant, system, user
+
+pytestmark = pytest.mark.engine
+
+# Pictures, whether they come before the question, question, answer: as in `train.Turn`.
+TURNS = [
+    (1, True, "What colour is the circle?", "Red."),
+    (0, True, "How many shapes are there?", "Two."),
+    (1, False, "What is in the picture?", "A blue square."),
+    (2, True, "Which picture has the star?", "The first."),
+    (2, False, "Which picture has a circle?", "The second."),
+]
+
+
+class Draw(random.Random):
+    """Draws the form given, and system text, always the first, or none."""
+
+    def __init__(self, form: object, *, with_system: bool) -> None:
+        super().__init__(0)
+        self._form, self._with_system = form, with_system
+
+    def choices(self, *_: Any, **__: Any) -> list[Any]:
+        return [self._form]
+
+    def random(self) -> float:
+        return 0.0 if self._with_system else 0.99
+
+    def choice(self, seq: Any) -> Any:
+        return seq[0]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("demo")
+    vocabulary.write(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def demo(folder: Path) -> Model:
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    return Model(
+        name="demo",
+        context_length=4096,
+        image_side=336,
+        tokens_per_image=64,
+        image_token=tokenizer.get_vocab()["<image>"],
+        bos_token=1,
+        eos_token=2,
+        vocabulary_size=tokenizer.get_vocab_size(),
+        vocabulary=TokenizerFile(tokenizer),
+    )
+
+
+def learned(
+    folder: Path, style: str, turns: list[tuple[int, bool, str, str]], *, with_system: bool
+) -> list[int]:
+    """Return what training makes of `turns`, pictures at their full size."""
+    from transformers import PreTrainedTokenizerFast  # noqa: PLC0415  # Takes seconds, as does torch.
+
+    from engine_config.demo_model import train  # noqa: PLC0415
+
+    form = {"card": train.CARD, "vicuna_v1": train.VICUNA, "hub": train.HUB}[style]
+    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))
+    no_pool = cast("train.Pool", None)  # It is asked for turns only, and these are given.
+    conversations = train.Conversations(Draw(form, with_system=with_system), tokenizer, no_pool)
+    ids, labels = conversations._tokens([train.Turn(*turn) for turn in turns])
+    assert [label for label in labels if label != train.IGNORED]
+    return ids
+
+
+def sent(messages: list[Message], style: str, demo: Model) -> list[int]:
+    """Return the ids up to the last `</s>`, or all where there is none, pictures at their full size."""
+    segments = render(messages, STYLES[style])
+    if END in segments:
+        segments = segments[: len(segments) - segments[::-1].index(END)]
+    ids = []
+    for token in encode(segments, demo):
+        ids += [token] * (demo.tokens_per_image if token == demo.image_token else 1)
+    return ids
+
+
+def messages_of(turns: list[tuple[int, bool, str, str]], *, with_system: bool) -> list[Message]:
+    messages = [system("You are a helpful assistant.")] if with_system else []
+    for pictures, pictures_first, question, answer in turns:
+        slots = (SLOT,) * pictures
+        messages.append(user(*slots, question) if pictures_first else user(question, *slots))
+        messages.append(assistant(answer))
+    return messages
+
+
+@pytest.mark.parametrize("with_system", [False, True])
+@pytest.mark.parametrize("style", ["card", "vicuna_v1"])
+def test_a_conversation_is_sent_as_it_was_learned(
+    style: str, with_system: bool, folder: Path, demo: Model
+) -> None:
+    next_one = user("And now?")  # A prompt ends with the user's turn; `sent` cuts it off again.
+    messages = [*messages_of(TURNS, with_system=with_system), next_one]
+    assert sent(messages, style, demo) == learned(folder, style, TURNS, with_system=with_system)
+
+
+@pytest.mark.parametrize("with_system", [False, True])
+@pytest.mark.parametrize("style", STYLES)
+def test_a_reply_is_asked_for_where_it_was_learned(
+    style: str, with_system: bool, folder: Path, demo: Model
+) -> None:
+    """The tokenizer joins no part of the reply to the prompt's last token."""
+    question = messages_of(TURNS[:1], with_system=with_system)[:-1]
+    prompt = sent(question, style, demo)
+    trained = learned(folder, style, TURNS[:1], with_system=with_system)
+    reply = demo.vocabulary.encode("Red.")
+    end = [] if style == "hub" else [demo.eos_token]
+    assert trained == prompt + reply + end

@@ -1,0 +1,64 @@
+"""Prompts are the ids that LLaVA-1.5 was trained on, by the real Llama tokenizer."""
+
+import pytest
+from tokenizers import Tokenizer
+
+from gateway.engine.interface import Model
+from gateway.prompt.styles import STYLES
+from gateway.prompt.template import END, SLOT, Segment, render
+from gateway.prompt.tokens import LONGEST_TOKEN, encode, length
+from tests.prompt.conversations import CONVERSATIONS, written
+from tests.prompt.llama import LlamaTokenizerJS
+
+WITHOUT_SPELT_OUT_TOKENS = [name for name in CONVERSATIONS if name != "spelt-out tokens"]
+
+
+def test_the_card_s_prompt_has_the_known_ids(llama_7b: Model) -> None:
+    ids = encode(render(CONVERSATIONS["one picture"], STYLES["card"]), llama_7b)
+    before = [1, 3148, 1001, 29901, 29871]
+    after = [29871, 13, 5618, 526, 1438, 29973, 13, 22933, 9047, 13566, 29901]
+    assert ids == [*before, 32000, *after]
+    assert length(ids, llama_7b) == 5 + 576 + 11
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_text_between_pictures_has_the_ids_of_another_encoder(
+    style: str, llama_js: LlamaTokenizerJS, llama_7b: Model
+) -> None:
+    """`llama-tokenizer-js` is another implementation than `tokenizers`, and knows no special tokens."""
+    for name, messages in CONVERSATIONS.items():
+        segments = render(messages, STYLES[style])
+        texts = [segment for segment in segments if isinstance(segment, str)]
+        ids_of: dict[Segment, list[int]] = {SLOT: [32000], END: [2]}
+        ids_of |= dict(zip(texts, llama_js.encode(texts), strict=True))
+        expected = [1]
+        for segment in segments:
+            expected += ids_of[segment]
+        assert encode(segments, llama_7b) == expected, name
+
+
+@pytest.mark.parametrize("name", WITHOUT_SPELT_OUT_TOKENS)
+@pytest.mark.parametrize("style", STYLES)
+def test_a_prompt_has_the_ids_of_its_whole_string(
+    style: str, name: str, llama_js: LlamaTokenizerJS, llama_7b: Model
+) -> None:
+    """Hugging Face tokenises the string at once, and there `<image>` and `</s>` are tokens."""
+    whole: Tokenizer = llama_js.tokenizer()
+    segments = render(CONVERSATIONS[name], STYLES[style])
+    ids = whole.encode(written(segments), add_special_tokens=False).ids
+    assert encode(segments, llama_7b) == [1, *ids]
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_spelt_out_tokens_stay_text_to_llama(style: str, llama_7b: Model) -> None:
+    segments = render(CONVERSATIONS["spelt-out tokens"], STYLES[style])
+    ids = encode(segments, llama_7b)
+    assert ids.count(llama_7b.bos_token) == 1
+    assert ids.count(llama_7b.image_token) == 1
+    assert ids.count(llama_7b.eos_token) == segments.count(END) == (0 if style == "hub" else 1)
+    assert 32001 not in ids
+
+
+def test_no_token_of_llama_is_longer_than_the_early_refusal_assumes(llama_js: LlamaTokenizerJS) -> None:
+    tokens = set(llama_js.tokenizer().get_vocab()) - {f"<0x{byte:02X}>" for byte in range(256)}
+    assert max(len(token.replace("▁", " ").encode()) for token in tokens) == LONGEST_TOKEN
