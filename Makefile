@@ -1,4 +1,4 @@
-# Everything runs in .venv, which the set-up program makes and keeps up to date; where nothing is to do it takes a tenth of a second.
+# Everything runs in .venv, which engine_config/install.py makes and keeps up to date.
 .DEFAULT_GOAL := help
 .PHONY: help serve test check format clean
 MAKEFLAGS += --no-print-directory

@@ -20,7 +20,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from gateway.errors import ImageError, ImageTooLarge, UnsupportedImage
 
-# Read by these and nothing else: `Image.open` would look further, and judge sizes by a limit of the whole process.
+# Read by these and nothing else: `Image.open` looks further, and judges sizes by a limit of the whole process.
 _READERS: dict[str, type[ImageFile]] = {
     "jpeg": JpegImageFile,
     "png": PngImageFile,
@@ -104,6 +104,7 @@ def decode(image: ImageFile, *, shrink: int) -> Rendition:
     width, height = image.size
     with _broken_is_an_image_error():
         factor = _draft(image, shrink)
+        _scale_transparent_colour(image)
         image.load()
         seen = _as_seen(image)
     orientation = _orientation(image)
@@ -131,6 +132,12 @@ def _draft(image: ImageFile, shrink: int) -> int:
         return 1
     drafted = image.draft(image.mode, (max(1, width // shrink), max(1, height // shrink)))
     return 1 if drafted is None else round(width / drafted[1][2])
+
+
+def _scale_transparent_colour(image: ImageFile) -> None:
+    # Pillow keeps the high bytes of a PNG's 16-bit colours, but all 16 bits of the one that is transparent.
+    if image.tile and image.tile[0].args == "RGB;16B" and "transparency" in image.info:
+        image.info["transparency"] = tuple(value >> 8 for value in image.info["transparency"])
 
 
 def _as_seen(image: Image.Image) -> Image.Image:

@@ -1,7 +1,7 @@
 """Fetching a picture over http(s) from addresses that were checked, within bounds of time and size.
 
-Any port may be named; a redirect from https to http is refused. A connection is kept for later requests to the
-same scheme, host and port and to no other; it leads to an address that was checked for that very host.
+Any port may be named; a redirect from https to http is refused. A connection is kept for later requests to
+the same scheme, host and port and to no other; it leads to an address that was checked for that very host.
 """
 
 import asyncio

@@ -20,9 +20,11 @@ _CANVAS_MAX = 2**25
 def spare(size: tuple[int, int], fit: Fit, side: int) -> int:
     """Return by how much a picture of `size` may be shrunk before it is fitted, at least 1."""
     long, short = max(size), min(size)
-    if fit == "pad":
-        return max(1, min(long // (_REACH * side), short // _LEAST))
-    return max(1, short // (_REACH * side))
+    if fit != "pad":
+        return max(1, short // (_REACH * side))
+    shrink = max(1, min(long // (_REACH * side), short // _LEAST))
+    # A decoder may shrink by half of that only; what is too long even then is fitted as it is.
+    return shrink if (2 * long // shrink) ** 2 <= _CANVAS_MAX else 1
 
 
 def square(picture: Rendition, fit: Fit, side: int) -> Image.Image:

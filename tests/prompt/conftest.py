@@ -2,7 +2,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tokenizers import AddedToken, Tokenizer, models
+from tokenizers import AddedToken, Tokenizer, models, processors
 
 from gateway.engine.interface import Model
 from gateway.prompt.tokens import TokenizerFile
@@ -40,7 +40,8 @@ def byte_model(save: Callable[[Tokenizer], Path]) -> Model:
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token="<unk>", byte_fallback=True))
     special = ["<unk>", "<s>", "</s>", "<image>", "<pad>"]
     tokenizer.add_special_tokens([AddedToken(token, normalized=False) for token in special])
-    # A file may come with these; prompts must not be cut or filled up by them.
+    # A file may come with these; prompts must not be cut, filled up or opened by them.
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
     tokenizer.enable_truncation(max_length=2)
     tokenizer.enable_padding(length=100, pad_id=260, pad_token="<pad>")
     return Model(

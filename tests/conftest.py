@@ -1,0 +1,15 @@
+"""Fixtures for all tests. `gateway` is the real engine, started once for the whole session."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.servers import Gateway, served_gateway
+
+
+@pytest.fixture(scope="session")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """Yield a gateway on vLLM with the demo model; pictures may be fetched from this machine."""
+    folder = tmp_path_factory.mktemp("gateway")
+    with served_gateway(folder, profile="demo", fetch_allow="127.0.0.1") as running:
+        yield running

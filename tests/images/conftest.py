@@ -1,0 +1,48 @@
+"""Loaders and pictures for the tests of `gateway.images`."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from gateway.engine.interface import Picture
+from gateway.images.loader import PictureLoader
+from gateway.images.source import parse
+from gateway.metrics import Metrics
+from gateway.settings import Settings
+
+PARAM = "messages[0].content[1].image_url.url"
+
+Load = Callable[..., Awaitable[Picture]]
+
+
+class Loading:
+    """A loader with its settings and metrics; `load` parses and loads a URL as the pipeline does."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.settings = Settings(**settings)
+        self.metrics = Metrics()
+        self.loader = PictureLoader(self.settings, self.metrics)
+
+    async def load(self, url: str, **wanted: Any) -> Picture:
+        source = parse(url, param=PARAM, max_bytes=self.settings.image_max_bytes)
+        return await self.loader.load(
+            source, **{"param": PARAM, "side": 56, "fit": "squash", "caller": "me", **wanted}
+        )
+
+    def count(self, name: str, **labels: str) -> float:
+        return self.metrics.registry.get_sample_value(name, labels) or 0.0
+
+
+@pytest.fixture
+async def loading() -> AsyncIterator[Callable[..., Loading]]:
+    """Make loaders that are closed after the test."""
+    made: list[Loading] = []
+
+    def make(**settings: Any) -> Loading:
+        made.append(Loading(**settings))
+        return made[-1]
+
+    yield make
+    await asyncio.gather(*(one.loader.close() for one in made))

@@ -1,0 +1,106 @@
+"""The pixels of `pad` and `crop` against those who define them."""
+
+import resource
+
+import numpy as np
+import pytest
+from PIL import Image
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+from gateway.images.decode import Rendition
+from gateway.images.fit import spare, square
+from gateway.settings import Fit
+from tests.images.pictures import difference, photograph
+
+SIDE = 336
+SIZES = [(640, 427), (427, 640), (512, 512), (1001, 335), (335, 1001), (200, 100), (101, 200), (336, 336), (7, 5)]
+
+
+def fitted(image: Image.Image, fit: Fit, side: int = SIDE) -> Image.Image:
+    return square(Rendition(image, image.size), fit, side)
+
+
+def original_pad(image: Image.Image, side: int) -> Image.Image:
+    """LLaVA's `expand2square` with CLIP's mean colour, then CLIP's bicubic resize of a square."""
+    width, height = image.size
+    colour = tuple(int(mean * 255) for mean in (0.48145466, 0.4578275, 0.40821073))
+    long = max(width, height)
+    result = Image.new("RGB", (long, long), colour)
+    result.paste(image, ((long - width) // 2, (long - height) // 2))
+    return result.resize((side, side), Image.Resampling.BICUBIC)
+
+
+def original_crop(image: Image.Image, side: int) -> Image.Image:
+    """CLIPImageProcessor, resizing and cropping and nothing else, on Pillow."""
+    processor = CLIPImageProcessorPil(
+        size={"shortest_edge": side},
+        crop_size={"height": side, "width": side},
+        do_rescale=False,
+        do_normalize=False,
+    )
+    pixels = np.asarray(processor(image, return_tensors="np")["pixel_values"][0])
+    return Image.fromarray(pixels.transpose(1, 2, 0).astype(np.uint8))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_pad_is_the_originals_recipe_to_the_bit(size: tuple[int, int]) -> None:
+    image = photograph("rocket.jpg").resize(size)
+    assert difference(fitted(image, "pad"), original_pad(image, SIDE)).max() == 0
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_crop_is_the_hubs_processor_to_the_bit(size: tuple[int, int]) -> None:
+    image = photograph("rocket.jpg").resize(size)
+    assert difference(fitted(image, "crop"), original_crop(image, SIDE)).max() == 0
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_squash_is_one_bicubic_resize(size: tuple[int, int]) -> None:
+    image = photograph("rocket.jpg").resize(size)
+    assert difference(fitted(image, "squash"), image.resize((SIDE, SIDE), Image.Resampling.BICUBIC)).max() == 0
+
+
+@pytest.mark.parametrize("fit", ["pad", "crop", "squash"])
+@pytest.mark.parametrize("side", [1, 14, 112])
+def test_any_fit_of_any_picture_is_square(fit: Fit, side: int) -> None:
+    for size in ((1, 1), (1, 50), (50, 1), (3, 2), (600, 400)):
+        image = fitted(Image.new("RGB", size, "red"), fit, side)
+        assert image.size == (side, side)
+        assert image.mode == "RGB"
+
+
+@pytest.mark.parametrize(("size", "within"), [((7000, 500), 0), ((500, 7000), 1), ((8191, 9), 0), ((9, 8191), 1)])
+def test_pad_of_an_elongated_picture_is_true_to_the_recipe(size: tuple[int, int], within: int) -> None:
+    image = photograph("rocket.jpg").resize(size)
+    side = 1024  # Up to 16 x side nothing is averaged first.
+    assert difference(fitted(image, "pad", side), original_pad(image, side)).max() <= within
+
+
+@pytest.mark.parametrize("size", [(7000, 500), (500, 7000), (8191, 9), (9, 8191), (6001, 1)])
+def test_pad_of_an_elongated_picture_averaged_first_differs_by_2_of_255_at_most(size: tuple[int, int]) -> None:
+    image = photograph("rocket.jpg").resize(size)
+    assert difference(fitted(image, "pad", 112), original_pad(image, 112)).max() <= 2
+
+
+@pytest.mark.parametrize("size", [(60, 25000), (25000, 60)])
+def test_crop_of_an_elongated_picture_differs_by_1_of_255_at_most(size: tuple[int, int]) -> None:
+    image = photograph("rocket.jpg").resize(size)
+    assert difference(fitted(image, "crop"), original_crop(image, SIDE)).max() <= 1
+
+
+@pytest.mark.parametrize("fit", ["pad", "crop", "squash"])
+@pytest.mark.parametrize("size", [(1, 60_000), (60_000, 1), (20_000_000, 1), (3, 1_000_000)])
+def test_no_elongated_picture_takes_more_than_300_mb(fit: Fit, size: tuple[int, int]) -> None:
+    image = Image.new("RGB", size, "red")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert fitted(image, fit).size == (SIDE, SIDE)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300 * 2**10
+
+
+def test_shrinking_leaves_twice_what_is_resized() -> None:
+    assert spare((4000, 3000), "pad", SIDE) == 5
+    assert spare((4000, 3000), "crop", SIDE) == 4
+    assert spare((4000, 3000), "squash", SIDE) == 4
+    assert spare((1343, 1343), "pad", SIDE) == 1
+    assert spare((60_000, 1), "pad", SIDE) == 1
+    assert spare((60_000, 300), "pad", SIDE) == 1

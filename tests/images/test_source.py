@@ -1,0 +1,112 @@
+import re
+
+import pytest
+
+from gateway.errors import ImageError, ImageTooLarge
+from gateway.images.source import DataURL, WebURL, parse, read
+
+PARAM = "messages[0].content[1].image_url.url"
+
+
+def parsed(url: str, max_bytes: int = 1000) -> DataURL | WebURL:
+    return parse(url, param=PARAM, max_bytes=max_bytes)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "data:image/png;base64,aGVsbG8=",
+        "DATA:;Base64,aGVsbG8=",
+        "data:application/x;charset=utf-8;base64,aGVs\nbG8=\n",
+    ],
+)
+def test_base64_of_any_media_type_is_read(url: str) -> None:
+    source = parsed(url)
+    assert isinstance(source, DataURL)
+    assert read(source, max_bytes=5) == b"hello"
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("", "must begin with data:, http: or https:"),
+        ("iVBORw0KGgo", "must begin with data:, http: or https:"),
+        ("file:///etc/passwd", "must be data, http or https, not 'file'"),
+        ("ftp://example.com/a.png", "must be data, http or https, not 'ftp'"),
+        ("data:image/png,hello", "must have the form data:image/…;base64,…"),
+        ("data:image/png;base64", "must have the form data:image/…;base64,…"),
+        ("http:///a.png", "the URL has no host"),
+        ("http://example.com:99999/", "the URL is not valid"),
+        ("http://me:secret@example.com/", "must not hold a user name or password"),
+        ("https://me@example.com/", "must not hold a user name or password"),
+        ("http://exa mple.com/", "neither a name nor an IP address"),
+        ("http://example.com/" + "a" * 9000, "the URL has 9019 characters; the limit is 8192"),
+    ],
+)
+def test_what_is_no_picture_url_is_refused_by_name_before_any_io(url: str, says: str) -> None:
+    with pytest.raises(ImageError, match=re.escape(says)) as caught:
+        parsed(url)
+    assert caught.value.param == PARAM
+    assert caught.value.message.startswith(f"{PARAM}: ")
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["0x7f.1", "0x7f000001", "2130706433", "127.1", "0177.0.0.1", "127.0.0.1.", "0", "127.0.0.0x1", "1.2.3.4.5"],
+)
+def test_an_address_in_an_odd_spelling_is_refused(host: str) -> None:
+    with pytest.raises(ImageError, match="neither a name nor an IP address in its usual spelling"):
+        parsed(f"http://{host}/a.png")
+
+
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("https://EXAMPLE.com/a.png#part", "example.com"),
+        ("http://example.com.:8080/a.png", "example.com."),
+        ("http://münchen.example/a.png", "xn--mnchen-3ya.example"),
+        ("http://93.184.215.14/", "93.184.215.14"),
+        ("http://[2606:2800:21f::1]/", "2606:2800:21f::1"),
+        ("http://127。0。0。1/", "127.0.0.1"),
+    ],
+)
+def test_a_web_url_keeps_the_host_that_will_be_asked(url: str, host: str) -> None:
+    source = parsed(url)
+    assert isinstance(source, WebURL)
+    assert source.url.raw_host == host
+    assert source.url.fragment == ""
+
+
+@pytest.mark.parametrize(("size", "refused"), [(1000, False), (1001, False), (1005, True)])
+def test_base64_longer_than_the_limit_allows_is_refused_unread(size: int, refused: bool) -> None:
+    url = "data:;base64," + "A" * (-(-size // 3) * 4)
+    if refused:
+        with pytest.raises(ImageTooLarge, match="the limit is 1000"):
+            parsed(url)
+    else:
+        parsed(url)
+
+
+def test_the_decoded_size_is_held_to_the_limit_to_the_byte() -> None:
+    source = parsed("data:;base64,aGVsbG8=")
+    assert isinstance(source, DataURL)
+    with pytest.raises(ImageTooLarge, match="the image has 5 bytes; the limit is 4"):
+        read(source, max_bytes=4)
+
+
+def test_a_size_error_names_part_size_and_limit() -> None:
+    url = "data:;base64," + "A" * (31 * 2**20 * 4 // 3)
+    with pytest.raises(ImageTooLarge) as caught:
+        parsed(url, 20 * 2**20)
+    assert caught.value.message == f"{PARAM}: the image is 31 MB; the limit is 20 MB"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [("", "is empty"), ("a?b=", "valid base64"), ("abc", "valid base64"), ("äöü=", "valid base64")],
+)
+def test_bad_base64_is_an_image_error(text: str, says: str) -> None:
+    source = parsed(f"data:image/png;base64,{text}")
+    assert isinstance(source, DataURL)
+    with pytest.raises(ImageError, match=says):
+        read(source, max_bytes=100)

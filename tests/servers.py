@@ -1,0 +1,109 @@
+"""The gateway in a process, or on a real port in this one, for the time of a test."""
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from engine_config.profile import load as load_profile
+from gateway.app import create_app
+from gateway.engine.supervisor import Supervisor
+from gateway.settings import Settings
+from tests.scripted_engine import ScriptedEngine
+
+READY_WITHIN = 240.0  # seconds; the engine takes 35 to 60 on two idle cores
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """A gateway that runs: its address, and its process where it has one of its own."""
+
+    url: str
+    pid: int = 0
+    log: Path | None = None
+    supervisor: Supervisor | None = None
+
+    @property
+    def api(self) -> str:
+        return f"{self.url}/v1"
+
+
+@asynccontextmanager
+async def scripted_gateway(engine: ScriptedEngine, **settings: Any) -> AsyncIterator[Gateway]:
+    """Run the whole application on a port of its own, with `engine` behind it."""
+    profile = load_profile("demo")
+    failures: list[BaseException] = []
+    app = create_app(Settings(**settings), profile, lambda _: engine, failures.append)
+    config = uvicorn.Config(app, port=0, http="httptools", ws="none", log_config=None, access_log=False)
+    server = uvicorn.Server(config)
+    serving = asyncio.create_task(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.01)
+    engine.started.set()
+    supervisor: Supervisor = app.state.supervisor
+    while not supervisor.ready:
+        await asyncio.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    try:
+        yield Gateway(f"http://127.0.0.1:{port}", supervisor=supervisor)
+    finally:
+        server.should_exit = True
+        server.force_exit = True
+        await serving
+    assert failures == []
+
+
+@contextmanager
+def served_gateway(folder: Path, *arguments: str, **settings: str) -> Iterator[Gateway]:
+    """Run `llava-gateway serve` in a process, on the real engine, until the block ends; then expect exit code 0."""
+    port = free_port()
+    log = folder / "gateway.log"
+    command = [sys.executable, "-m", "gateway", "serve", "--port", str(port), *arguments]
+    with log.open("wb") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=file, env=_environment(settings))
+    gateway = Gateway(f"http://127.0.0.1:{port}", process.pid, log)
+    try:
+        wait_until_ready(gateway, process)
+        yield gateway
+    finally:
+        process.terminate()
+        code = process.wait(60)
+    assert code == 0, log.read_text()[-3000:]
+
+
+def wait_until_ready(gateway: Gateway, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + READY_WITHIN
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            break
+        try:
+            with urllib.request.urlopen(f"{gateway.url}/health/ready", timeout=5):
+                return
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            time.sleep(0.2)
+    log = gateway.log.read_text()[-3000:] if gateway.log else ""
+    raise AssertionError(f"the gateway did not become ready: exit code {process.poll()}\n{log}")
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port
+
+
+def _environment(settings: dict[str, str]) -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")} | {
+        f"GATEWAY_{name.upper()}": value for name, value in settings.items()
+    }
