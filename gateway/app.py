@@ -42,7 +42,10 @@ def create_app(
         await supervisor.shutdown()
         await loader.close()
 
-    app = FastAPI(title="llava-gateway", lifespan=lifespan, docs_url=None, redoc_url=None)
+    # A redirect's address would be made of the Host header, and send a client behind TLS to plain http.
+    app = FastAPI(
+        title="llava-gateway", lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False
+    )
     answer_errors(app)
     app.include_router(
         chat.router(settings, admission, Pipeline(supervisor, loader, profile, settings, metrics))

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from engine_config import profile as profiles
@@ -30,7 +31,9 @@ def serve(
     try:
         settings = configuration.load(host=host, port=port, profile=profile)
         chosen, reason = profiles.choose(settings.profile)
-    except (configuration.UnknownSetting, ValidationError, profiles.ProfileError) as error:
+    except ValidationError as error:
+        raise _refused(configuration.explain(error)) from None
+    except (configuration.UnknownSetting, profiles.ProfileError) as error:
         raise _refused(str(error)) from None
     run(settings, chosen, reason)
 
@@ -81,5 +84,5 @@ def main() -> None:
 
 
 def _refused(message: str) -> typer.Exit:
-    errors.print(f"[red]error:[/red] {message}", highlight=False)
+    errors.print(f"[red]error:[/red] {escape(message)}", highlight=False)
     return typer.Exit(2)

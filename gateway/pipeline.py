@@ -1,6 +1,7 @@
 """One request's life between the wire and the engine: request → job → deltas."""
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncGenerator, Coroutine, Iterable
 from contextlib import aclosing
@@ -22,8 +23,10 @@ from gateway.metrics import Metrics
 from gateway.prompt import template, tokens
 from gateway.prompt.styles import STYLES
 from gateway.schema.chat import ChatCompletionRequest, ImagePart, Message
+from gateway.schema.validation import short
 from gateway.settings import Settings
 
+TOKEN_ID = re.compile(r"[0-9]{1,9}")
 LONG_TEXT = 20_000  # characters from which on encoding takes milliseconds, and leaves the event loop
 
 
@@ -62,7 +65,7 @@ class Pipeline:
         model = self._engine.model
         if request.model != model.name:
             raise ModelNotFound(
-                f"model: {request.model!r} is not served here; {model.name!r} is", param="model"
+                f"model: {short(request.model)!r} is not served here; {model.name!r} is", param="model"
             )
         attachments = self._attachments(request)
         ids = await self._token_ids(request, model)
@@ -201,9 +204,9 @@ def _stop_token_ids(request: ChatCompletionRequest, model: Model) -> tuple[int, 
 def _logit_bias(request: ChatCompletionRequest, model: Model) -> dict[int, float]:
     biases = {}
     for name, bias in (request.logit_bias or {}).items():
-        param = f"logit_bias.{name}"
-        if not (name.isascii() and name.isdigit()):
-            raise InvalidValue(f"{param}: the keys are token ids; {name!r} came", param=param)
+        param = f"logit_bias.{short(name)}"
+        if TOKEN_ID.fullmatch(name) is None:
+            raise InvalidValue(f"{param}: the keys are token ids; {short(name)!r} came", param=param)
         _check_token(int(name), param, model)
         biases[int(name)] = bias
     return biases

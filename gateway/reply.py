@@ -16,6 +16,8 @@ from gateway.schema.completion import (
     Usage,
 )
 
+LEAST_LOGPROB = -9999.0
+
 
 class Reply:
     """The chunks of one answer, and what it has used so far."""
@@ -81,5 +83,10 @@ def fold(chunks: Iterable[Chunk]) -> list[Choice]:
 
 
 def _entry(entry: EngineLogprob) -> TokenLogprob:
-    top = [TopLogprob(other.token, other.logprob, list(other.raw)) for other in entry.top]
-    return TokenLogprob(entry.token, entry.logprob, list(entry.raw), top)
+    top = [TopLogprob(other.token, _logprob(other), list(other.raw)) for other in entry.top]
+    return TokenLogprob(entry.token, _logprob(entry), list(entry.raw), top)
+
+
+def _logprob(entry: EngineLogprob) -> float:
+    # JSON has no infinity; OpenAI's API reference says -9999.0 for what is very unlikely.
+    return max(entry.logprob, LEAST_LOGPROB)

@@ -4,7 +4,7 @@ import os
 from ipaddress import ip_network
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PREFIX = "GATEWAY_"
@@ -100,6 +100,14 @@ def load(**chosen: Any) -> Settings:
         if name.startswith(PREFIX) and name.removeprefix(PREFIX).lower() not in Settings.model_fields:
             raise UnknownSetting(f"{name}: there is no such setting")
     return Settings(**{name: value for name, value in chosen.items() if value is not None})
+
+
+def explain(error: ValidationError) -> str:
+    """Return what is wrong with which setting, and the value that came."""
+    return "; ".join(
+        f"{PREFIX}{str(found['loc'][0]).upper()}: {found['msg']}; {found['input']!r} came"
+        for found in error.errors(include_url=False)
+    )
 
 
 def table() -> str:

@@ -1,10 +1,10 @@
-"""A stand-in at the Engine seam, for tests of what is not the engine: it says what it is told to, and remembers."""
+"""A stand-in at the Engine seam, for tests of what is not the engine."""
 
 import asyncio
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 
-from gateway.engine.interface import Delta, Job, Model
+from gateway.engine.interface import Delta, FinishReason, Job, Model
 from gateway.errors import GatewayError
 
 
@@ -30,7 +30,7 @@ MODEL = Model(
 
 @dataclass
 class ScriptedEngine:
-    """Says `words`, one a delta, with `pause` seconds before each; raises `error` in place of word `fails_at`."""
+    """Says `words`, `pause` seconds before each; raises `error` in place of word number `fails_at`."""
 
     words: tuple[str, ...] = (" A", " red", " circle.")
     pause: float = 0.0
@@ -56,7 +56,7 @@ class ScriptedEngine:
                     raise self.error
                 for choice in range(job.sampling.n):
                     prompt_tokens = len(job.token_ids) + 63 * len(job.pictures)
-                    end = "stop" if place == last else None
+                    end: FinishReason | None = "stop" if place == last else None
                     yield Delta(choice, word, 1, prompt_tokens, finish_reason=end)
         finally:
             self.running -= 1

@@ -8,13 +8,14 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import uvicorn
+from prometheus_client.parser import text_string_to_metric_families
 
 from engine_config.profile import load as load_profile
 from gateway.app import create_app
@@ -48,12 +49,9 @@ async def scripted_gateway(engine: ScriptedEngine, **settings: Any) -> AsyncIter
     config = uvicorn.Config(app, port=0, http="httptools", ws="none", log_config=None, access_log=False)
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve())
-    while not server.started:
-        await asyncio.sleep(0.01)
     engine.started.set()
     supervisor: Supervisor = app.state.supervisor
-    while not supervisor.ready:
-        await asyncio.sleep(0.01)
+    await until(lambda: server.started and supervisor.ready)
     port = server.servers[0].sockets[0].getsockname()[1]
     try:
         yield Gateway(f"http://127.0.0.1:{port}", supervisor=supervisor)
@@ -64,9 +62,16 @@ async def scripted_gateway(engine: ScriptedEngine, **settings: Any) -> AsyncIter
     assert failures == []
 
 
+async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Return as soon as `condition` holds. Raises TimeoutError if it does not within `seconds`."""
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110  # what is waited for knows no event
+            await asyncio.sleep(0.01)
+
+
 @contextmanager
 def served_gateway(folder: Path, *arguments: str, **settings: str) -> Iterator[Gateway]:
-    """Run `llava-gateway serve` in a process, on the real engine, until the block ends; then expect exit code 0."""
+    """Run `llava-gateway serve` in a process, on the real engine; when the block ends, expect exit code 0."""
     port = free_port()
     log = folder / "gateway.log"
     command = [sys.executable, "-m", "gateway", "serve", "--port", str(port), *arguments]
@@ -107,3 +112,22 @@ def _environment(settings: dict[str, str]) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")} | {
         f"GATEWAY_{name.upper()}": value for name, value in settings.items()
     }
+
+
+async def metric(gateway: Gateway, name: str, **labels: str) -> float:
+    """Return the value of the metric `name`, summed over the series that have `labels`."""
+    page = await asyncio.to_thread(_page, f"{gateway.url}/metrics")
+    found = [
+        sample.value
+        for family in text_string_to_metric_families(page)
+        for sample in family.samples
+        if sample.name == name and labels.items() <= sample.labels.items()
+    ]
+    assert found, f"there is no metric {name} with {labels}"
+    return sum(found)
+
+
+def _page(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        page: bytes = answer.read()
+    return page.decode()

@@ -37,8 +37,10 @@ def router(settings: Settings, admission: Admission, pipeline: Pipeline) -> APIR
         arrived = time.perf_counter()
         async with AsyncExitStack() as held:
             # Admit before reading: a request that waits must hold no picture in memory.
-            await held.enter_async_context(admission.ticket())
-            content = await body.read(request, settings)
+            ahead = body.ReadAhead(request.receive)
+            async with while_connected(ahead.look):
+                await held.enter_async_context(admission.ticket())
+            content = await body.read(request.headers, ahead.receive, settings)
             async with while_connected(request.receive):
                 chat = await _parsed(content)
                 del content

@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from typing import Any
 from uuid import uuid4
 
@@ -15,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gateway.api.responses import ClientLeft, error_response
 from gateway.errors import GatewayError, InvalidValue, MethodNotAllowed, NotFound
 from gateway.metrics import Metrics
+from gateway.schema.validation import short
 
 SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 CLIENT_LEFT = 499  # nginx's status for it, in metrics and logs only: nobody is there to read it
@@ -74,9 +76,11 @@ class Exchange:
 
     def __init__(self, scope: Scope, send: Send) -> None:
         self.began = time.perf_counter()
-        asked = Headers(scope=scope).get("x-request-id", "")
+        headers = Headers(scope=scope)
+        asked = headers.get("x-request-id", "")
         self.id = asked if SANE_ID.fullmatch(asked) else f"req_{uuid4().hex}"
         self.status = 0
+        self._expects = "expect" in headers
         self._send = send
 
     async def send(self, message: Message) -> None:
@@ -85,6 +89,10 @@ class Exchange:
             headers = MutableHeaders(raw=message["headers"])
             headers["x-request-id"] = self.id
             headers["openai-processing-ms"] = str(round((time.perf_counter() - self.began) * 1000))
+            if self._expects and self.status >= HTTPStatus.BAD_REQUEST:
+                # The client may now send the body that it held back, or its next request in the body's place:
+                # nobody can tell which (RFC 9110, 10.1.1).
+                headers["connection"] = "close"
         await self._send(message)
 
 
@@ -103,7 +111,8 @@ async def _gateway_error(_: Request, error: GatewayError) -> Response:
 
 
 async def _http_exception(request: Request, error: HTTPException) -> Response:
-    where = f"{request.method} {request.url.path}"
+    # Not `request.url`, which is made of the Host header, whatever that holds.
+    where = f"{request.method} {short(request.scope['path'])}"
     if error.status_code == MethodNotAllowed.status:
         response = error_response(MethodNotAllowed(f"{where}: this path has other methods"))
         response.headers.update(error.headers or {})

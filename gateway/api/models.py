@@ -7,6 +7,7 @@ from fastapi import APIRouter
 
 from engine_config.profile import EngineProfile
 from gateway.errors import ModelNotFound
+from gateway.schema.validation import short
 
 
 def router(profile: EngineProfile) -> APIRouter:
@@ -28,7 +29,7 @@ def router(profile: EngineProfile) -> APIRouter:
     @routes.get("/v1/models/{name:path}")
     async def retrieve_model(name: str) -> dict[str, Any]:
         if name != model["id"]:
-            raise ModelNotFound(f"model: {name!r} is not served here; {model['id']!r} is", param="model")
+            raise ModelNotFound(f"model: {short(name)!r} is not served here; {model['id']!r} is", param="model")
         return model
 
     return routes

@@ -9,7 +9,7 @@ import orjson
 from fastapi import Response
 from starlette.types import Receive, Scope, Send
 
-from gateway.errors import GatewayError, Unavailable
+from gateway.errors import BodyTimeout, GatewayError, Unavailable
 
 
 class ClientLeft(Exception):
@@ -29,12 +29,18 @@ def error_body(error: GatewayError) -> bytes:
 def error_response(error: GatewayError) -> Response:
     """Return `error` as a response; one that says when to come back has `retry-after` (seconds)."""
     headers = {"retry-after": str(error.retry_after)} if isinstance(error, Unavailable) else {}
+    if isinstance(error, BodyTimeout):
+        # The rest of the body may come at any time, or never (RFC 9110, 15.5.9).
+        headers["connection"] = "close"
     return Response(error_body(error), error.status, headers, "application/json")
 
 
 @asynccontextmanager
 async def while_connected(receive: Receive) -> AsyncIterator[None]:
-    """Cancel what runs inside when the client leaves, and raise ClientLeft. The body must have been read."""
+    """Cancel what runs inside when the client leaves, and raise ClientLeft.
+
+    Whatever else `receive` returns is lost: the body must have been read, or be kept by `receive` itself.
+    """
     task = asyncio.current_task()
     assert task is not None  # we run in one
     left = False

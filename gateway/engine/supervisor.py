@@ -28,7 +28,13 @@ class Supervisor:
         self._engine: Engine | None = None
         self._starting: Engine | None = None
         self._began = time.monotonic()
-        self.stage = "starting"
+        self._stage = "starting"
+
+    @property
+    def stage(self) -> str:
+        """What the engine is doing, in words for people."""
+        died = self._engine is not None and self._engine.failed
+        return "the engine died" if died else self._stage
 
     @property
     def ready(self) -> bool:
@@ -68,6 +74,8 @@ class Supervisor:
             if self.ready:
                 continue
             log.error("engine_died")
+            self._began = time.monotonic()
+            self._reach("starting again")
             await self._end()
             await self._start_again()
 
@@ -80,22 +88,27 @@ class Supervisor:
         await self._end()
 
     def _running(self) -> Engine:
-        if self._engine is None:
+        if self._engine is None or self._engine.failed:
             raise EngineNotReady(
                 f"the engine is starting: {self.stage} ({self.elapsed:.0f} s)", retry_after=5
             )
         return self._engine
 
     def _reach(self, stage: str) -> None:
-        self.stage = stage
+        self._stage = stage
         log.info("engine_stage", stage=stage, seconds=round(self.elapsed, 1))
 
     async def _end(self) -> None:
         self._metrics.ready.set(0)
         engines, self._engine, self._starting = (self._engine, self._starting), None, None
         for engine in engines:
-            if engine is not None:
+            if engine is None:
+                continue
+            try:
                 await engine.shutdown()
+            except Exception:
+                # Whatever is left of a dead engine must not keep the next one from starting.
+                log.exception("engine_shutdown_failed")
 
     async def _start_again(self) -> None:
         for attempt in range(1, ATTEMPTS + 1):
@@ -109,6 +122,7 @@ class Supervisor:
                 await self._end()
                 if attempt == ATTEMPTS:
                     raise
+                self._reach(f"waiting to start again: start {attempt} of {ATTEMPTS} failed")
                 await asyncio.sleep(min(LONGEST_PAUSE, 2.0**attempt))
             else:
                 return

@@ -8,7 +8,9 @@ Address = IPv4Address | IPv6Address
 
 _GLOBAL_UNICAST = IPv6Network("2000::/3")
 _NAT64 = IPv6Network("64:ff9b::/96")
+# What `ipaddress` takes for global and isn't, in some Python or other.
 _NEVER_V4 = (
+    IPv4Network("192.0.0.0/24"),  # protocol assignments, RFC 6890; some clouds serve metadata there
     IPv4Network("192.88.99.0/24"),  # 6to4 relays, RFC 7526
     IPv4Network("168.63.129.16/32"),  # the host's own services on Azure, under a public address
 )

@@ -20,7 +20,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from gateway.errors import ImageError, ImageTooLarge, UnsupportedImage
 
-# Read by these and nothing else: `Image.open` looks further, and judges sizes by a limit of the whole process.
+# These and no other: `Image.open` looks further, and judges sizes by a limit of the whole process.
 _READERS: dict[str, type[ImageFile]] = {
     "jpeg": JpegImageFile,
     "png": PngImageFile,
@@ -37,6 +37,8 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+# No JPEG or GIF can be longer; resizing takes memory that grows with it.
+_MAX_SIDE = 65_535
 # A progressive JPEG has about ten scans; each costs a pass over all pixels, whatever few bytes it has.
 _MAX_SCANS = 100
 _START_OF_SCAN = b"\xff\xda"
@@ -79,7 +81,8 @@ def format_of(data: bytes) -> str | None:
 def open_image(data: bytes, *, max_pixels: int) -> ImageFile:
     """Return the picture with its header read and nothing decoded.
 
-    Raises UnsupportedImage, ImageTooLarge past `max_pixels` pixels, and ImageError where it is broken.
+    Raises UnsupportedImage, ImageTooLarge past `max_pixels` pixels or 65,535 along a side, and ImageError
+    where it is broken.
     """
     format_ = format_of(data)
     if format_ is None:
@@ -89,6 +92,8 @@ def open_image(data: bytes, *, max_pixels: int) -> ImageFile:
     with _broken_is_an_image_error():
         image = _READERS[format_](io.BytesIO(data))
     width, height = image.size
+    if max(width, height) > _MAX_SIDE:
+        raise ImageTooLarge(f"the image has {width} x {height} pixels; the limit is {_MAX_SIDE} along a side")
     if width * height > max_pixels:
         raise ImageTooLarge(
             f"the image has {width} x {height} = {width * height} pixels; the limit is {max_pixels}"

@@ -69,24 +69,19 @@ def _crop(picture: Rendition, side: int) -> Image.Image:
 
 
 def _pad_long_side_first(image: Image.Image, side: int) -> Image.Image:
-    """Pad in memory that grows with the picture, not with the square of its long side.
+    """Pad in memory that grows with the long side, not with its square.
 
-    The same recipe but for rounding: up to 2 of 255, where the original squares and then resizes.
+    Resizing takes first the width, then the height, and rounds in between: a wide picture comes out as by the
+    recipe, a high one, whose height is taken first here, may differ by 1 of 255.
     """
     if image.height > image.width:
         turned = _pad_long_side_first(image.transpose(Image.Transpose.TRANSPOSE), side)
         return turned.transpose(Image.Transpose.TRANSPOSE)
     width, height = image.size
     rows = _resize(image, (side, height), (0, 0, width, height))
-    # Rows are averaged in blocks, counted from the top of the square that is never filled.
-    block = max(1, width // (8 * side))
-    above = (width - height) // 2
-    first, last = above // block, ceil((above + height) / block)
-    strip = Image.new("RGB", (side, (last - first) * block), MEAN)
-    strip.paste(rows, (0, above - first * block))
-    column = Image.new("RGB", (side, ceil(width / block)), MEAN)
-    column.paste(strip.reduce((1, block)), (0, first))
-    return _resize(column, (side, side), (0, 0, side, width / block))
+    column = Image.new("RGB", (side, width), MEAN)
+    column.paste(rows, (0, (width - height) // 2))
+    return _resize(column, (side, side), (0, 0, side, width))
 
 
 def _crop_middle_first(picture: Rendition, side: int) -> Image.Image:

@@ -1,16 +1,28 @@
 """`POST /v1/chat/completions`, the request: what a client may send, checked once."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
-from gateway.errors import UnsupportedParameter
+from gateway.errors import InvalidValue, UnsupportedParameter
 from gateway.schema.parameters import UNSUPPORTED, WITHOUT_EFFECT
+
+# pydantic reports every error it finds, at a kilobyte each, and two bytes can be one: a large body of them would
+# take all memory. So lists stop at their first error, and objects have at most this many fields.
+MOST_FIELDS = 200
+MOST_BIASES = 300  # OpenAI's limit
 
 
 class _Wire(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bounded(cls, value: Any) -> Any:
+        if isinstance(value, dict) and len(value) > MOST_FIELDS:
+            raise ValueError(f"an object must have at most {MOST_FIELDS} fields")
+        return value
 
 
 class TextPart(_Wire):
@@ -57,7 +69,8 @@ def _strings(stop: Any) -> Any:
 class Message(_Wire):
     role: Literal["system", "developer", "user", "assistant"]
     content: Annotated[
-        list[Part] | None, BeforeValidator(_parts, json_schema_input_type=str | list[Part])
+        Annotated[list[Part], Field(fail_fast=True)] | None,
+        BeforeValidator(_parts, json_schema_input_type=str | list[Part]),
     ] = None
     name: str | None = Field(default=None, description="Without effect.")
 
@@ -84,11 +97,17 @@ Stop = Annotated[
 Bias = Annotated[float, Field(ge=-100, le=100)]
 
 
+def _few(biases: Any) -> Any:
+    if isinstance(biases, dict) and len(biases) > MOST_BIASES:
+        raise ValueError(f"at most {MOST_BIASES} tokens may be biased")
+    return biases
+
+
 class ChatCompletionRequest(_Wire):
     """OpenAI's request, and vLLM's sampling parameters; ranges are OpenAI's where it has the parameter."""
 
     model: str
-    messages: Annotated[list[Message], Field(min_length=1)]
+    messages: Annotated[list[Message], Field(min_length=1, fail_fast=True)]
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     n: Annotated[int, Field(ge=1, le=16)] | None = None
@@ -100,7 +119,7 @@ class ChatCompletionRequest(_Wire):
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    logit_bias: Annotated[dict[str, Bias], Field(max_length=300)] | None = None
+    logit_bias: Annotated[dict[str, Bias], BeforeValidator(_few), Field(max_length=MOST_BIASES)] | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
 
@@ -129,6 +148,12 @@ class ChatCompletionRequest(_Wire):
             elif value is not None and not _says_nothing(value, UNSUPPORTED[name]):
                 raise UnsupportedParameter(f"{name}: this parameter is not supported", param=name)
         return kept
+
+    @model_validator(mode="after")
+    def _stream_options_are_for_streams(self) -> Self:
+        if self.stream_options is not None and not self.stream:
+            raise InvalidValue("stream_options: they need `stream` to be true", param="stream_options")
+        return self
 
 
 def _says_nothing(value: Any, defaults: tuple[Any, ...]) -> bool:

@@ -18,6 +18,7 @@ from gateway.schema.chat import ChatCompletionRequest
 
 SHOWN = 60  # characters of a bad value that an error repeats
 PART_TYPES = ("text", "image_url")
+BRANCHES = frozenset(f"<{kind}>" for kind in PART_TYPES)
 
 
 def parse(body: bytes | bytearray) -> ChatCompletionRequest:
@@ -41,15 +42,22 @@ def path(location: tuple[int | str, ...]) -> str:
         if isinstance(step, int):
             written += f"[{step}]"
         else:
-            written += f".{step}" if written else step
+            written += f".{short(step)}" if written else short(step)
     return written
+
+
+def short(text: str) -> str:
+    """Return `text`, or its beginning where it is long: what a client sent is not sent back at any length."""
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}… ({len(text)} characters)"
 
 
 def _first(error: ValidationError) -> RequestError:
     found = error.errors(include_url=False)[0]
-    # A step in `<…>` names the branch of a union and no field of the client's.
-    param = path(tuple(step for step in found["loc"] if not str(step).startswith("<")))
-    came = f"; {_shown(found['input'])} came"
+    *steps, last = found["loc"] or ("",)
+    # `<text>` and `<image_url>` name the branch of a union; in the last place they can only be the client's.
+    param = path((*(step for step in steps if step not in BRANCHES), last))
+    if not param:
+        return InvalidValue(f"{_sentence(found)}; {_shown(found['input'])} came")
     match found["type"]:
         case "missing":
             return MissingParameter(f"{param}: this field is required", param=param)
@@ -61,7 +69,7 @@ def _first(error: ValidationError) -> RequestError:
             return UnsupportedParameter(f"{param}: messages of tools are not supported", param=param)
         case "none_required" | "too_long" if param.split(".")[-1] in ("tool_calls", "function_call"):
             return UnsupportedParameter(f"{param}: tools are not supported", param=param)
-    return InvalidValue(f"{param}: {_sentence(found)}{came}", param=param)
+    return InvalidValue(f"{param}: {_sentence(found)}; {_shown(found['input'])} came", param=param)
 
 
 def _bad_part(found: ErrorDetails, param: str) -> RequestError:
@@ -82,10 +90,11 @@ def _sentence(found: ErrorDetails) -> str:
 
 
 def _shown(value: Any) -> str:
-    written = orjson.dumps(value, default=str).decode() if not isinstance(value, str) else f'"{value}"'
-    if len(written) <= SHOWN:
-        return written
-    return f"{written[:SHOWN]}… ({len(written)} characters)"
+    if isinstance(value, dict):
+        return f"an object with {len(value)} fields"
+    if isinstance(value, list):
+        return f"an array of {len(value)}"
+    return f'"{short(value)}"' if isinstance(value, str) else orjson.dumps(value).decode()
 
 
 def _json_name(value: Any) -> str:

@@ -10,7 +10,7 @@ from gateway.engine.interface import Picture
 from gateway.images.loader import PictureLoader
 from gateway.images.source import parse
 from gateway.metrics import Metrics
-from gateway.settings import Settings
+from gateway.settings import load as load_settings
 
 PARAM = "messages[0].content[1].image_url.url"
 
@@ -21,7 +21,7 @@ class Loading:
     """A loader with its settings and metrics; `load` parses and loads a URL as the pipeline does."""
 
     def __init__(self, **settings: Any) -> None:
-        self.settings = Settings(**settings)
+        self.settings = load_settings(**settings)
         self.metrics = Metrics()
         self.loader = PictureLoader(self.settings, self.metrics)
 

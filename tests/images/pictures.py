@@ -39,11 +39,11 @@ def url_of(image: Image.Image, format_: str = "PNG", **options: Any) -> str:
     return data_url(encoded(image, format_, **options))
 
 
-def png(width: int, height: int, depth: int, colour_type: int, rows: bytes, trns: bytes = b"") -> bytes:
-    """Write a PNG chunk by chunk (https://www.w3.org/TR/png-3/); `rows` are unfiltered, without filter bytes."""
-    step = len(rows) // height
+def png(size: tuple[int, int], depth: int, colour_type: int, rows: bytes, trns: bytes = b"") -> bytes:
+    """Write a PNG chunk by chunk (https://www.w3.org/TR/png-3/); `rows` have no filter bytes yet."""
+    step = len(rows) // size[1]
     lines = b"".join(b"\0" + rows[at : at + step] for at in range(0, len(rows), step))
-    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour_type, 0, 0, 0))]
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", *size, depth, colour_type, 0, 0, 0))]
     chunks += [(b"tRNS", trns)] if trns else []
     chunks += [(b"IDAT", zlib.compress(lines)), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(

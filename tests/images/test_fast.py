@@ -2,7 +2,6 @@
 
 from io import BytesIO
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -15,15 +14,15 @@ MEAN_OF_255 = 0.6
 SIDE = 336
 
 
+def fitted(data: bytes, fit: Fit, *, fast: bool) -> Image.Image:
+    image = open_image(data, max_pixels=64_000_000)
+    return square(decode(image, shrink=spare(image.size, fit, SIDE) if fast else 1), fit, SIDE)
+
+
 def both(data: bytes, fit: Fit) -> tuple[Image.Image, Image.Image]:
     """Return the picture as `fast` and as `exact` see it."""
-    out = []
-    for fast in (True, False):
-        image = open_image(data, max_pixels=64_000_000)
-        rendition = decode(image, shrink=spare(image.size, fit, SIDE) if fast else 1)
-        assert (rendition.factor > 1) == fast
-        out.append(square(rendition, fit, SIDE))
-    return out[0], out[1]
+    assert spare(open_image(data, max_pixels=64_000_000).size, fit, SIDE) > 1
+    return fitted(data, fit, fast=True), fitted(data, fit, fast=False)
 
 
 @pytest.mark.parametrize("name", PHOTOGRAPHS)
@@ -61,18 +60,12 @@ def test_turned_pictures_whose_size_no_factor_divides_stay_in_place(orientation:
     assert difference(fast, exact).mean() <= MEAN_OF_255
 
 
-@pytest.mark.parametrize("height", [65, 129, 400])
+@pytest.mark.parametrize("height", [12, 65, 129, 400])
 def test_narrow_pictures_keep_their_edges(height: int) -> None:
     image = photograph("coffee.png").resize((8000, height), Image.Resampling.BICUBIC)
-    image = Image.fromarray(np.asarray(image))
     for data in (encoded(image, "JPEG", quality=90), encoded(image, compress_level=1)):
-        fast, exact = (_fitted(data, fast=fast) for fast in (True, False))
-        assert difference(fast, exact).mean() <= MEAN_OF_255
-
-
-def _fitted(data: bytes, *, fast: bool) -> Image.Image:
-    image = open_image(data, max_pixels=64_000_000)
-    return square(decode(image, shrink=spare(image.size, "pad", SIDE) if fast else 1), "pad", SIDE)
+        fast, exact = (fitted(data, "pad", fast=fast) for fast in (True, False))
+        assert difference(fast, exact).max() <= 12  # 48 where only the long side is looked at.
 
 
 def test_what_is_small_is_decoded_in_full() -> None:

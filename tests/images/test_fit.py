@@ -1,11 +1,11 @@
 """The pixels of `pad` and `crop` against those who define them."""
 
-import resource
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from gateway.images.decode import Rendition
 from gateway.images.fit import spare, square
@@ -13,7 +13,17 @@ from gateway.settings import Fit
 from tests.images.pictures import difference, photograph
 
 SIDE = 336
-SIZES = [(640, 427), (427, 640), (512, 512), (1001, 335), (335, 1001), (200, 100), (101, 200), (336, 336), (7, 5)]
+SIZES = [
+    (640, 427),
+    (427, 640),
+    (512, 512),
+    (1001, 335),
+    (335, 1001),
+    (200, 100),
+    (101, 200),
+    (336, 336),
+    (7, 5),
+]
 
 
 def fitted(image: Image.Image, fit: Fit, side: int = SIDE) -> Image.Image:
@@ -32,7 +42,8 @@ def original_pad(image: Image.Image, side: int) -> Image.Image:
 
 def original_crop(image: Image.Image, side: int) -> Image.Image:
     """CLIPImageProcessor, resizing and cropping and nothing else, on Pillow."""
-    processor = CLIPImageProcessorPil(
+    clip = pytest.importorskip("transformers.models.clip.image_processing_pil_clip")
+    processor = clip.CLIPImageProcessorPil(
         size={"shortest_edge": side},
         crop_size={"height": side, "width": side},
         do_rescale=False,
@@ -40,6 +51,13 @@ def original_crop(image: Image.Image, side: int) -> Image.Image:
     )
     pixels = np.asarray(processor(image, return_tensors="np")["pixel_values"][0])
     return Image.fromarray(pixels.transpose(1, 2, 0).astype(np.uint8))
+
+
+def peak_kib() -> int:
+    """Return the most memory that this process has held, in KiB."""
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert found is not None
+    return int(found.group(1))
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -57,7 +75,9 @@ def test_crop_is_the_hubs_processor_to_the_bit(size: tuple[int, int]) -> None:
 @pytest.mark.parametrize("size", SIZES)
 def test_squash_is_one_bicubic_resize(size: tuple[int, int]) -> None:
     image = photograph("rocket.jpg").resize(size)
-    assert difference(fitted(image, "squash"), image.resize((SIDE, SIDE), Image.Resampling.BICUBIC)).max() == 0
+    assert (
+        difference(fitted(image, "squash"), image.resize((SIDE, SIDE), Image.Resampling.BICUBIC)).max() == 0
+    )
 
 
 @pytest.mark.parametrize("fit", ["pad", "crop", "squash"])
@@ -69,17 +89,12 @@ def test_any_fit_of_any_picture_is_square(fit: Fit, side: int) -> None:
         assert image.mode == "RGB"
 
 
-@pytest.mark.parametrize(("size", "within"), [((7000, 500), 0), ((500, 7000), 1), ((8191, 9), 0), ((9, 8191), 1)])
+@pytest.mark.parametrize(
+    ("size", "within"), [((7000, 500), 0), ((500, 7000), 1), ((8191, 9), 0), ((9, 8191), 1)]
+)
 def test_pad_of_an_elongated_picture_is_true_to_the_recipe(size: tuple[int, int], within: int) -> None:
     image = photograph("rocket.jpg").resize(size)
-    side = 1024  # Up to 16 x side nothing is averaged first.
-    assert difference(fitted(image, "pad", side), original_pad(image, side)).max() <= within
-
-
-@pytest.mark.parametrize("size", [(7000, 500), (500, 7000), (8191, 9), (9, 8191), (6001, 1)])
-def test_pad_of_an_elongated_picture_averaged_first_differs_by_2_of_255_at_most(size: tuple[int, int]) -> None:
-    image = photograph("rocket.jpg").resize(size)
-    assert difference(fitted(image, "pad", 112), original_pad(image, 112)).max() <= 2
+    assert difference(fitted(image, "pad"), original_pad(image, SIDE)).max() <= within
 
 
 @pytest.mark.parametrize("size", [(60, 25000), (25000, 60)])
@@ -89,12 +104,13 @@ def test_crop_of_an_elongated_picture_differs_by_1_of_255_at_most(size: tuple[in
 
 
 @pytest.mark.parametrize("fit", ["pad", "crop", "squash"])
-@pytest.mark.parametrize("size", [(1, 60_000), (60_000, 1), (20_000_000, 1), (3, 1_000_000)])
+@pytest.mark.parametrize("size", [(1, 60_000), (60_000, 1), (65_535, 300), (300, 65_535)])
 def test_no_elongated_picture_takes_more_than_300_mb(fit: Fit, size: tuple[int, int]) -> None:
     image = Image.new("RGB", size, "red")
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    Path("/proc/self/clear_refs").write_text("5")  # Starts the peak anew (proc(5)).
+    before = peak_kib()
     assert fitted(image, fit).size == (SIDE, SIDE)
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300 * 2**10
+    assert peak_kib() - before < 300 * 1024
 
 
 def test_shrinking_leaves_twice_what_is_resized() -> None:

@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Callable
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -42,15 +43,19 @@ def corners() -> Image.Image:
     ("format_", "options"),
     [("PNG", {}), ("BMP", {}), ("GIF", {}), ("WEBP", {"lossless": True})],
 )
-async def test_lossless_formats_come_out_exactly(loading: Make, format_: str, options: dict[str, Any]) -> None:
+async def test_lossless_formats_come_out_exactly(
+    loading: Make, format_: str, options: dict[str, Any]
+) -> None:
     pixels = await seen(loading, url_of(corners(), format_, **options))
     assert (pixels == np.asarray(corners())).all()
 
 
-@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}, {"restart_marker_rows": 1}])
+@pytest.mark.parametrize(
+    "options", [{}, {"progressive": True}, {"subsampling": 0}, {"restart_marker_rows": 1}]
+)
 async def test_jpegs_come_out_as_pillow_decodes_them(loading: Make, options: dict[str, Any]) -> None:
     data = encoded(Image.effect_noise((SIDE, SIDE), 80).convert("RGB"), "JPEG", **options)
-    with Image.open(__import__("io").BytesIO(data)) as image:
+    with Image.open(BytesIO(data)) as image:
         assert (await seen(loading, data_url(data)) == np.asarray(image)).all()
 
 
@@ -78,9 +83,13 @@ async def test_a_file_cut_off_is_an_image_error(loading: Make, format_: str, kee
     assert type(caught.value) is ImageError
 
 
-@pytest.mark.parametrize("start", [b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"BM", b"RIFF\0\0\0\0WEBP"])
+@pytest.mark.parametrize(
+    "start", [b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"BM", b"RIFF\0\0\0\0WEBP"]
+)
 @pytest.mark.parametrize("rest", [b"", b"\0" * 64, b"\xff" * 64, bytes(range(256))])
-async def test_garbage_behind_a_right_start_is_an_image_error(loading: Make, start: bytes, rest: bytes) -> None:
+async def test_garbage_behind_a_right_start_is_an_image_error(
+    loading: Make, start: bytes, rest: bytes
+) -> None:
     with pytest.raises(ImageError):
         await loading().load(data_url(start + rest))
 
@@ -116,35 +125,29 @@ async def test_broken_exif_is_no_reason_to_refuse(loading: Make) -> None:
     assert (pixels == np.asarray(corners())).all()
 
 
-def transparent(mode: str) -> bytes:
-    match mode:
-        case "RGBA":
-            return encoded(Image.new("RGBA", (4, 4), (255, 0, 0, 0)))
-        case "LA":
-            return encoded(Image.new("LA", (4, 4), (0, 0)))
-        case "P":
-            image = Image.new("P", (4, 4), 1)
-            image.putpalette([0, 0, 0, 255, 0, 0])
-            return encoded(image, transparency=1)
-        case "RGB":
-            return png(2, 2, 8, 2, bytes(RED) * 4, struct.pack(">HHH", 255, 0, 0))
-        case "L":
-            return png(2, 2, 8, 0, bytes(4), struct.pack(">H", 0))
-        case "1":
-            return png(8, 1, 1, 0, bytes(1), struct.pack(">H", 0))
-        case "grey 16":
-            return png(2, 2, 16, 0, struct.pack(">H", 300) * 4, struct.pack(">H", 300))
-        case "RGB 16":
-            return png(2, 2, 16, 2, struct.pack(">HHH", 9, 300, 0) * 4, struct.pack(">HHH", 9, 300, 0))
-        case "GIF":
-            return encoded(Image.new("P", (4, 4), 0), "GIF", transparency=0)
-        case _:
-            return encoded(Image.new("RGBA", (4, 4), (255, 0, 0, 0)), "WEBP", lossless=True, exact=True)
+def red_is_transparent_in_a_palette() -> bytes:
+    image = Image.new("P", (4, 4), 1)
+    image.putpalette([0, 0, 0, 255, 0, 0])
+    return encoded(image, transparency=1)
 
 
-@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "RGB", "L", "1", "grey 16", "RGB 16", "GIF", "WEBP"])
-async def test_what_is_transparent_lies_on_white(loading: Make, mode: str) -> None:
-    assert all_are(await seen(loading, data_url(transparent(mode))), WHITE)
+TRANSPARENT = {
+    "RGBA": encoded(Image.new("RGBA", (4, 4), (255, 0, 0, 0))),
+    "LA": encoded(Image.new("LA", (4, 4), (0, 0))),
+    "palette": red_is_transparent_in_a_palette(),
+    "RGB": png((2, 2), 8, 2, bytes(RED) * 4, struct.pack(">HHH", 255, 0, 0)),
+    "grey": png((2, 2), 8, 0, bytes(4), struct.pack(">H", 0)),
+    "1 bit": png((8, 1), 1, 0, bytes(1), struct.pack(">H", 0)),
+    "16-bit grey": png((2, 2), 16, 0, struct.pack(">H", 300) * 4, struct.pack(">H", 300)),
+    "16-bit RGB": png((2, 2), 16, 2, struct.pack(">HHH", 9, 300, 0) * 4, struct.pack(">HHH", 9, 300, 0)),
+    "GIF": encoded(Image.new("P", (4, 4), 0), "GIF", transparency=0),
+    "WebP": encoded(Image.new("RGBA", (4, 4), (255, 0, 0, 0)), "WEBP", lossless=True, exact=True),
+}
+
+
+@pytest.mark.parametrize("kind", TRANSPARENT)
+async def test_what_is_transparent_lies_on_white(loading: Make, kind: str) -> None:
+    assert all_are(await seen(loading, data_url(TRANSPARENT[kind])), WHITE)
 
 
 async def test_what_is_half_transparent_is_half_white(loading: Make) -> None:
@@ -153,21 +156,24 @@ async def test_what_is_half_transparent_is_half_white(loading: Make) -> None:
 
 @pytest.mark.parametrize("value", [0, 300, 1000, 40000, 65535])
 async def test_16_bit_grey_is_scaled_and_not_clipped(loading: Make, value: int) -> None:
-    data = png(2, 2, 16, 0, struct.pack(">H", value) * 4)
+    data = png((2, 2), 16, 0, struct.pack(">H", value) * 4)
     assert all_are(await seen(loading, data_url(data)), (value >> 8,) * 3)
 
 
 async def test_16_bit_colours_and_alpha_are_scaled(loading: Make) -> None:
     assert all_are(
-        await seen(loading, data_url(png(2, 2, 16, 2, struct.pack(">HHH", 65535, 32768, 0) * 4))), (255, 128, 0)
+        await seen(loading, data_url(png((2, 2), 16, 2, struct.pack(">HHH", 65535, 32768, 0) * 4))),
+        (255, 128, 0),
     )
     rgba = struct.pack(">HHHH", 65535, 0, 0, 65535) * 4
-    assert all_are(await seen(loading, data_url(png(2, 2, 16, 6, rgba))), RED)
+    assert all_are(await seen(loading, data_url(png((2, 2), 16, 6, rgba))), RED)
     grey_alpha = struct.pack(">HH", 32768, 65535) * 4
-    assert all_are(await seen(loading, data_url(png(2, 2, 16, 4, grey_alpha))), (128, 128, 128))
+    assert all_are(await seen(loading, data_url(png((2, 2), 16, 4, grey_alpha))), (128, 128, 128))
 
 
-@pytest.mark.parametrize(("mode", "colour", "looks"), [("1", 1, WHITE), ("L", 90, (90, 90, 90)), ("1", 0, (0, 0, 0))])
+@pytest.mark.parametrize(
+    ("mode", "colour", "looks"), [("1", 1, WHITE), ("L", 90, (90, 90, 90)), ("1", 0, (0, 0, 0))]
+)
 async def test_black_and_white_and_grey_keep_their_shade(
     loading: Make, mode: str, colour: int, looks: tuple[int, int, int]
 ) -> None:
@@ -191,7 +197,7 @@ async def test_cmyk_jpegs_of_adobes_kind_show_their_colours(loading: Make, optio
 
 
 async def test_ycck_jpegs_show_their_colours(loading: Make) -> None:
-    # Pillow writes Adobe's CMYK, inverted, and marks it so (transform 0). Planes of YCCK and transform 2 make YCCK.
+    # Pillow writes Adobe's inverted CMYK, marked by transform 0; transform 2 makes YCCK of it.
     y, cb, cr = Image.new("RGB", (16, 16), (0, 255, 255)).convert("YCbCr").split()
     planes = [plane.point(lambda value: 255 - value) for plane in (y, cb, cr, Image.new("L", (16, 16), 255))]
     data = bytearray(encoded(Image.merge("CMYK", planes), "JPEG", quality=95, subsampling=0))

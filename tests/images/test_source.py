@@ -52,7 +52,17 @@ def test_what_is_no_picture_url_is_refused_by_name_before_any_io(url: str, says:
 
 @pytest.mark.parametrize(
     "host",
-    ["0x7f.1", "0x7f000001", "2130706433", "127.1", "0177.0.0.1", "127.0.0.1.", "0", "127.0.0.0x1", "1.2.3.4.5"],
+    [
+        "0x7f.1",
+        "0x7f000001",
+        "2130706433",
+        "127.1",
+        "0177.0.0.1",
+        "127.0.0.1.",
+        "0",
+        "127.0.0.0x1",
+        "1.2.3.4.5",
+    ],
 )
 def test_an_address_in_an_odd_spelling_is_refused(host: str) -> None:
     with pytest.raises(ImageError, match="neither a name nor an IP address in its usual spelling"):

@@ -1,0 +1,123 @@
+"""Asks a running gateway about 500 fresh scenes and prints how many answers are right, kind by kind.
+
+    python -m engine_config.demo_model.evaluate [--base-url http://127.0.0.1:8000/v1]
+
+An answer is right where it is the expected text to the letter, at temperature 0. The scenes are others than
+those the model learned from: another seed, and pictures of other sizes, from 112 to 1600 px.
+"""
+
+import argparse
+import asyncio
+import base64
+import io
+import random
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from openai import AsyncOpenAI
+from openai.types.chat import ChatCompletionContentPartParam, ChatCompletionMessageParam
+
+from engine_config.demo_model import scenes
+
+SEED = 20_000_003
+SIDES = (112, 150, 224, 336, 500, 800, 1200, 1600)  # pixels of the longer side
+KINDS = (*scenes.TOPICS, "which picture", "second turn")
+AT_ONCE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """Pictures as data URLs, a first question where there is one, and the question that counts."""
+
+    kind: str
+    pictures: tuple[str, ...]
+    first: str | None
+    question: str
+    answer: str
+
+
+def cases(count: int, seed: int = SEED) -> list[Case]:
+    """Return `count` cases, the kinds of question in turn."""
+    rng = random.Random(seed)
+    return [_case(rng, KINDS[number % len(KINDS)]) for number in range(count)]
+
+
+async def ask(client: AsyncOpenAI, model: str, case: Case) -> str:
+    """Return what the gateway answers to the case's question."""
+    content: list[ChatCompletionContentPartParam] = [
+        {"type": "image_url", "image_url": {"url": url}} for url in case.pictures
+    ]
+    content.append({"type": "text", "text": case.first or case.question})
+    messages: list[ChatCompletionMessageParam] = [{"role": "user", "content": content}]
+    if case.first:
+        messages.append({"role": "assistant", "content": await _reply(client, model, messages)})
+        messages.append({"role": "user", "content": case.question})
+    return await _reply(client, model, messages)
+
+
+async def right_answers(client: AsyncOpenAI, asked: Sequence[Case]) -> dict[str, tuple[int, int]]:
+    """Return for each kind of question how many answers were right, and of how many."""
+    model = (await client.models.list()).data[0].id
+    places = asyncio.Semaphore(AT_ONCE)
+
+    async def right(case: Case) -> bool:
+        async with places:
+            return await ask(client, model, case) == case.answer
+
+    results = await asyncio.gather(*(right(case) for case in asked))
+    good = Counter(case.kind for case, is_right in zip(asked, results, strict=True) if is_right)
+    total = Counter(case.kind for case in asked)
+    return {kind: (good[kind], total[kind]) for kind in KINDS if total[kind]}
+
+
+def table(results: dict[str, tuple[int, int]]) -> str:
+    """Return the results as a Markdown table."""
+    lines = ["| question | right | of | share |", "| --- | --- | --- | --- |"]
+    everything = tuple(map(sum, zip(*results.values(), strict=True)))
+    for kind, (good, total) in [*results.items(), ("all", everything)]:
+        lines.append(f"| {kind} | {good} | {total} | {100 * good / total:.1f} % |")
+    return "\n".join(lines)
+
+
+def _case(rng: random.Random, kind: str) -> Case:
+    if kind == "which picture":
+        pair = scenes.sample_pair(rng)
+        question = scenes.ask_which(rng, *pair)
+        return Case(kind, tuple(data_url(rng, scene) for scene in pair), None, question.text, question.answer)
+    scene = scenes.sample_scene(rng)
+    while kind == "side" and len(scene.shapes) == 1:
+        scene = scenes.sample_scene(rng)
+    first = scenes.ask(rng, scene).text if kind == "second turn" else None
+    question = scenes.ask(rng, scene, kind if kind in scenes.TOPICS else None)
+    return Case(kind, (data_url(rng, scene),), first, question.text, question.answer)
+
+
+def data_url(rng: random.Random, scene: scenes.Scene, side: int | None = None) -> str:
+    """Draw `scene` at one of SIDES (or `side`), as JPEG or PNG, into a data URL."""
+    picture = scenes.draw(scene, side or rng.choice(SIDES))
+    buffer = io.BytesIO()
+    kind = rng.choice(("jpeg", "png"))
+    picture.save(buffer, kind, **({"quality": rng.randint(75, 95)} if kind == "jpeg" else {}))
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+async def _reply(client: AsyncOpenAI, model: str, messages: list[ChatCompletionMessageParam]) -> str:
+    answer = await client.chat.completions.create(
+        model=model, messages=messages, temperature=0, max_tokens=64
+    )
+    return answer.choices[0].message.content or ""
+
+
+async def _main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--base-url", default="http://127.0.0.1:8000/v1")
+    arguments.add_argument("--count", type=int, default=500)
+    arguments.add_argument("--seed", type=int, default=SEED)
+    chosen = arguments.parse_args()
+    async with AsyncOpenAI(base_url=chosen.base_url, api_key="none") as client:
+        print(table(await right_answers(client, cases(chosen.count, chosen.seed))))
+
+
+if __name__ == "__main__":
+    asyncio.run(_main())

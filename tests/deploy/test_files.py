@@ -1,0 +1,101 @@
+"""The files in deploy/ are what their tools take them for, and name only what the gateway has."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from prometheus_client import generate_latest
+
+from engine_config import profile
+from gateway.metrics import Metrics
+from gateway.settings import PREFIX, Settings
+from tests.debian import require
+
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "deploy"
+TOOLS = Path(sys.executable).parent
+COMPOSE = ("compose.yaml", "compose.gpu.yaml")
+
+
+def run(*command: str | Path, stdin: bytes = b"") -> None:
+    """Expect `command` to have nothing to say against its input."""
+    done = subprocess.run(command, cwd=ROOT, input=stdin, capture_output=True, timeout=60, check=False)
+    assert done.returncode == 0, (done.stdout + done.stderr).decode()
+
+
+def settings_in(name: str) -> dict[str, str]:
+    """Return the settings that a file in deploy/ gives a value, by their names in lower case."""
+    found = re.findall(rf"\b{PREFIX}(\w+)[:=] ?(\S+)", (DEPLOY / name).read_text())
+    return {setting.lower(): value for setting, value in found}
+
+
+def stage(target: str) -> str:
+    """Return the instructions of one stage of the Dockerfile."""
+    found = re.search(rf"^FROM \S+ AS {target}\n(.*?)(?=^FROM |\Z)", dockerfile(), re.DOTALL | re.MULTILINE)
+    assert found is not None
+    return found[1]
+
+
+def dockerfile() -> str:
+    return (DEPLOY / "Dockerfile").read_text()
+
+
+def test_hadolint_has_nothing_to_say() -> None:
+    run(TOOLS / "hadolint", "deploy/Dockerfile")
+
+
+def test_every_rule_that_is_ignored_has_its_reason() -> None:
+    ignored = re.findall(r"^# hadolint ignore=.*$", dockerfile(), re.MULTILINE)
+    assert [line for line in ignored if not re.search(r"=DL\d+  # \w+", line)] == []
+
+
+@pytest.mark.parametrize("target", ["cpu", "gpu"])
+def test_the_image_does_not_run_as_root(target: str) -> None:
+    assert re.findall(r"^USER (.*)$", stage(target), re.MULTILINE) == ["10001:10001"]
+
+
+def test_what_the_image_copies_is_in_the_repository_and_in_the_build_context() -> None:
+    context = set(re.findall(r"^!(\S+)$", (DEPLOY / "Dockerfile.dockerignore").read_text(), re.MULTILINE))
+    lines = re.findall(r"^COPY (?!--from)(.*)$", dockerfile(), re.MULTILINE)
+    copied = {Path(source) for line in lines for source in line.split()[:-1]}
+    assert {source for source in copied if not (ROOT / source).exists()} == set()
+    assert {source.parts[0] for source in copied} == context
+
+
+@pytest.mark.parametrize("name", COMPOSE)
+def test_compose_file_follows_the_specification(name: str) -> None:
+    run(TOOLS / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", DEPLOY / name)
+
+
+@pytest.mark.parametrize("name", ["Dockerfile", *COMPOSE])
+def test_settings_given_there_exist_and_have_values_they_may_have(name: str) -> None:
+    given = settings_in(name)
+    assert set(given) - set(Settings.model_fields) == set()
+    Settings.model_validate(given)
+
+
+def test_settings_named_in_the_text_exist() -> None:
+    named = set(re.findall(rf"\b{PREFIX}(\w+)", (DEPLOY / "README.md").read_text()))
+    assert {name for name in named if name.lower() not in Settings.model_fields} == set()
+
+
+@pytest.mark.parametrize("name", COMPOSE)
+def test_the_profile_given_there_exists(name: str) -> None:
+    profile.load(settings_in(name)["profile"])
+
+
+def test_the_container_is_killed_later_than_the_last_request_may_end() -> None:
+    grace = re.search(r"stop_grace_period: (\d+)s", (DEPLOY / "compose.yaml").read_text())
+    assert grace is not None
+    assert int(grace[1]) > int(settings_in("compose.yaml")["shutdown_timeout"])
+
+
+def test_promtool_takes_the_configuration() -> None:
+    run(require("promtool", "prometheus"), "check", "config", DEPLOY / "prometheus.yml")
+
+
+def test_promtool_has_nothing_to_say_against_the_metrics() -> None:
+    page = generate_latest(Metrics().registry)
+    run(require("promtool", "prometheus"), "check", "metrics", stdin=page)

@@ -1,0 +1,72 @@
+"""A real Prometheus, with the configuration in deploy/, scrapes a gateway that runs."""
+
+import json
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlencode, urlsplit
+from urllib.request import urlopen
+
+import pytest
+
+from tests.debian import require
+from tests.servers import Gateway
+
+CONFIGURATION = Path(__file__).parents[2] / "deploy/prometheus.yml"
+WITHIN = 30.0  # seconds, to start and to scrape once a second
+
+
+@contextmanager
+def prometheus(folder: Path, target: str) -> Iterator[str]:
+    """Run Prometheus on a port of its own, scraping `target` (host:port), and yield its address."""
+    text = CONFIGURATION.read_text()
+    for given, wanted in (("gateway:8000", target), ("scrape_interval: 15s", "scrape_interval: 1s")):
+        assert text.count(given) == 1
+        text = text.replace(given, wanted)
+    (folder / "prometheus.yml").write_text(text)
+    log = folder / "prometheus.log"
+    command = [
+        require("prometheus"),
+        f"--config.file={folder / 'prometheus.yml'}",
+        f"--storage.tsdb.path={folder / 'data'}",
+        "--web.listen-address=127.0.0.1:0",
+    ]
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        yield address(log)
+    finally:
+        process.terminate()
+        assert process.wait(timeout=30) == 0
+
+
+def address(log: Path) -> str:
+    """Return where Prometheus listens, once its log says so."""
+    deadline = time.monotonic() + WITHIN
+    while time.monotonic() < deadline:
+        if found := re.search(r'msg="Listening on" address=(\S+)', log.read_text()):
+            return f"http://{found[1]}"
+        time.sleep(0.1)
+    raise TimeoutError(log.read_text())
+
+
+def value(server: str, query: str) -> float | None:
+    """Return the value of `query` where exactly one series has one."""
+    with urlopen(f"{server}/api/v1/query?{urlencode({'query': query})}", timeout=10) as answer:
+        series = json.load(answer)["data"]["result"]
+    return float(series[0]["value"][1]) if len(series) == 1 else None
+
+
+@pytest.mark.engine
+def test_prometheus_scrapes_the_gateway_and_vllm(gateway: Gateway, tmp_path: Path) -> None:
+    queries = ("up", "gateway_ready", "vllm:num_requests_running")
+    with prometheus(tmp_path, urlsplit(gateway.url).netloc) as server:
+        deadline = time.monotonic() + WITHIN
+        found: list[float | None] = []
+        while found != [1, 1, 0] and time.monotonic() < deadline:
+            time.sleep(0.5)
+            found = [value(server, query) for query in queries]
+    assert found == [1, 1, 0]

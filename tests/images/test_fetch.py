@@ -1,0 +1,296 @@
+"""Fetching against a real server on loopback, which only a setting makes reachable."""
+
+import asyncio
+import gzip
+from collections.abc import AsyncIterator, Sequence
+from ipaddress import ip_address
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.typedefs import Handler
+from yarl import URL
+
+from gateway.errors import ImageError, ImageFetchFailed, ImageTooLarge
+from gateway.images.addresses import Address
+from gateway.images.fetch import Fetcher
+from gateway.settings import load as load_settings
+from tests.images.conftest import PARAM, Loading
+from tests.images.pictures import PHOTOGRAPHS, encoded, photograph
+
+PICTURE = encoded(photograph(PHOTOGRAPHS[0]).resize((64, 64)))
+LOOPBACK = "127.0.0.1/32"
+WHY = "the image could not be fetched: "
+
+
+class Site:
+    """A server that notes every request, reachable at any address of loopback."""
+
+    def __init__(self) -> None:
+        self.port = 0
+        self.asked: list[web.Request] = []
+
+    def url(self, path: str, host: str = "127.0.0.1") -> URL:
+        return URL(f"http://{host}:{self.port}{path}")
+
+    async def picture(self, _: web.Request) -> web.Response:
+        return web.Response(body=PICTURE, headers={"Set-Cookie": "who=you"})
+
+    async def here(self, request: web.Request) -> web.Response:
+        """Answer with the address that was connected to."""
+        assert request.transport is not None
+        return web.Response(text=request.transport.get_extra_info("sockname")[0])
+
+    async def status(self, request: web.Request) -> web.Response:
+        status = int(request.match_info["status"])
+        return web.Response(status=status, text="secret", headers={"X-Secret": "secret"})
+
+    async def hops(self, request: web.Request) -> web.Response:
+        left = int(request.match_info["left"])
+        return web.Response(status=302, headers={"Location": f"/hops/{left - 1}" if left else "/picture"})
+
+    async def to(self, request: web.Request) -> web.Response:
+        return web.Response(status=307, headers={"Location": request.query["url"]})
+
+    async def nowhere(self, _: web.Request) -> web.Response:
+        return web.Response(status=301)
+
+    async def large(self, _: web.Request) -> web.Response:
+        return web.Response(body=bytes(5000))
+
+    async def gzip(self, _: web.Request) -> web.Response:
+        return web.Response(body=gzip.compress(bytes(10**6)), headers={"Content-Encoding": "gzip"})
+
+    async def silent(self, _: web.Request) -> web.Response:
+        await asyncio.sleep(60)
+        return web.Response()
+
+    async def slow(self, request: web.Request) -> web.StreamResponse:
+        return await self._drip(request, bytes(1), 0.01)
+
+    async def endless(self, request: web.Request) -> web.StreamResponse:
+        return await self._drip(request, bytes(1000), 0)
+
+    async def _drip(self, request: web.Request, drop: bytes, pause: float) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for _ in range(10_000):
+            await response.write(drop)
+            await asyncio.sleep(pause)
+        return response
+
+    def app(self) -> web.Application:
+        @web.middleware
+        async def noted(request: web.Request, handler: Handler) -> web.StreamResponse:
+            self.asked.append(request)
+            return await handler(request)
+
+        app = web.Application(middlewares=[noted])
+        plain = ("picture", "here", "to", "nowhere", "large", "gzip", "silent", "slow", "endless")
+        app.add_routes([web.get(f"/{name}", getattr(self, name)) for name in plain])
+        app.add_routes([web.get("/status/{status}", self.status), web.get("/hops/{left}", self.hops)])
+        return app
+
+
+@pytest.fixture
+async def site() -> AsyncIterator[Site]:
+    there = Site()
+    runner = web.AppRunner(there.app(), shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "0.0.0.0", 0).start()
+    there.port = runner.addresses[0][1]
+    yield there
+    await runner.cleanup()
+
+
+class Names:
+    """A name server that gives the answers it was told, one after the other, the last one for ever."""
+
+    def __init__(self, *answers: Sequence[str]) -> None:
+        self.answers = list(answers)
+        self.asked: list[str] = []
+
+    async def __call__(self, host: str) -> list[Address]:
+        self.asked.append(host)
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        return [ip_address(address) for address in answer]
+
+
+async def fetched(url: URL, names: Names | None = None, **settings: Any) -> bytes:
+    fetcher = Fetcher(load_settings(**{"fetch_allow": (LOOPBACK,), **settings}), names)
+    try:
+        return await fetcher.fetch(url)
+    finally:
+        await fetcher.close()
+
+
+async def refusal(url: URL, names: Names | None = None, **settings: Any) -> str:
+    with pytest.raises(ImageError) as caught:
+        await fetched(url, names, **settings)
+    assert isinstance(caught.value, ImageFetchFailed | ImageTooLarge)
+    return caught.value.message
+
+
+async def test_a_picture_is_fetched_with_no_header_but_the_plain_ones(site: Site) -> None:
+    assert await fetched(site.url("/picture")) == PICTURE
+    headers = {name.lower(): value for name, value in site.asked[0].headers.items()}
+    assert headers == {
+        "host": f"127.0.0.1:{site.port}",
+        "accept": "image/*",
+        "accept-encoding": "identity",
+        "user-agent": "llava-gateway",
+    }
+
+
+async def test_cookies_are_not_kept(site: Site) -> None:
+    # By name: a jar keeps none of an address anyway.
+    fetcher = Fetcher(load_settings(fetch_allow=(LOOPBACK,)), Names(["127.0.0.1"]))
+    await fetcher.fetch(site.url("/picture", "pictures.test"))
+    await fetcher.fetch(site.url("/picture", "pictures.test"))
+    await fetcher.close()
+    assert "Cookie" not in site.asked[1].headers
+
+
+async def test_no_proxy_of_the_environment_is_asked(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    assert await fetched(site.url("/picture")) == PICTURE
+
+
+async def test_nothing_but_public_addresses_is_asked_unless_a_setting_allows(site: Site) -> None:
+    for host in ("127.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "localhost"):
+        assert await refusal(site.url("/picture", host), fetch_allow=()) == WHY + "the address is not public"
+    assert site.asked == []
+
+
+async def test_a_host_is_allowed_by_its_name(site: Site) -> None:
+    names = Names(["127.0.0.1"])
+    assert (
+        await fetched(site.url("/picture", "pictures.test"), names, fetch_allow=("pictures.test",)) == PICTURE
+    )
+    assert await refusal(site.url("/picture", "other.test"), names, fetch_allow=("pictures.test",)) == (
+        WHY + "the address is not public"
+    )
+
+
+async def test_of_several_addresses_only_those_checked_are_connected_to(site: Site) -> None:
+    names = Names(["127.0.0.2", "127.0.0.1", "127.0.0.3"])
+    for _ in range(3):
+        assert await fetched(site.url("/here", "mixed.test"), names) == b"127.0.0.1"
+
+
+async def test_the_address_that_was_checked_is_the_one_connected_to(site: Site) -> None:
+    names = Names(["127.0.0.1"], ["127.0.0.2"])
+    assert await fetched(site.url("/here", "rebinding.test"), names) == b"127.0.0.1"
+    assert names.asked == ["rebinding.test"]
+    assert await refusal(site.url("/here", "rebinding.test"), names) == WHY + "the address is not public"
+
+
+async def test_a_kept_connection_serves_no_other_name(site: Site) -> None:
+    names = Names(["127.0.0.1"], ["127.0.0.2"])
+    fetcher = Fetcher(load_settings(fetch_allow=(LOOPBACK,)), names)
+    assert await fetcher.fetch(site.url("/here", "one.test")) == b"127.0.0.1"
+    with pytest.raises(ImageFetchFailed, match="the address is not public"):
+        await fetcher.fetch(site.url("/here", "two.test"))
+    await fetcher.close()
+
+
+async def test_redirects_are_followed_up_to_the_limit(site: Site) -> None:
+    assert await fetched(site.url("/hops/2"), fetch_max_redirects=3) == PICTURE
+    assert await refusal(site.url("/hops/3"), fetch_max_redirects=3) == WHY + "there are too many redirects"
+    assert await refusal(site.url("/hops/0"), fetch_max_redirects=0) == WHY + "there are too many redirects"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.2", "[::1]", "[::ffff:127.0.0.2]", "hidden.test"])
+async def test_a_redirect_to_an_address_that_is_not_public_is_not_followed(site: Site, host: str) -> None:
+    names = Names(["127.0.0.2"])
+    start = site.url("/to").with_query(url=str(site.url("/picture", host)))
+    assert await refusal(start, names) == WHY + "the address is not public"
+    assert len(site.asked) == 1
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["file:///etc/passwd", "ftp://127.0.0.1/", "http://2130706433/", "http://me:you@127.0.0.1/"],
+)
+async def test_a_redirect_is_checked_like_the_url_of_a_client(site: Site, target: str) -> None:
+    start = site.url("/to").with_query(url=target)
+    assert await refusal(start) == WHY + "a redirect leads to a URL that is not allowed"
+
+
+async def test_a_redirect_that_leads_nowhere_is_refused(site: Site) -> None:
+    assert await refusal(site.url("/nowhere")) == WHY + "a redirect leads to a URL that is not allowed"
+
+
+@pytest.mark.parametrize("status", [204, 206, 304, 401, 403, 404, 500, 503])
+async def test_an_error_status_gives_away_nothing_of_what_answered(site: Site, status: int) -> None:
+    assert await refusal(site.url(f"/status/{status}")) == WHY + "it was answered with an error status"
+
+
+async def test_a_compressed_answer_is_refused(site: Site) -> None:
+    assert await refusal(site.url("/gzip")) == WHY + "the answer is compressed"
+
+
+async def test_size_is_bounded_by_what_is_declared_and_by_what_arrives(site: Site) -> None:
+    assert (
+        await refusal(site.url("/large"), image_max_bytes=4999)
+        == "the image has 5000 bytes; the limit is 4999"
+    )
+    assert len(await fetched(site.url("/large"), image_max_bytes=5000)) == 5000
+    assert (await refusal(site.url("/endless"), image_max_bytes=10_000)).endswith("bytes; the limit is 10000")
+
+
+@pytest.mark.parametrize("path", ["/silent", "/slow"])
+async def test_time_is_bounded_over_all_steps_together(site: Site, path: str) -> None:
+    began = asyncio.get_running_loop().time()
+    assert await refusal(site.url(path), fetch_timeout=0.3) == WHY + "it timed out"
+    assert asyncio.get_running_loop().time() - began < 1
+
+
+async def test_a_name_server_that_does_not_answer_is_bounded_too(site: Site) -> None:
+    class Silent(Names):
+        async def __call__(self, host: str) -> list[Address]:
+            await asyncio.sleep(60)
+            return await super().__call__(host)
+
+    names = Silent(["127.0.0.1"])
+    assert await refusal(site.url("/", "slow.test"), names, fetch_timeout=0.2) == WHY + "it timed out"
+
+
+async def test_a_name_that_does_not_exist_is_said_so() -> None:
+    assert await refusal(URL("http://nothing.invalid/")) == WHY + "the name could not be resolved"
+
+
+async def test_a_port_where_nobody_listens_is_a_failed_connection() -> None:
+    assert await refusal(URL("http://127.0.0.1:1/")) == WHY + "the connection failed"
+
+
+async def test_what_does_not_speak_http_is_a_failed_connection() -> None:
+    async def other(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"SSH-2.0-secret\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(other, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    assert await refusal(URL(f"http://127.0.0.1:{port}/")) == WHY + "the connection failed"
+    server.close()
+    await server.wait_closed()
+
+
+async def test_the_loader_says_which_part_could_not_be_fetched(site: Site, loading: Any) -> None:
+    one: Loading = loading(fetch_allow=(LOOPBACK,))
+    with pytest.raises(ImageFetchFailed) as caught:
+        await one.load(str(site.url("/status/500")))
+    assert caught.value.message == f"{PARAM}: {WHY}it was answered with an error status"
+    assert caught.value.param == PARAM
+
+
+async def test_a_fetched_picture_is_loaded_and_counted(site: Site, loading: Any) -> None:
+    one: Loading = loading(fetch_allow=(LOOPBACK,))
+    url = str(site.url("/picture"))
+    first, again = await one.load(url), await one.load(url)
+    assert first is again
+    assert [request.path for request in site.asked] == ["/picture"] * 2  # What it answers may change.
+    assert one.count("gateway_images_total", source="http", format="png") == 2
+    assert one.count("gateway_image_seconds_count", step="fetch") == 2
+    assert one.count("gateway_image_seconds_count", step="fit") == 1

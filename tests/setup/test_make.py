@@ -1,0 +1,63 @@
+"""What `make` promises."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.debian import require
+
+ROOT = Path(__file__).parents[2]
+
+GATEWAY = """#!/usr/bin/env python3
+import signal, sys, time
+for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, lambda *_: sys.exit(print("left")))
+print(*sys.argv[1:], flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """Return a checkout whose set-up has nothing to do and whose gateway waits for a signal."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / "engine_config").mkdir()
+    (tmp_path / "engine_config/install.py").touch()
+    gateway = tmp_path / ".venv/bin/llava-gateway"
+    gateway.parent.mkdir(parents=True)
+    gateway.write_text(GATEWAY)
+    gateway.chmod(0o755)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("send", "number"), [(os.killpg, signal.SIGINT), (os.kill, signal.SIGTERM)], ids=["Ctrl-C", "SIGTERM"]
+)
+def test_serve_ends_with_the_gateway_and_without_noise(
+    checkout: Path, send: Callable[[int, int], None], number: signal.Signals
+) -> None:
+    command = [require("make"), "serve", "PORT=81", "PROFILE=demo"]
+    made = subprocess.Popen(
+        command, cwd=checkout, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    assert made.stdout is not None
+    assert made.stdout.readline() == b"serve --port 81 --profile demo\n"
+    send(made.pid, number)
+    assert made.communicate(timeout=10)[0] == b"left\n"
+    assert made.returncode == -number
+    with pytest.raises(ProcessLookupError):
+        os.killpg(made.pid, 0)
+
+
+def test_help_lists_every_target() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    phony = re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
+    assert phony is not None
+    listed = subprocess.run([require("make")], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert [line.split()[0] for line in listed.splitlines()] == phony[1].split()
