@@ -4,8 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 
-from gateway.engine.interface import Delta, FinishReason, Job, Model
-from gateway.errors import GatewayError
+from gateway.engine.interface import Delta, FinishReason, Job, Model, TokenLogprob
 
 
 class Bytes:
@@ -16,7 +15,7 @@ class Bytes:
 
 
 MODEL = Model(
-    name="scripted",
+    name="llava-demo",  # as the profile has it
     context_length=2048,
     image_side=336,
     tokens_per_image=64,
@@ -34,32 +33,57 @@ class ScriptedEngine:
 
     words: tuple[str, ...] = (" A", " red", " circle.")
     pause: float = 0.0
-    error: GatewayError | None = None
+    error: Exception | None = None
     fails_at: int = 0
+    start_error: Exception | None = None
     model: Model = MODEL
     failed: bool = False
     jobs: list[Job] = field(default_factory=list)
     running: int = 0
+    shutdowns: int = 0
     started: asyncio.Event = field(default_factory=asyncio.Event)  # whether `start` may return
 
     async def start(self) -> None:
+        if self.start_error:
+            raise self.start_error
         await self.started.wait()
 
     async def generate(self, job: Job) -> AsyncGenerator[Delta]:
         self.jobs.append(job)
         self.running += 1
         try:
-            last = len(self.words) - 1
-            for place, word in enumerate(self.words):
+            words = self.words[: job.sampling.max_tokens]
+            finish: FinishReason = "stop" if words == self.words else "length"
+            for place, word in enumerate(words):
                 await asyncio.sleep(self.pause)
                 if self.error and place == self.fails_at:
                     raise self.error
+                end = finish if place == len(words) - 1 else None
                 for choice in range(job.sampling.n):
-                    prompt_tokens = len(job.token_ids) + 63 * len(job.pictures)
-                    end: FinishReason | None = "stop" if place == last else None
-                    yield Delta(choice, word, 1, prompt_tokens, finish_reason=end)
+                    yield self._delta(job, choice, word, end)
         finally:
             self.running -= 1
 
     async def shutdown(self) -> None:
+        self.shutdowns += 1
         self.failed = True
+
+    def _delta(self, job: Job, choice: int, word: str, end: FinishReason | None) -> Delta:
+        return Delta(
+            index=choice,
+            text=word,
+            tokens=1,
+            prompt_tokens=len(job.token_ids) + (self.model.tokens_per_image - 1) * len(job.pictures),
+            finish_reason=end,
+            logprobs=_logprobs(word, job.sampling.logprobs),
+        )
+
+
+def _logprobs(word: str, top: int | None) -> tuple[TokenLogprob, ...]:
+    """Return the one token that `word` is, at -0.5, and the `top` likeliest in its place, -1 apart."""
+    if top is None:
+        return ()
+    others = tuple(
+        TokenLogprob(f"{word}{rank}", f"{word}{rank}".encode(), -0.5 - rank) for rank in range(top)
+    )
+    return (TokenLogprob(word, word.encode(), -0.5, others),)

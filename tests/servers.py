@@ -19,7 +19,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from engine_config.profile import load as load_profile
 from gateway.app import create_app
-from gateway.engine.supervisor import Supervisor
+from gateway.engine.interface import Engine
+from gateway.engine.supervisor import Report, Supervisor
 from gateway.settings import Settings
 from tests.scripted_engine import ScriptedEngine
 
@@ -42,24 +43,34 @@ class Gateway:
 
 @asynccontextmanager
 async def scripted_gateway(engine: ScriptedEngine, **settings: Any) -> AsyncIterator[Gateway]:
-    """Run the whole application on a port of its own, with `engine` behind it."""
-    profile = load_profile("demo")
+    """Run the whole application on a port of its own, with `engine` behind it, from when that is ready on."""
     failures: list[BaseException] = []
-    app = create_app(Settings(**settings), profile, lambda _: engine, failures.append)
+    engine.started.set()
+    async with supervised_gateway(lambda _: engine, failures.append, **settings) as gateway:
+        assert gateway.supervisor is not None
+        supervisor = gateway.supervisor
+        await until(lambda: supervisor.ready)
+        yield gateway
+    assert failures == []
+
+
+@asynccontextmanager
+async def supervised_gateway(
+    make: Callable[[Report], Engine], on_failure: Callable[[BaseException], None], **settings: Any
+) -> AsyncIterator[Gateway]:
+    """Run the whole application on a port of its own, from when it listens on."""
+    app = create_app(Settings(**settings), load_profile("demo"), make, on_failure)
     config = uvicorn.Config(app, port=0, http="httptools", ws="none", log_config=None, access_log=False)
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve())
-    engine.started.set()
-    supervisor: Supervisor = app.state.supervisor
-    await until(lambda: server.started and supervisor.ready)
+    await until(lambda: server.started)
     port = server.servers[0].sockets[0].getsockname()[1]
     try:
-        yield Gateway(f"http://127.0.0.1:{port}", supervisor=supervisor)
+        yield Gateway(f"http://127.0.0.1:{port}", supervisor=app.state.supervisor)
     finally:
         server.should_exit = True
         server.force_exit = True
         await serving
-    assert failures == []
 
 
 async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:

@@ -10,8 +10,7 @@ from gateway.api.responses import ClientLeft
 from gateway.errors import BodyTimeout, BodyTooLarge
 from gateway.settings import Settings
 
-
-AHEAD = 2**16  # bytes of a body that are read before the request has its ticket: as many as uvicorn keeps anyway
+AHEAD = 2**16  # bytes of a body that are read while it waits for a ticket: as many as uvicorn keeps anyway
 
 
 class ReadAhead:

@@ -29,7 +29,9 @@ def router(profile: EngineProfile) -> APIRouter:
     @routes.get("/v1/models/{name:path}")
     async def retrieve_model(name: str) -> dict[str, Any]:
         if name != model["id"]:
-            raise ModelNotFound(f"model: {short(name)!r} is not served here; {model['id']!r} is", param="model")
+            raise ModelNotFound(
+                f"model: {short(name)!r} is not served here; {model['id']!r} is", param="model"
+            )
         return model
 
     return routes

@@ -66,8 +66,8 @@ async def while_connected(receive: Receive) -> AsyncIterator[None]:
 class EventStream(Response):
     """Server-sent events. Whatever `held` holds is released when the stream ends, however it ends.
 
-    A generator's own `finally` can run late when the client leaves while a send blocks, so nothing that must be
-    released is left to one.
+    A generator's own `finally` can run late when the client leaves while a send blocks, so nothing that must
+    be released is left to one.
     """
 
     media_type = "text/event-stream"

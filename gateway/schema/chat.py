@@ -8,8 +8,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Fiel
 from gateway.errors import InvalidValue, UnsupportedParameter
 from gateway.schema.parameters import UNSUPPORTED, WITHOUT_EFFECT
 
-# pydantic reports every error it finds, at a kilobyte each, and two bytes can be one: a large body of them would
-# take all memory. So lists stop at their first error, and objects have at most this many fields.
+# pydantic reports every error it finds, at a kilobyte each, and two bytes can be one: a large body of them
+# would take all memory. So lists stop at their first error, and objects have at most this many fields.
 MOST_FIELDS = 200
 MOST_BIASES = 300  # OpenAI's limit
 

@@ -56,8 +56,6 @@ def _first(error: ValidationError) -> RequestError:
     *steps, last = found["loc"] or ("",)
     # `<text>` and `<image_url>` name the branch of a union; in the last place they can only be the client's.
     param = path((*(step for step in steps if step not in BRANCHES), last))
-    if not param:
-        return InvalidValue(f"{_sentence(found)}; {_shown(found['input'])} came")
     match found["type"]:
         case "missing":
             return MissingParameter(f"{param}: this field is required", param=param)
@@ -69,7 +67,8 @@ def _first(error: ValidationError) -> RequestError:
             return UnsupportedParameter(f"{param}: messages of tools are not supported", param=param)
         case "none_required" | "too_long" if param.split(".")[-1] in ("tool_calls", "function_call"):
             return UnsupportedParameter(f"{param}: tools are not supported", param=param)
-    return InvalidValue(f"{param}: {_sentence(found)}; {_shown(found['input'])} came", param=param)
+    where = f"{param}: " if param else ""
+    return InvalidValue(f"{where}{_sentence(found)}; {_shown(found['input'])} came", param=param or None)
 
 
 def _bad_part(found: ErrorDetails, param: str) -> RequestError:

@@ -13,7 +13,7 @@ from yarl import URL
 
 from gateway.errors import ImageError, ImageFetchFailed, ImageTooLarge
 from gateway.images.addresses import Address
-from gateway.images.fetch import Fetcher
+from gateway.images.fetch import Fetcher, _target, _UnfetchableError
 from gateway.settings import load as load_settings
 from tests.images.conftest import PARAM, Loading
 from tests.images.pictures import PHOTOGRAPHS, encoded, photograph
@@ -294,3 +294,11 @@ async def test_a_fetched_picture_is_loaded_and_counted(site: Site, loading: Any)
     assert one.count("gateway_images_total", source="http", format="png") == 2
     assert one.count("gateway_image_seconds_count", step="fetch") == 2
     assert one.count("gateway_image_seconds_count", step="fit") == 1
+
+
+def test_a_redirect_from_https_to_http_is_refused() -> None:
+    secure, plain = URL("https://pictures.test/a"), URL("http://pictures.test/b")
+    with pytest.raises(_UnfetchableError, match="a redirect leads to a URL that is not allowed"):
+        _target(secure, str(plain))
+    assert _target(secure, "/b") == URL("https://pictures.test/b")
+    assert _target(plain, str(secure)) == secure

@@ -1,0 +1,118 @@
+"""The engine alone, `vllm.LLM.generate` with no server before it: the limit of any.
+
+`python -m tests.bench.offline PROFILE OUT WORKLOAD…` writes requests a second by workload to OUT, as JSON. It is
+given the very jobs that the gateway would give it: token ids, and pictures that are already square, with their keys.
+"""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from time import perf_counter
+from types import SimpleNamespace
+from typing import Any, cast
+
+from engine_config import profile as profiles
+from engine_config.profile import EngineProfile
+from gateway.engine.interface import Engine, Job, Model
+from gateway.engine.vllm_engine import engine_arguments
+from gateway.engine.vocabulary import TokenizerFile
+from gateway.images.loader import PictureLoader
+from gateway.metrics import Metrics
+from gateway.pipeline import Pipeline
+from gateway.schema.validation import parse
+from gateway.settings import Settings
+from tests.bench.servers import environment
+from tests.bench.workloads import WORKLOADS, Ask, Load
+
+MEASURED = ("text-32", "jpeg-336")  # what has a target against the engine alone
+LIMIT = 600  # seconds
+
+
+def run(profile: str, names: Sequence[str], folder: Path) -> dict[str, float]:
+    """Return requests a second of workloads `names`, measured in a process of its own."""
+    out = folder / "offline.json"
+    with (folder / "offline.log").open("wb") as log:
+        subprocess.run(
+            [sys.executable, "-m", "tests.bench.offline", profile, str(out), *names],
+            stdout=log,
+            stderr=log,
+            env=environment(profiles.load(profile)),
+            check=True,
+            timeout=LIMIT,
+        )
+    rates: dict[str, float] = json.loads(out.read_text())
+    return rates
+
+
+def main(profile_name: str, out: str, *names: str) -> None:
+    from vllm import LLM  # noqa: PLC0415  # takes seconds, and the parent does without
+
+    profile = profiles.load(profile_name)
+    llm = LLM(**engine_arguments(profile, Settings().max_images))
+    model = _model(llm.llm_engine.model_config, profile)
+    rates = {}
+    for name in names:
+        plan = WORKLOADS[name].make(profile.served_name, WORKLOADS[name].size.full)
+        assert isinstance(plan, Load)
+        _generate(llm, asyncio.run(_jobs(plan.warm_up, model, profile)))
+        jobs = asyncio.run(_jobs([ask for (ask,) in plan.conversations], model, profile))
+        began = perf_counter()
+        _generate(llm, jobs)
+        rates[name] = len(jobs) / (perf_counter() - began)
+    Path(out).write_text(json.dumps(rates))
+    sys.stdout.flush()
+    os._exit(0)  # vLLM's processes end with this one; nothing of ours is left to wait for
+
+
+def _generate(llm: Any, jobs: Sequence[Job]) -> None:
+    from vllm import SamplingParams  # noqa: PLC0415
+
+    prompts = [
+        {
+            "prompt_token_ids": job.token_ids,
+            "multi_modal_data": {"image": [picture.pixels for picture in job.pictures]},
+            "multi_modal_uuids": {"image": [picture.key for picture in job.pictures]},
+        }
+        if job.pictures
+        else {"prompt_token_ids": job.token_ids}
+        for job in jobs
+    ]
+    tokens = jobs[0].sampling.max_tokens
+    sampling = SamplingParams(max_tokens=tokens, min_tokens=tokens, ignore_eos=True, temperature=0)
+    for output in llm.generate(prompts, sampling, use_tqdm=False):
+        assert len(output.outputs[0].token_ids) == tokens, output
+
+
+async def _jobs(asks: Sequence[Ask], model: Model, profile: EngineProfile) -> list[Job]:
+    settings, metrics = Settings(), Metrics()
+    loader = PictureLoader(settings, metrics)
+    # Of an engine, a job needs the model's description alone.
+    engine = cast("Engine", SimpleNamespace(model=model))
+    pipeline = Pipeline(engine, loader, profile, settings, metrics)
+    jobs = [await pipeline.prepare(parse(ask.body), str(number), "") for number, ask in enumerate(asks)]
+    await loader.close()
+    return jobs
+
+
+def _model(settings: Any, profile: EngineProfile) -> Model:
+    config = settings.hf_config
+    side = config.vision_config.image_size
+    return Model(
+        name=profile.served_name,
+        context_length=settings.max_model_len,
+        image_side=side,
+        tokens_per_image=(side // config.vision_config.patch_size) ** 2,
+        image_token=config.image_token_index,
+        bos_token=config.text_config.bos_token_id,
+        eos_token=config.text_config.eos_token_id,
+        vocabulary_size=config.text_config.vocab_size,
+        vocabulary=TokenizerFile(Path(profile.model_path) / "tokenizer.json"),
+    )
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

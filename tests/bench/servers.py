@@ -1,0 +1,130 @@
+"""The two servers, each in a process of its own, on the same engine with the same arguments."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine_config import profile as profiles
+from engine_config.profile import EngineProfile
+from gateway.engine.vllm_engine import engine_arguments
+from gateway.settings import Settings
+from tests.servers import free_port
+
+READY_WITHIN = 300.0  # seconds
+LEAVE_WITHIN = 60.0
+TEMPLATE = Path(__file__).parent / "card.jinja"
+NAMES = ("ours", "vllm")
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server that answers."""
+
+    name: str
+    port: int
+    pid: int
+    start_seconds: float
+
+
+class StartFailed(Exception):
+    """A server did not come up; the message ends with the end of its log."""
+
+
+def command(name: str, profile: str, port: int) -> list[str]:
+    """Return the command that runs server `name`, one of NAMES, with the settings of `profile`."""
+    if name == "ours":
+        return [sys.executable, "-m", "gateway", "serve", "--port", str(port), "--profile", profile]
+    chosen = profiles.load(profile)
+    if chosen.prompt_style != "card":
+        raise ValueError(f"profile {profile!r}: {TEMPLATE.name} renders the style `card` and no other")
+    return [
+        *(sys.executable, "-m", "vllm.entrypoints.openai.api_server"),
+        *("--host", "127.0.0.1", "--port", str(port)),
+        *("--served-model-name", chosen.served_name),
+        *("--chat-template", str(TEMPLATE), "--chat-template-content-format", "openai"),
+        *flags(engine_arguments(chosen, Settings().max_images)),
+    ]
+
+
+def flags(arguments: Mapping[str, Any]) -> list[str]:
+    """Return vLLM's engine arguments as flags of its command."""
+    written = []
+    for name, value in arguments.items():
+        flag = "--" + name.replace("_", "-")
+        if value is True:
+            written.append(flag)
+        elif value is False:
+            written.append("--no-" + name.replace("_", "-"))
+        elif isinstance(value, Mapping):
+            written += [flag, json.dumps(value)]
+        else:
+            written += [flag, str(value)]
+    return written
+
+
+def environment(profile: EngineProfile) -> dict[str, str]:
+    """Return the environment of every process that runs the engine: the gateway's own, said to all."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("GATEWAY_", "VLLM_"))}
+    added = {"VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
+    if profile.is_local:
+        added["HF_HUB_OFFLINE"] = "1"
+    if profile.cpu_kvcache_gib is not None:
+        added["VLLM_CPU_KVCACHE_SPACE"] = str(profile.cpu_kvcache_gib)
+    return kept | added
+
+
+@contextmanager
+def running(name: str, profile: str, log: Path) -> Iterator[Server]:
+    """Run server `name` until the block ends, its output in `log`; leave no process behind."""
+    port = free_port()
+    health = f"http://127.0.0.1:{port}/health"
+    began = time.monotonic()
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command(name, profile, port),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=environment(profiles.load(profile)),
+            start_new_session=True,
+        )
+    try:
+        _wait(process, health, log)
+        yield Server(name, port, process.pid, time.monotonic() - began)
+    finally:
+        _stop(process)
+
+
+def _wait(process: subprocess.Popen[bytes], health: str, log: Path) -> None:
+    deadline = time.monotonic() + READY_WITHIN
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(health, timeout=5):
+                return
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            time.sleep(0.5)
+    end = log.read_text(errors="replace")[-3000:]
+    raise StartFailed(f"{process.args}: not ready; exit code {process.poll()}\n{end}")
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(LEAVE_WITHIN)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    # What the server started is in its group; a group that has gone is what we want.
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
