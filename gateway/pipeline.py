@@ -27,7 +27,6 @@ from gateway.schema.validation import short
 from gateway.settings import Settings
 
 TOKEN_ID = re.compile(r"[0-9]{1,9}")
-LONG_TEXT = 20_000  # characters from which on encoding takes milliseconds, and leaves the event loop
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +67,8 @@ class Pipeline:
                 f"model: {short(request.model)!r} is not served here; {model.name!r} is", param="model"
             )
         attachments = self._attachments(request)
-        ids = await self._token_ids(request, model)
+        messages = [_message(message) for message in request.messages]
+        ids = tokens.encode(template.render(messages, self._style), model)
         prompt_tokens = tokens.length(ids, model)
         sampling = _sampling(request, model, prompt_tokens)
         fit = request.image_fit or self._fit
@@ -118,12 +118,6 @@ class Pipeline:
             Attachment(source.parse(url, param=param, max_bytes=self._image_max_bytes), param)
             for param, url in found
         ]
-
-    async def _token_ids(self, request: ChatCompletionRequest, model: Model) -> list[int]:
-        segments = template.render([_message(message) for message in request.messages], self._style)
-        if sum(len(segment) for segment in segments if isinstance(segment, str)) > LONG_TEXT:
-            return await asyncio.to_thread(tokens.encode, segments, model)
-        return tokens.encode(segments, model)
 
 
 async def _gather(loads: Iterable[Coroutine[Any, Any, Picture]]) -> list[Picture]:

@@ -24,55 +24,58 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
 
     profile: str | None = Field(
-        None, description="Model and engine settings; chosen by the machine where not set."
+        default=None, description="Model and engine settings; chosen by the machine where not set."
     )
-    host: str = Field("127.0.0.1", description="Address to listen on.")
-    port: int = Field(8000, ge=0, le=65535, description="Port to listen on.")
+    host: str = Field(default="127.0.0.1", description="Address to listen on.")
+    port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on.")
     log_format: Literal["auto", "json", "console"] = Field(
-        "auto", description="`auto` is `console` on a terminal and `json` elsewhere."
+        default="auto", description="`auto` is `console` on a terminal and `json` elsewhere."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="Least severe level that is logged."
+        default="info", description="Least severe level that is logged."
     )
 
     max_running: PositiveInt = Field(
-        64, description="Requests that may be read, prepared or answered at once."
+        default=64, description="Requests that may be read, prepared or answered at once."
     )
     max_waiting: NonNegativeInt = Field(
-        256, description="Requests that may wait for one of those places; more get 503."
+        default=256, description="Requests that may wait for one of those places; more get 503."
     )
-    max_wait: PositiveFloat = Field(30, description="Longest wait for a place; then 503.")
-    body_max_bytes: PositiveInt = Field(64 * 2**20, description="Largest request body.")
-    body_timeout: PositiveFloat = Field(30, description="Longest time a request body may take to arrive.")
+    max_wait: PositiveFloat = Field(default=30, description="Longest wait for a place; then 503.")
+    body_max_bytes: PositiveInt = Field(default=64 * 2**20, description="Largest request body.")
+    body_timeout: PositiveFloat = Field(
+        default=30, description="Longest time a request body may take to arrive."
+    )
     shutdown_timeout: PositiveFloat = Field(
-        30, description="Time that running requests get to end after SIGTERM."
+        default=30, description="Time that running requests get to end after SIGTERM."
     )
 
-    max_images: PositiveInt = Field(7, description="Pictures a request.")
-    image_max_bytes: PositiveInt = Field(20 * 2**20, description="Largest encoded picture.")
+    max_images: PositiveInt = Field(default=7, description="Pictures a request.")
+    image_max_bytes: PositiveInt = Field(default=20 * 2**20, description="Largest encoded picture.")
     image_max_pixels: PositiveInt = Field(
-        64_000_000, description="Largest picture in pixels, checked before it is decoded."
+        default=64_000_000, description="Largest picture in pixels, checked before it is decoded."
     )
     image_fit: Fit | None = Field(
-        None,
+        default=None,
         description="How a picture becomes square: `pad`, `crop` or `squash`; the profile's where not set.",
     )
     image_decode: Decode = Field(
-        "fast", description="`fast` decodes large JPEGs at reduced scale; `exact` never does."
+        default="fast", description="`fast` decodes large JPEGs at reduced scale; `exact` never does."
     )
     image_cache_bytes: NonNegativeInt = Field(
-        256 * 2**20, description="Memory for pictures that are already decoded and fitted."
+        default=256 * 2**20, description="Memory for pictures that are already decoded and fitted."
     )
     image_pixels_in_flight: PositiveInt = Field(
-        128_000_000, description="Pixels that may be decoded at once."
+        default=128_000_000, description="Pixels that may be decoded at once."
     )
-    image_threads: NonNegativeInt = Field(0, description="Threads that decode; 0 is one a core.")
+    image_threads: NonNegativeInt = Field(default=0, description="Threads that decode; 0 is one a core.")
     fetch_timeout: PositiveFloat = Field(
-        10, description="Longest time to fetch a picture, redirects included."
+        default=10, description="Longest time to fetch a picture, redirects included."
     )
-    fetch_max_redirects: NonNegativeInt = Field(3, description="Redirects followed, each checked.")
+    fetch_max_redirects: NonNegativeInt = Field(default=3, description="Redirects followed, each checked.")
     fetch_allow: Names = Field(
-        (), description="Host names and networks that may be fetched from although they are not public."
+        default=(),
+        description="Host names and networks that may be fetched from although they are not public.",
     )
 
     @field_validator("fetch_allow", mode="before")

@@ -83,33 +83,40 @@ async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
 @contextmanager
 def served_gateway(folder: Path, *arguments: str, **settings: str) -> Iterator[Gateway]:
     """Run `llava-gateway serve` in a process, on the real engine; when the block ends, expect exit code 0."""
-    port = free_port()
-    log = folder / "gateway.log"
-    command = [sys.executable, "-m", "gateway", "serve", "--port", str(port), *arguments]
-    with log.open("wb") as file:
-        process = subprocess.Popen(command, stdout=file, stderr=file, env=_environment(settings))
-    gateway = Gateway(f"http://127.0.0.1:{port}", process.pid, log)
+    gateway, process = start(folder, *arguments, **settings)
     try:
         wait_until_ready(gateway, process)
         yield gateway
     finally:
         process.terminate()
         code = process.wait(60)
-    assert code == 0, log.read_text()[-3000:]
+    assert code == 0, _end_of_log(gateway)
 
 
-def wait_until_ready(gateway: Gateway, process: subprocess.Popen[bytes]) -> None:
+def start(folder: Path, *arguments: str, **settings: str) -> tuple[Gateway, subprocess.Popen[bytes]]:
+    """Start `llava-gateway serve` with `arguments` and `settings`, its log in `folder`; whoever asks ends it."""
+    port = free_port()
+    log = folder / "gateway.log"
+    command = [sys.executable, "-m", "gateway", "serve", "--port", str(port), *arguments]
+    with log.open("wb") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=file, env=_environment(settings))
+    return Gateway(f"http://127.0.0.1:{port}", process.pid, log), process
+
+
+def wait_until_ready(gateway: Gateway, process: subprocess.Popen[bytes] | None = None) -> None:
+    """Return once the gateway is ready; fail when `process` ends before, or after READY_WITHIN."""
     deadline = time.monotonic() + READY_WITHIN
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            break
+    while time.monotonic() < deadline and (process is None or process.poll() is None):
         try:
             with urllib.request.urlopen(f"{gateway.url}/health/ready", timeout=5):
                 return
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             time.sleep(0.2)
-    log = gateway.log.read_text()[-3000:] if gateway.log else ""
-    raise AssertionError(f"the gateway did not become ready: exit code {process.poll()}\n{log}")
+    raise AssertionError(f"the gateway did not become ready\n{_end_of_log(gateway)}")
+
+
+def _end_of_log(gateway: Gateway) -> str:
+    return gateway.log.read_text()[-3000:] if gateway.log else ""
 
 
 def free_port() -> int:

@@ -69,7 +69,7 @@ class VLLMEngine:
         # A daemon: a process that was told to leave must not wait for vLLM to come up.
         threading.Thread(target=build, name="engine-start", daemon=True).start()
         self._llm = await done
-        self._vocabulary = TokenizerFile(_file(self._profile, "tokenizer.json"))
+        self._vocabulary = TokenizerFile.from_file(_file(self._profile, "tokenizer.json"))
         self._model = self._describe(self._vocabulary)
 
     async def generate(self, job: Job) -> AsyncGenerator[Delta]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 from tokenizers import Tokenizer
 
@@ -19,10 +19,17 @@ class _Logprob(Protocol):
 class TokenizerFile:
     """A Llama tokenizer from its `tokenizer.json`."""
 
-    def __init__(self, path: Path) -> None:
-        self._tokenizer = Tokenizer.from_file(str(path))
+    def __init__(self, tokenizer: Tokenizer) -> None:
         # A user's `</s>` or `<image>` is text: without this it would be taken for the token of that name.
-        self._tokenizer.encode_special_tokens = True
+        tokenizer.encode_special_tokens = True
+        # A file may carry the padding and the truncation of the program that saved it.
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        self._tokenizer = tokenizer
+
+    @classmethod
+    def from_file(cls, path: Path | str) -> Self:
+        return cls(Tokenizer.from_file(str(path)))
 
     def encode(self, text: str) -> list[int]:
         """Return the token ids of `text`, no special token among them."""

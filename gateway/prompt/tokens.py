@@ -1,12 +1,8 @@
 """Segments become token ids."""
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Self
 
-from tokenizers import Tokenizer
-
-from gateway.engine.interface import Model, Vocabulary
+from gateway.engine.interface import Model
 from gateway.errors import ContextLengthExceeded
 from gateway.prompt.template import SLOT, Segment
 
@@ -48,24 +44,3 @@ def _least_length(segments: Sequence[Segment], model: Model) -> int:
         else:
             least += model.tokens_per_image if segment is SLOT else 1
     return least
-
-
-class TokenizerFile(Vocabulary):
-    """The vocabulary in a `tokenizer.json` of Hugging Face's `tokenizers`."""
-
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        # Otherwise the library takes `</s>` in a text for the token.
-        tokenizer.encode_special_tokens = True
-        # A file may carry the padding and the truncation of the program that saved it.
-        tokenizer.no_padding()
-        tokenizer.no_truncation()
-        self._tokenizer = tokenizer
-
-    @classmethod
-    def from_file(cls, path: Path | str) -> Self:
-        return cls(Tokenizer.from_file(str(path)))
-
-    def encode(self, text: str) -> list[int]:
-        """Return the ids of `text`, nothing added."""
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
-        return ids

@@ -17,12 +17,14 @@ from gateway.errors import (
 from gateway.schema.chat import ChatCompletionRequest
 
 SHOWN = 60  # characters of a bad value that an error repeats
+MOST_VALUES = 250_000  # more than any text that a context can hold has, were it all commas
 PART_TYPES = ("text", "image_url")
 BRANCHES = frozenset(f"<{kind}>" for kind in PART_TYPES)
 
 
 def parse(body: bytes | bytearray) -> ChatCompletionRequest:
     """Return the request in `body`. Raises RequestError, which names the first field that is wrong."""
+    _check_values(body)
     try:
         content = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -33,6 +35,15 @@ def parse(body: bytes | bytearray) -> ChatCompletionRequest:
         return ChatCompletionRequest.model_validate(content)
     except ValidationError as error:
         raise _first(error) from None
+
+
+def _check_values(body: bytes | bytearray) -> None:
+    # Three bytes of JSON can be an object of seventy: parsed, a large body of them would take gigabytes.
+    if len(body) <= MOST_VALUES:
+        return
+    values = sum(body.count(mark) for mark in (b",", b"[", b"{"))
+    if values > MOST_VALUES:
+        raise InvalidValue(f"the body has {values} commas and brackets; the limit is {MOST_VALUES}")
 
 
 def path(location: tuple[int | str, ...]) -> str:
@@ -84,6 +95,8 @@ def _bad_part(found: ErrorDetails, param: str) -> RequestError:
 
 
 def _sentence(found: ErrorDetails) -> str:
+    if found["type"] in ("model_type", "dict_type"):
+        return "input should be an object"
     message = found["msg"].removeprefix("Value error, ")
     return message[0].lower() + message[1:]
 

@@ -83,8 +83,9 @@ async def test_bad_requests_are_told_with_their_field(
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_bad_request_is_the_sdks_bad_request_error(served: Gateway, stream: bool) -> None:
-    with pytest.raises(openai.BadRequestError) as caught:
-        await sdk(served).chat.completions.create(**chat(temperature=3, stream=stream))
+    async with sdk(served) as client:
+        with pytest.raises(openai.BadRequestError) as caught:
+            await client.chat.completions.create(**chat(temperature=3, stream=stream))
     error = caught.value
     assert (error.status_code, error.code, error.param) == (400, "invalid_value", "temperature")
     assert error.type == "invalid_request_error"
@@ -97,18 +98,19 @@ async def test_bad_request_is_the_sdks_bad_request_error(served: Gateway, stream
 
 
 async def test_wrong_model_is_the_sdks_not_found_error(served: Gateway) -> None:
-    with pytest.raises(openai.NotFoundError) as caught:
-        await sdk(served).chat.completions.create(**chat(model="gpt-4o"))
-    assert (caught.value.code, caught.value.param) == ("model_not_found", "model")
-    with pytest.raises(openai.NotFoundError) as caught:
-        await sdk(served).models.retrieve("meta/other")
-    assert (caught.value.code, caught.value.param) == ("model_not_found", "model")
+    async with sdk(served) as client:
+        with pytest.raises(openai.NotFoundError) as asked:
+            await client.chat.completions.create(**chat(model="gpt-4o"))
+        with pytest.raises(openai.NotFoundError) as looked_up:
+            await client.models.retrieve("meta/other")
+    for caught in (asked, looked_up):
+        assert (caught.value.code, caught.value.param) == ("model_not_found", "model")
 
 
 async def test_too_large_a_body_is_the_sdks_413() -> None:
-    async with scripted_gateway(ScriptedEngine(), body_max_bytes=1_000_000) as gateway:
+    async with scripted_gateway(ScriptedEngine(), body_max_bytes=1_000_000) as gateway, sdk(gateway) as client:
         with pytest.raises(openai.APIStatusError) as caught:
-            await sdk(gateway).chat.completions.create(
+            await client.chat.completions.create(
                 model="llava-demo", messages=[{"role": "user", "content": "x" * 8_000_000}]
             )
     assert (caught.value.status_code, caught.value.code) == (413, "request_too_large")
@@ -122,18 +124,18 @@ UNAVAILABLE = [EngineNotReady("starting", retry_after=5), Overloaded("full"), Ov
 async def test_unavailable_is_the_sdks_internal_server_error_with_retry_after(
     error: EngineNotReady | Overloaded, stream: bool
 ) -> None:
-    async with scripted_gateway(ScriptedEngine(error=error)) as gateway:
+    async with scripted_gateway(ScriptedEngine(error=error)) as gateway, sdk(gateway) as client:
         with pytest.raises(openai.InternalServerError) as caught:
-            await sdk(gateway).chat.completions.create(**chat(stream=stream))
+            await client.chat.completions.create(**chat(stream=stream))
     assert (caught.value.status_code, caught.value.code) == (503, error.code)
     assert caught.value.response.headers["retry-after"] == str(error.retry_after)
 
 
 async def test_sdk_tries_again_what_was_unavailable() -> None:
     engine = ScriptedEngine(error=EngineNotReady("a moment", retry_after=0))
-    async with scripted_gateway(engine) as gateway:
+    async with scripted_gateway(engine) as gateway, sdk(gateway, max_retries=2) as client:
         with pytest.raises(openai.InternalServerError):
-            await sdk(gateway, max_retries=2).chat.completions.create(**chat())
+            await client.chat.completions.create(**chat())
     assert len(engine.jobs) == 3
 
 
@@ -232,7 +234,7 @@ async def test_no_host_header_makes_an_error(served: Gateway) -> None:
 
 
 SANE = ["abc", "a", "x" * 128, "req_0.1:2-3", "01HZ"]
-NOT_SANE = ["", "x" * 129, "a b", "a\tb", "é", '"><script>', "a,b", "a\x1bb"[:1] + "\xa0"]
+NOT_SANE = ["", "x" * 129, "a b", "a\tb", "é", '"><script>', "a,b", "a\xa0"]
 
 
 @pytest.mark.parametrize("sent", SANE)

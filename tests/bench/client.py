@@ -1,4 +1,4 @@
-"""The load client: one process for all rounds, which builds every body beforehand and does nothing else meanwhile."""
+"""The load client: one process for all rounds, which builds every body before anything is measured."""
 
 import asyncio
 import gc

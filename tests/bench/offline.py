@@ -1,13 +1,11 @@
 """The engine alone, `vllm.LLM.generate` with no server before it: the limit of any.
 
-`python -m tests.bench.offline PROFILE OUT WORKLOAD…` writes requests a second by workload to OUT, as JSON. It is
-given the very jobs that the gateway would give it: token ids, and pictures that are already square, with their keys.
+`python -m tests.bench.offline PROFILE OUT WORKLOAD…` writes requests a second by workload to OUT, as JSON. The
+engine is given the very jobs that the gateway would give it: token ids, and square pictures with their keys.
 """
 
 import asyncio
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +23,7 @@ from gateway.metrics import Metrics
 from gateway.pipeline import Pipeline
 from gateway.schema.validation import parse
 from gateway.settings import Settings
-from tests.bench.servers import environment
+from tests.bench.servers import StartFailed, max_images, process
 from tests.bench.workloads import WORKLOADS, Ask, Load
 
 MEASURED = ("text-32", "jpeg-336")  # what has a target against the engine alone
@@ -34,16 +32,12 @@ LIMIT = 600  # seconds
 
 def run(profile: str, names: Sequence[str], folder: Path) -> dict[str, float]:
     """Return requests a second of workloads `names`, measured in a process of its own."""
-    out = folder / "offline.json"
-    with (folder / "offline.log").open("wb") as log:
-        subprocess.run(
-            [sys.executable, "-m", "tests.bench.offline", profile, str(out), *names],
-            stdout=log,
-            stderr=log,
-            env=environment(profiles.load(profile)),
-            check=True,
-            timeout=LIMIT,
-        )
+    out, log = folder / "offline.json", folder / "offline.log"
+    command = [sys.executable, "-m", "tests.bench.offline", profile, str(out), *names]
+    with process(command, profile, log) as started:
+        code = started.wait(LIMIT)
+    if code != 0:
+        raise StartFailed(f"the engine alone: exit code {code}\n{log.read_text(errors='replace')[-3000:]}")
     rates: dict[str, float] = json.loads(out.read_text())
     return rates
 
@@ -52,7 +46,7 @@ def main(profile_name: str, out: str, *names: str) -> None:
     from vllm import LLM  # noqa: PLC0415  # takes seconds, and the parent does without
 
     profile = profiles.load(profile_name)
-    llm = LLM(**engine_arguments(profile, Settings().max_images))
+    llm = LLM(**engine_arguments(profile, max_images()))
     model = _model(llm.llm_engine.model_config, profile)
     rates = {}
     for name in names:
@@ -64,8 +58,7 @@ def main(profile_name: str, out: str, *names: str) -> None:
         _generate(llm, jobs)
         rates[name] = len(jobs) / (perf_counter() - began)
     Path(out).write_text(json.dumps(rates))
-    sys.stdout.flush()
-    os._exit(0)  # vLLM's processes end with this one; nothing of ours is left to wait for
+    llm.llm_engine.engine_core.shutdown()
 
 
 def _generate(llm: Any, jobs: Sequence[Job]) -> None:
@@ -88,7 +81,7 @@ def _generate(llm: Any, jobs: Sequence[Job]) -> None:
 
 
 async def _jobs(asks: Sequence[Ask], model: Model, profile: EngineProfile) -> list[Job]:
-    settings, metrics = Settings(), Metrics()
+    settings, metrics = Settings.model_validate({}), Metrics()
     loader = PictureLoader(settings, metrics)
     # Of an engine, a job needs the model's description alone.
     engine = cast("Engine", SimpleNamespace(model=model))
@@ -110,7 +103,7 @@ def _model(settings: Any, profile: EngineProfile) -> Model:
         bos_token=config.text_config.bos_token_id,
         eos_token=config.text_config.eos_token_id,
         vocabulary_size=config.text_config.vocab_size,
-        vocabulary=TokenizerFile(Path(profile.model_path) / "tokenizer.json"),
+        vocabulary=TokenizerFile.from_file(Path(profile.model_path) / "tokenizer.json"),
     )
 
 

@@ -1,7 +1,7 @@
-"""The pictures that the servers are asked about: scenes of the demo model, drawn as cameras and screens give them.
+"""The pictures that the servers are asked about: the demo model's scenes, as cameras and screens give them.
 
-All of a picture's shapes lie in its middle square, so that one who crops it sees them too. The same seed gives the
-same bytes; no two seeds give the same picture.
+All of a picture's shapes lie in its middle square, so that a server that crops sees them too. The same seed gives
+the same bytes; no two seeds give the same picture.
 """
 
 import io
@@ -16,7 +16,21 @@ from engine_config.demo_model.scenes import Scene, draw, sample_scene
 
 MIDDLE = 128  # what is added to a picture to leave it as it is
 SENSOR_NOISE = 9.0  # standard deviation, of 255, at 4000 pixels' width: a telephone's camera in a room
-WORDS = "open save file edit view window help total item price order date name status note draft mail run test".split()
+WORDS = (
+    "open",
+    "save",
+    "file",
+    "edit",
+    "view",
+    "window",
+    "help",
+    "total",
+    "item",
+    "price",
+    "order",
+    "date",
+    "note",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,8 +52,14 @@ def command(name: str, profile: str, port: int) -> list[str]:
         *("--host", "127.0.0.1", "--port", str(port)),
         *("--served-model-name", chosen.served_name),
         *("--chat-template", str(TEMPLATE), "--chat-template-content-format", "openai"),
-        *flags(engine_arguments(chosen, Settings().max_images)),
+        *flags(engine_arguments(chosen, max_images())),
     ]
+
+
+def max_images() -> int:
+    """Return how many pictures a request may have where nobody chose: what our server tells the engine."""
+    limit: int = Settings.model_fields["max_images"].default
+    return limit
 
 
 def flags(arguments: Mapping[str, Any]) -> list[str]:
@@ -85,23 +91,29 @@ def environment(profile: EngineProfile) -> dict[str, str]:
 
 @contextmanager
 def running(name: str, profile: str, log: Path) -> Iterator[Server]:
-    """Run server `name` until the block ends, its output in `log`; leave no process behind."""
+    """Run server `name` until the block ends, its output in `log`."""
     port = free_port()
-    health = f"http://127.0.0.1:{port}/health"
     began = time.monotonic()
+    with process(command(name, profile, port), profile, log) as started:
+        _wait(started, f"http://127.0.0.1:{port}/health", log)
+        yield Server(name, port, started.pid, time.monotonic() - began)
+
+
+@contextmanager
+def process(arguments: list[str], profile: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a process in the engine's environment, and at the end of the block leave nothing of it behind."""
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            command(name, profile, port),
+        started = subprocess.Popen(
+            arguments,
             stdout=output,
             stderr=subprocess.STDOUT,
             env=environment(profiles.load(profile)),
             start_new_session=True,
         )
     try:
-        _wait(process, health, log)
-        yield Server(name, port, process.pid, time.monotonic() - began)
+        yield started
     finally:
-        _stop(process)
+        _stop(started)
 
 
 def _wait(process: subprocess.Popen[bytes], health: str, log: Path) -> None:
@@ -117,14 +129,12 @@ def _wait(process: subprocess.Popen[bytes], health: str, log: Path) -> None:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    process.send_signal(signal.SIGTERM)
+    process.terminate()
     try:
         process.wait(LEAVE_WITHIN)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-    # What the server started is in its group; a group that has gone is what we want.
-    try:
+    # Whatever it started is in its group; that the group has gone is what we want.
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return

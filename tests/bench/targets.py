@@ -12,7 +12,7 @@ FALLEN = 0.7  # of a recorded ratio: noise of a shared machine stays above it
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A figure of a workload, which way of it is better, and the least ratio to the rival's, if any is asked."""
+    """A figure of a workload, which way of it is better, and the ratio it must reach, if any."""
 
     workload: str
     figure: str
@@ -76,7 +76,7 @@ def outcomes(
     ours: Mapping[str, Sequence[Mapping[str, float]]],
     rivals: Mapping[Rival, Mapping[str, Sequence[Mapping[str, float]]]],
 ) -> list[Outcome]:
-    """Return the outcome of every target that both sides have figures for; these are by workload, a round each."""
+    """Return the outcome of every target that both sides have figures for: by workload, one each round."""
     found = []
     for target in TARGETS:
         mine, theirs = ours.get(target.workload), rivals.get(target.rival, {}).get(target.workload)

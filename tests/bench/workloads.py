@@ -95,7 +95,7 @@ def eight_questions(model: str, count: int) -> Load:
 
 
 def chat(model: str, count: int) -> Load:
-    """Return six-turn chats whose first and fourth turn bring a 12-megapixel picture; all is sent again each time."""
+    """Return six-turn chats; turns one and four bring a 12-megapixel picture, and all is sent each time."""
     warm_up, *rest = (_turns(model, number) for number in range(count + 1))
     return Load(warm_up[:1], tuple(rest), 1)
 
@@ -111,17 +111,22 @@ def mixed(model: str, count: int) -> Mixed:
 
 
 def _workloads() -> dict[str, Workload]:
-    def jpeg(name: str, title: str, size: Size, width: int, height: int, concurrency: int) -> Workload:
-        shoot = partial(photograph_jpeg, width=width, height=height)
-        return Workload(title, size, partial(pictures, name=name, shoot=shoot, concurrency=concurrency))
+    def shown(name: str, shoot: Callable[[str], Shot], concurrency: int) -> Callable[[str, int], Plan]:
+        return partial(pictures, name=name, shoot=shoot, concurrency=concurrency)
 
-    screenshots = partial(pictures, name="png-2000", shoot=screenshot_png, concurrency=16)
+    def jpeg(width: int, height: int) -> Callable[[str], Shot]:
+        return partial(photograph_jpeg, width=width, height=height)
+
+    small = shown("jpeg-336", jpeg(336, 336), 32)
+    middling = shown("jpeg-1600", jpeg(1600, 1200), 16)
+    large = shown("jpeg-12mp", jpeg(4000, 3000), 16)
+    screenshots = shown("png-2000", screenshot_png, 16)
     return {
         "text-1": Workload("text, one at a time", Size(20, 6), partial(text, concurrency=1)),
         "text-32": Workload("text, 32 at a time", Size(320, 96), partial(text, concurrency=32)),
-        "jpeg-336": jpeg("jpeg-336", "336-px JPEGs", Size(640, 160), 336, 336, 32),
-        "jpeg-1600": jpeg("jpeg-1600", "1600-px JPEGs", Size(160, 48), 1600, 1200, 16),
-        "jpeg-12mp": jpeg("jpeg-12mp", "12-megapixel JPEGs", Size(48, 12), 4000, 3000, 16),
+        "jpeg-336": Workload("336-px JPEGs", Size(640, 160), small),
+        "jpeg-1600": Workload("1600-px JPEGs", Size(160, 48), middling),
+        "jpeg-12mp": Workload("12-megapixel JPEGs", Size(48, 12), large),
         "png-2000": Workload("2000-px PNG screenshots", Size(80, 24), screenshots),
         "one-picture": Workload("one 12-megapixel picture, 8 questions", Size(3, 1), eight_questions),
         "chat": Workload("6-turn chat that resends its pictures", Size(3, 1), chat),
@@ -145,7 +150,9 @@ def _probe(model: str, name: str, number: int, tokens: int) -> Ask:
 def _questions(model: str, number: int) -> tuple[Ask, ...]:
     shot = photograph_jpeg(f"one-picture {number}", 4000, 3000)
     questions = _asked(f"one-picture {number}", shot, 8)
-    return tuple(Ask(_request(model, [_user(question.text, shot)]), question.answer) for question in questions)
+    return tuple(
+        Ask(_request(model, [_user(question.text, shot)]), question.answer) for question in questions
+    )
 
 
 def _turns(model: str, number: int) -> tuple[Ask, ...]:

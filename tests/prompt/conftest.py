@@ -5,7 +5,7 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, models, processors
 
 from gateway.engine.interface import Model
-from gateway.prompt.tokens import TokenizerFile
+from gateway.engine.vocabulary import TokenizerFile
 from tests.prompt.llama import LlamaTokenizerJS
 
 

@@ -9,9 +9,10 @@ from tokenizers import Tokenizer
 
 from engine_config.demo_model import vocabulary
 from gateway.engine.interface import Model
+from gateway.engine.vocabulary import TokenizerFile
 from gateway.prompt.styles import STYLES
 from gateway.prompt.template import END, SLOT, Message, render
-from gateway.prompt.tokens import TokenizerFile, encode
+from gateway.prompt.tokens import encode
 from tests.prompt.conversations import assistant, system, user
 
 pytestmark = pytest.mark.engine

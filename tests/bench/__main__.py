@@ -1,0 +1,61 @@
+"""`python -m tests.bench`: this gateway and vLLM's own server, side by side on this machine."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from tests.bench import report
+from tests.bench.rounds import Rounds
+from tests.bench.targets import fallen
+from tests.bench.workloads import WORKLOADS
+
+HERE = Path(__file__).parent
+RECORDED = HERE / "recorded.json"
+
+
+def main(  # noqa: PLR0917  # each is an option of the command, given by name
+    workloads: Annotated[str, typer.Option(help="Names, separated by commas.")] = ",".join(WORKLOADS),
+    rounds: Annotated[int, typer.Option(min=1, help="Starts of each server.")] = 3,
+    profile: Annotated[str, typer.Option(help="Profile, or the path of one.")] = "demo",
+    out: Annotated[Path, typer.Option(help="Folder for JSON, chart and logs.")] = HERE / "results",
+    quick: Annotated[
+        bool, typer.Option("--quick", help="One small round, held against the recorded one.")
+    ] = False,
+    record: Annotated[bool, typer.Option("--record", help="Write recorded.json from this run.")] = False,
+    engine: Annotated[bool, typer.Option(help="The engine alone, as a third column.")] = True,
+    py_spy: Annotated[bool, typer.Option("--py-spy", help="One more round: CPU by stage.")] = False,
+) -> None:
+    """Compare, print a table, and write bench.json and bench.png."""
+    chosen = [name.strip() for name in workloads.split(",") if name.strip()]
+    if unknown := [name for name in chosen if name not in WORKLOADS]:
+        raise typer.BadParameter(f"{', '.join(unknown)}; there are {', '.join(WORKLOADS)}")
+    if record and not quick:
+        raise typer.BadParameter("--record goes with --quick: ratios are recorded of what is compared")
+    out.mkdir(parents=True, exist_ok=True)
+    console = Console(width=160)
+    comparison = Rounds(profile, chosen, out, console, quick=quick)
+    results = comparison.run(1 if quick else rounds, engine=engine and not quick, sample=py_spy)
+    report.show(results, console)
+    report.write(results, out)
+    console.print(f"written to {out}")
+    if record:
+        told = {"machine": report.machine(), "ratios": results.ratios}
+        RECORDED.write_text(json.dumps(told, indent=1) + "\n")
+    elif quick and RECORDED.exists():
+        _hold_against_recorded(results, console)
+
+
+def _hold_against_recorded(results: report.Results, console: Console) -> None:
+    recorded: dict[str, float] = json.loads(RECORDED.read_text())["ratios"]
+    ran = {name: ratio for name, ratio in recorded.items() if name.split()[0] in results.ours}
+    if words := fallen(results.ratios, ran):
+        for line in words:
+            console.print(f"[bold red]slower than recorded[/bold red] {line}", highlight=False)
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    typer.run(main)

