@@ -40,3 +40,21 @@ format: ## Format the code and mend what ruff can mend.
 clean: ## Remove .venv and every cache.
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .benchmarks *.egg-info build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+bench: ## Compare with vLLM's own server on this machine: table, JSON and chart (ARGS="--py-spy").
+	$(SETUP) --dev
+	@.venv/bin/python -m tests.bench $(ARGS)
+
+bench-quick: ## A small round of the comparison, held against the recorded one (ARGS=--record).
+	$(SETUP) --dev
+	@.venv/bin/python -m tests.bench --quick $(ARGS)
+
+bench-micro: ## Measure what the gateway's own code costs, a request and a token.
+	$(SETUP) --dev
+	@.venv/bin/pytest tests/bench/test_micro.py --benchmark-enable --benchmark-only
+
+soak: ## 10,000 different pictures, and what memory they leave taken.
+	$(SETUP) --dev
+	@.venv/bin/python -m tests.bench.soak $(ARGS)
+
+.PHONY: bench bench-quick bench-micro soak

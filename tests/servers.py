@@ -94,7 +94,7 @@ def served_gateway(folder: Path, *arguments: str, **settings: str) -> Iterator[G
 
 
 def start(folder: Path, *arguments: str, **settings: str) -> tuple[Gateway, subprocess.Popen[bytes]]:
-    """Start `llava-gateway serve` with `arguments` and `settings`, its log in `folder`; whoever asks ends it."""
+    """Start `llava-gateway serve`, its log in `folder`; whoever asks for it ends it."""
     port = free_port()
     log = folder / "gateway.log"
     command = [sys.executable, "-m", "gateway", "serve", "--port", str(port), *arguments]

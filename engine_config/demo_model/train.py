@@ -267,8 +267,9 @@ class Conversations:
             text += f" {turn.answer}"
             flush(end=2, learned_from=asked)
             if form is HUB:
-                # The hub's form has no </s> between turns: it is learned, and then a blank stands for it.
-                ids.pop(), labels.pop()
+                # The hub's form has a blank where the others have </s>; its end is learned from them.
+                ids.pop()
+                labels.pop()
                 text = form.after_reply
         return ids, labels
 

@@ -162,15 +162,15 @@ async def _probe(pool: Pool, plan: Mixed) -> Run:
     for ended in await asyncio.gather(*pouring, return_exceptions=True):
         if isinstance(ended, Exception):
             raise ended
-    notes = ("the pictures ran out before the probes ended",) if ran_out else ()
+    notes = ["the pictures ran out before the probes ended"] if ran_out else []
     if lag > LAG_LIMIT:
-        notes += (f"the client sent a probe {1000 * lag:.0f} ms late",)
+        notes.append(f"the client sent a probe {1000 * lag:.0f} ms late")
     return Run(
         asks=[*plan.probes, *(ask for ask, _ in poured)],
         exchanges=[*probes, *(exchange for _, exchange in poured)],
         timed=len(probes),
         extra={"pictures_per_s": len(poured) / seconds},
-        notes=notes,
+        notes=tuple(notes),
     )
 
 

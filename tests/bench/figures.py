@@ -52,11 +52,12 @@ def read(exchange: Exchange) -> Answer:
     """Return the answer in `exchange`. Raises ValueError with the body where there is none."""
     if exchange.status != 200:
         raise ValueError(f"{exchange.status}: {exchange.body[:300].decode(errors='replace')}")
-    if not exchange.body.startswith(b"data:"):
-        whole = orjson.loads(exchange.body)
-        text, usage, content_at = whole["choices"][0]["message"]["content"] or "", whole["usage"], ()
-    else:
+    content_at: tuple[float, ...] = ()
+    if exchange.body.startswith(b"data:"):
         text, usage, content_at = _read_events(exchange)
+    else:
+        whole = orjson.loads(exchange.body)
+        text, usage = whole["choices"][0]["message"]["content"] or "", whole["usage"]
     return Answer(
         exchange.sent, exchange.ended, text, usage["prompt_tokens"], usage["completion_tokens"], content_at
     )

@@ -1,7 +1,7 @@
 """The engine alone, `vllm.LLM.generate` with no server before it: the limit of any.
 
-`python -m tests.bench.offline PROFILE OUT WORKLOAD…` writes requests a second by workload to OUT, as JSON. The
-engine is given the very jobs that the gateway would give it: token ids, and square pictures with their keys.
+`python -m tests.bench.offline PROFILE OUT WORKLOAD…` writes requests a second by workload to OUT, as JSON.
+The engine gets the very jobs that the gateway would give it: token ids, and square pictures with their keys.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """The pictures that the servers are asked about: the demo model's scenes, as cameras and screens give them.
 
-All of a picture's shapes lie in its middle square, so that a server that crops sees them too. The same seed gives
-the same bytes; no two seeds give the same picture.
+All of a picture's shapes lie in its middle square, so that a server that crops sees them too. The same seed
+gives the same bytes; no two seeds give the same picture.
 """
 
 import io
@@ -89,15 +89,15 @@ def _noise(width: int, height: int) -> Image.Image:
 def _windows(rng: random.Random, size: tuple[int, int]) -> Image.Image:
     desk = Image.new("L", size, MIDDLE)
     pen = ImageDraw.Draw(desk)
-    font = ImageFont.load_default(size=18)
-    for _ in range(8):
+    font = ImageFont.load_default(size=15)
+    for _ in range(12):
         left, top = rng.randrange(size[0] // 2), rng.randrange(size[1] // 2)
         right, bottom = left + rng.randrange(600, 1000), top + rng.randrange(400, 650)
         shade = MIDDLE + rng.choice((-6, -4, 4, 6))
         pen.rectangle((left, top, right, bottom), fill=shade, outline=shade - 12)
         for row in range(30):
             pen.line((left, top + row, right, top + row), fill=shade + row // 3 - 5)  # a title bar's gradient
-        for line in range(top + 40, bottom - 24, 24):
-            text = " ".join(rng.choices(WORDS, k=rng.randrange(4, 12)))
-            pen.text((left + 12, line), text[: (right - left) // 11], fill=shade - 22, font=font)
+        for line in range(top + 36, bottom - 20, 19):
+            text = " ".join(rng.choices(WORDS, k=rng.randrange(4, 24)))
+            pen.text((left + 12, line), text[: (right - left) // 8], fill=shade - 22, font=font)
     return desk

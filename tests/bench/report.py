@@ -23,17 +23,16 @@ from tests.bench.workloads import WORKLOADS
 CLIENT_SHARE = 0.3  # of all cores' time; a run whose client took more may have measured the client
 RIGHT = 0.9  # least share of right answers
 
+# What is the same for both, and what is not.
 FAIRNESS = (
-    "The same: model and weights, engine version and arguments, environment, prompt to the token, sampling, "
-    + "tokens an answer, pictures and their order, client, machine; one server at a time, each started afresh "
-    + "in every round, in turn.",
-    "Not the same: ours pads a picture to a square (as LLaVA-1.5 was trained), vLLM's server crops its middle, "
-    + "where all shapes of these pictures lie; ours decodes large JPEGs at reduced scale (`image_decode=exact` "
-    + "does not).",
-    "Not the same: ours makes token ids itself; vLLM's server renders a chat template (tests/bench/card.jinja) "
-    + "and tokenises it. Each has its default logging: a line a request, to a file.",
-    "The engine alone has vLLM's defaults for offline use in what the profile leaves open, and gets all jobs "
-    + "at once.",
+    "The same: model, weights, engine version, engine arguments, environment, sampling, client and machine.",
+    "The same: prompts to the token, pictures and their order, tokens an answer.",
+    "One server at a time, each started afresh in every round, in turn, and warmed up before each workload.",
+    "Not the same: ours pads pictures to a square, as LLaVA-1.5 was trained; vLLM's server crops them.",
+    "Not the same: ours decodes large JPEGs at reduced scale; with `image_decode=exact` it does not.",
+    "Not the same: ours makes token ids itself; vLLM's server renders and tokenises tests/bench/card.jinja.",
+    "Each logs as it does by default, a line a request, to a file.",
+    "The engine alone gets all jobs at once, and vLLM's offline defaults in what the profile leaves open.",
 )
 
 

@@ -125,7 +125,7 @@ def _wait(process: subprocess.Popen[bytes], health: str, log: Path) -> None:
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             time.sleep(0.5)
     end = log.read_text(errors="replace")[-3000:]
-    raise StartFailed(f"{process.args}: not ready; exit code {process.poll()}\n{end}")
+    raise StartFailed(f"{process.args!r}: not ready; exit code {process.poll()}\n{end}")
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

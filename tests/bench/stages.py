@@ -60,7 +60,7 @@ def sampled(pid: int, out: Path) -> Iterator[None]:
 
 
 def read(stacks: Iterable[str]) -> dict[str, float]:
-    """Return the CPU seconds by stage, most first; a stack is a line `frame;frame;… samples`, outermost first."""
+    """Return the CPU seconds by stage, most first; `stacks` are lines `frame;…;frame samples`."""
     samples: Counter[str] = Counter()
     for line in stacks:
         stack, _, number = line.rpartition(" ")

@@ -3,11 +3,11 @@
 import json
 import os
 import signal
-import subprocess
 import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -89,7 +89,7 @@ def _listens(gateway: Gateway) -> bool:
         return False
 
 
-def _get(url: str, body: bytes | None = None) -> tuple[int, dict[str, str], dict[str, object]]:
+def _get(url: str, body: bytes | None = None) -> tuple[int, dict[str, str], dict[str, Any]]:
     try:
         with urllib.request.urlopen(url, body, timeout=30) as answer:
             return answer.status, dict(answer.headers), json.load(answer)

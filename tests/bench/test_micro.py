@@ -1,0 +1,93 @@
+"""What the gateway's own code costs a request and a token: `make bench-micro` measures it."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+import pybase64
+import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from gateway.engine.interface import Delta, Model
+from gateway.engine.vocabulary import TokenizerFile
+from gateway.images.loader import PictureLoader
+from gateway.images.source import parse as parse_source
+from gateway.metrics import Metrics
+from gateway.prompt.styles import CARD
+from gateway.prompt.template import SLOT, Message, render
+from gateway.prompt.tokens import encode
+from gateway.reply import Reply
+from gateway.schema.completion import Chunk
+from gateway.schema.sse import ChunkWriter
+from gateway.schema.validation import parse
+from gateway.settings import Settings
+from tests.bench.pictures import photograph_jpeg
+from tests.scripted_engine import MODEL
+
+Benchmark = Callable[..., Any]
+QUESTION = "What is in the picture? Please answer in one sentence."
+
+
+def body_with_picture(size: int) -> bytes:
+    """Return a chat request whose picture has `size` bytes before base64."""
+    url = "data:image/jpeg;base64," + pybase64.b64encode(bytes(size)).decode()
+    parts = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": QUESTION}]
+    return orjson.dumps({"model": "m", "messages": [{"role": "user", "content": parts}], "temperature": 0})
+
+
+def vocabulary() -> TokenizerFile:
+    """Return a vocabulary of single bytes: a prompt's cost without a learned one's help."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE(vocab={letter: at for at, letter in enumerate(alphabet)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    return TokenizerFile(tokenizer)
+
+
+@pytest.mark.parametrize("size", [0, 3 * 2**20], ids=["small", "4 MB of base64"])
+def test_parsing_a_body(benchmark: Benchmark, size: int) -> None:
+    request = benchmark(parse, body_with_picture(size))
+    assert request.messages[0].content[1].text == QUESTION
+
+
+def test_writing_a_chunk(benchmark: Benchmark) -> None:
+    writer = ChunkWriter("chatcmpl-0", 0, "m", usage_follows=True)
+    event = benchmark(writer.chunk, Chunk(0, " circle"))
+    assert orjson.loads(event.removeprefix(b"data: "))["choices"][0]["delta"] == {"content": " circle"}
+
+
+def test_a_delta_becomes_a_chunk(benchmark: Benchmark) -> None:
+    reply = Reply()
+    reply.chunk(Delta(0, " A", 1, 80))
+    assert benchmark(reply.chunk, Delta(0, " circle", 1, 80)) == Chunk(0, " circle")
+
+
+def test_rendering_and_encoding_a_prompt(benchmark: Benchmark) -> None:
+    turns = [
+        Message("system", ("You are a helpful assistant.",)),
+        Message("user", (SLOT, QUESTION)),
+        Message("assistant", ("A red circle.",)),
+        Message("user", (QUESTION,)),
+    ]
+    model = Model(**{name: getattr(MODEL, name) for name in Model.__slots__} | {"vocabulary": vocabulary()})
+    ids = benchmark(lambda: encode(render(turns, CARD), model))
+    assert ids.count(MODEL.image_token) == 1
+
+
+@pytest.mark.parametrize(("width", "height"), [(336, 336), (1600, 1200), (4000, 3000)])
+def test_loading_a_picture(benchmark: Benchmark, width: int, height: int) -> None:
+    settings = Settings.model_validate({"image_cache_bytes": 0})
+    source = parse_source(
+        "data:image/jpeg;base64," + pybase64.b64encode(photograph_jpeg("micro", width, height).data).decode(),
+        param="url",
+        max_bytes=settings.image_max_bytes,
+    )
+    with asyncio.Runner() as runner:
+        loader = PictureLoader(settings, Metrics())
+
+        def load() -> Any:
+            return runner.run(loader.load(source, param="url", side=336, fit="pad", caller=""))
+
+        picture = benchmark(load)
+        runner.run(loader.close())
+    assert picture.pixels.size == (336, 336)
