@@ -14,7 +14,7 @@ PYTHON = $(or $(shell for python in python3 python3.14 python3.13 python3.12 pyt
 SETUP = @$(PYTHON) -I engine_config/install.py $(if $(ENGINE),--engine $(ENGINE))
 
 help: ## List the targets.
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 13
 
 serve: ## Set up and run the gateway here (PORT=8000 PROFILE=name ENGINE=cpu|gpu).
 	$(SETUP)

@@ -71,6 +71,9 @@ async def _serve(settings: Settings, profile: EngineProfile, console: Console) -
     server = Server(_uvicorn_config(app, settings))
     watching = asyncio.create_task(_watch(app.state.supervisor, settings, profile, console))
     await server.serve()
+    if server.force_exit:
+        # uvicorn then skips the application's own end, and the engine's processes would outlive us.
+        await app.state.supervisor.shutdown()
     watching.cancel()
     return bool(failures) or not server.started
 

@@ -60,7 +60,15 @@ async def supervised_gateway(
 ) -> AsyncIterator[Gateway]:
     """Run the whole application on a port of its own, from when it listens on."""
     app = create_app(Settings(**settings), load_profile("demo"), make, on_failure)
-    config = uvicorn.Config(app, port=0, http="httptools", ws="none", log_config=None, access_log=False)
+    config = uvicorn.Config(
+        app,
+        port=0,
+        http="httptools",
+        ws="none",
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=2,
+    )
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve())
     await until(lambda: server.started)
@@ -69,7 +77,6 @@ async def supervised_gateway(
         yield Gateway(f"http://127.0.0.1:{port}", supervisor=app.state.supervisor)
     finally:
         server.should_exit = True
-        server.force_exit = True
         await serving
 
 

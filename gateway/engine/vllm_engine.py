@@ -21,6 +21,7 @@ from gateway.engine.vocabulary import TokenizerFile
 from gateway.errors import EngineNotReady, GatewayError, GenerationFailed, InvalidValue, Overloaded
 
 SHUTDOWN_TIMEOUT = 10.0  # seconds for vLLM's processes to leave by themselves
+ATTEMPTS = 2  # at a job whose picture vLLM's two caches disagree about
 FINISH_REASONS: Mapping[str, FinishReason] = {"stop": "stop", "length": "length"}
 
 
@@ -74,13 +75,19 @@ class VLLMEngine:
 
     async def generate(self, job: Job) -> AsyncGenerator[Delta]:
         """Yield the deltas of `job`. Closing the generator aborts it. See `Engine.generate`."""
-        prompt = await self._render(job)
         try:
-            outputs = self._llm.generate(prompt, _sampling_params(job.sampling), job.id)
-            async with aclosing(outputs):
-                async for output in outputs:
-                    for delta in self._deltas(output, len(prompt["prompt_token_ids"]), job.sampling):
-                        yield delta
+            for attempt in range(ATTEMPTS):
+                prompt = await self._render(job)
+                outputs = self._llm.generate(prompt, _sampling_params(job.sampling), f"{job.id}-{attempt}")
+                async with aclosing(outputs):
+                    async for output in outputs:
+                        if _lost_picture(output):
+                            break
+                        for delta in self._deltas(output, len(prompt["prompt_token_ids"]), job.sampling):
+                            yield delta
+                    else:
+                        return
+            raise GenerationFailed("the engine could not find the request's images in its cache")
         except GatewayError:
             raise
         except Exception as error:
@@ -143,7 +150,8 @@ class VLLMEngine:
         assert self._vocabulary is not None  # `start` has returned
         deltas = []
         for choice in output.outputs:
-            if choice.finish_reason and choice.finish_reason not in FINISH_REASONS:
+            if choice.finish_reason and choice.finish_reason not in ATTEMPTS = 2  # at a job whose picture vLLM's two caches disagree about
+FINISH_REASONS:
                 raise GenerationFailed(f"the engine ended the answer early ({choice.finish_reason})")
             deltas.append(
                 Delta(
@@ -157,6 +165,14 @@ class VLLMEngine:
                 )
             )
         return deltas
+
+
+def _lost_picture(output: Any) -> bool:
+    """Say whether vLLM's core lacked a picture that its front-end took for cached; rendering again sends it.
+
+    It happens to the request after one that was refused or left between rendering and running.
+    """
+    return any(choice.finish_reason == "error" and not choice.token_ids for choice in output.outputs)
 
 
 def engine_arguments(profile: EngineProfile, max_images: int) -> dict[str, Any]:

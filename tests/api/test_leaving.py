@@ -1,15 +1,14 @@
 """Whoever leaves, at any step, releases everything, and the next request is served."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import pytest
 
 from tests.api.asking import ask, chat, idle, image, reaches, saying
-from tests.api.wire import CHAT, LIVE, Connection, connected, head, post
+from tests.api.wire import CHAT, LIVE, connected, head, post
 from tests.scripted_engine import ScriptedEngine
 from tests.servers import Gateway, metric, scripted_gateway, until
 
@@ -109,9 +108,6 @@ async def test_client_that_leaves_mid_body(sent: bytes) -> None:
             await reaches(gateway, gateway_in_flight=1)
         await still_serves(gateway, engine)
     assert len(engine.jobs) == 1
-
-
-Wait = Callable[[Connection], Any]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import dataclass, field
 from time import perf_counter
+from typing import cast
 
 import httptools
 
@@ -50,8 +51,7 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one without saying so
 
     def data_received(self, data: bytes) -> None:
         self._now = perf_counter()

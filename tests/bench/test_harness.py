@@ -86,6 +86,18 @@ async def test_a_probe_that_had_to_wait_is_timed_from_when_it_was_due() -> None:
     assert 0 <= lag < 1
 
 
+async def test_the_clients_process_builds_and_runs_what_it_is_told() -> None:
+    def ask(port: int) -> Measured:
+        with client.LoadClient(MODEL, quick=True) as process:
+            process.prepare(["text-1"])
+            return process.run("text-1", port)
+
+    async with scripted_gateway(ScriptedEngine()) as gateway:
+        measured = await asyncio.to_thread(ask, port_of(gateway.url))
+    assert (measured.requests, measured.failures) == (WORKLOADS["text-1"].size.quick, ())
+    assert measured.client_share > 0
+
+
 async def test_a_refused_request_is_counted_and_told() -> None:
     async with scripted_gateway(ScriptedEngine()) as gateway:
         plan = workloads.text("another-model", 2, concurrency=1)

@@ -1,0 +1,218 @@
+"""The gateway listens before its engine runs, says how far that is, and starts another when it dies."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import openai
+import orjson
+import pytest
+
+from gateway.engine import supervisor as supervision
+from gateway.engine.supervisor import Report
+from gateway.errors import GenerationFailed
+from tests.api.asking import ask, chat, events, sdk, send
+from tests.scripted_engine import ScriptedEngine
+from tests.servers import Gateway, metric, supervised_gateway, until
+
+
+class Workshop:
+    """Makes engines, each as `plans` says in its turn; the last plan holds for all that follow."""
+
+    def __init__(self, *plans: dict[str, Any]) -> None:
+        self._plans = plans
+        self.made: list[ScriptedEngine] = []
+        self.reports: list[Report] = []
+        self.failures: list[BaseException] = []
+
+    def make(self, report: Report) -> ScriptedEngine:
+        engine = ScriptedEngine(**self._plans[min(len(self.made), len(self._plans) - 1)])
+        self.made.append(engine)
+        self.reports.append(report)
+        return engine
+
+
+@asynccontextmanager
+async def supervised(workshop: Workshop) -> AsyncIterator[Gateway]:
+    async with supervised_gateway(workshop.make, workshop.failures.append) as gateway:
+        yield gateway
+
+
+@asynccontextmanager
+async def ready(workshop: Workshop) -> AsyncIterator[Gateway]:
+    """Yield a gateway whose first engine runs."""
+    async with supervised(workshop) as gateway:
+        await until(lambda: len(workshop.made) == 1)
+        workshop.made[0].started.set()
+        await is_ready(gateway)
+        yield gateway
+
+
+async def is_ready(gateway: Gateway) -> None:
+    supervisor = gateway.supervisor
+    assert supervisor is not None
+    await until(lambda: supervisor.ready)
+
+
+@pytest.fixture
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervision, "LONGEST_PAUSE", 0.01)
+    monkeypatch.setattr(supervision, "POLL", 0.01)
+
+
+pytestmark = pytest.mark.usefixtures("_impatient")
+
+
+async def test_until_the_engine_is_up_requests_get_503_with_its_stage_and_when_to_return() -> None:
+    workshop = Workshop({})
+    async with supervised(workshop) as gateway, sdk(gateway) as client:
+        await until(lambda: len(workshop.made) == 1)
+        workshop.reports[0]("loading the weights")
+        with pytest.raises(openai.InternalServerError) as caught:
+            await client.chat.completions.create(**chat())
+        assert caught.value.status_code == 503
+        assert caught.value.code == "engine_not_ready"
+        assert "loading the weights" in caught.value.message
+        assert caught.value.response.headers["retry-after"] == "5"
+
+        workshop.made[0].started.set()
+        await is_ready(gateway)
+        assert (await client.chat.completions.create(**chat())).choices[0].message.content == "A red circle."
+    assert workshop.failures == []
+
+
+async def test_health_says_live_at_once_and_ready_when_the_engine_is() -> None:
+    workshop = Workshop({})
+    async with supervised(workshop) as gateway:
+        await until(lambda: len(workshop.made) == 1)
+        workshop.reports[0]("loading the weights")
+        assert (await send(gateway, "GET", "/health/live")).status == 200
+        for path in ("/health", "/health/ready"):
+            answer = await send(gateway, "GET", path)
+            assert (answer.status, answer.headers["retry-after"]) == (503, "5")
+            state = orjson.loads(answer.body)
+            assert 0 <= state.pop("seconds") < 60
+            assert state == {"status": "starting", "stage": "loading the weights"}
+        assert await metric(gateway, "gateway_ready") == 0
+
+        workshop.made[0].started.set()
+        await is_ready(gateway)
+        for path in ("/health", "/health/ready"):
+            answer = await send(gateway, "GET", path)
+            assert (answer.status, answer.body) == (200, b'{"status":"ready"}')
+        assert await metric(gateway, "gateway_ready") == 1
+
+
+async def test_models_and_bad_requests_are_answered_while_the_engine_starts() -> None:
+    async with supervised(Workshop({})) as gateway:
+        assert (await send(gateway, "GET", "/v1/models")).status == 200
+        assert (await ask(gateway, chat(n=0))).status == 400
+
+
+async def test_dead_engine_is_ended_and_another_started() -> None:
+    workshop = Workshop({}, {"words": ("Again",)})
+    async with ready(workshop) as gateway:
+        workshop.made[0].failed = True
+        answer = await ask(gateway)
+        assert (answer.status, answer.error["code"]) == (503, "engine_not_ready")
+        assert answer.headers["retry-after"] == "5"
+
+        await until(lambda: len(workshop.made) == 2)
+        assert workshop.made[0].shutdowns == 1
+        health = await send(gateway, "GET", "/health/ready")
+        assert (health.status, orjson.loads(health.body)["stage"]) == (503, "starting again")
+        assert await metric(gateway, "gateway_ready") == 0
+        assert await metric(gateway, "gateway_engine_restarts_total") == 1
+
+        workshop.made[1].started.set()
+        await is_ready(gateway)
+        assert b'"Again"' in (await ask(gateway)).body
+        assert await metric(gateway, "gateway_ready") == 1
+    assert workshop.failures == []
+    assert [engine.shutdowns for engine in workshop.made] == [1, 1]
+
+
+async def test_engine_that_dies_twice_is_started_twice() -> None:
+    workshop = Workshop({})
+    async with ready(workshop) as gateway:
+        for number in (1, 2):
+            workshop.made[-1].failed = True
+            await until(lambda number=number: len(workshop.made) == number + 1)
+            workshop.made[-1].started.set()
+            await is_ready(gateway)
+        assert await metric(gateway, "gateway_engine_restarts_total") == 2
+        assert (await ask(gateway)).status == 200
+
+
+async def test_answer_under_way_when_the_engine_dies_ends_with_an_error() -> None:
+    workshop = Workshop({"pause": 0.05, "error": GenerationFailed("the engine died"), "fails_at": 1}, {})
+    async with ready(workshop) as gateway:
+        asking = asyncio.create_task(events(gateway))
+        await until(lambda: workshop.made[0].running == 1)
+        workshop.made[0].failed = True
+        *_, last = await asking
+    assert orjson.loads(last)["error"]["code"] == "generation_failed"
+
+
+async def test_engine_that_cannot_be_ended_is_replaced_all_the_same() -> None:
+    class Stuck(ScriptedEngine):
+        async def shutdown(self) -> None:
+            raise RuntimeError("its process does not answer")
+
+    engines = [Stuck(), ScriptedEngine()]
+    for engine in engines:
+        engine.started.set()
+    failures: list[BaseException] = []
+    left = iter(engines)
+    async with supervised_gateway(lambda _: next(left), failures.append) as gateway:
+        await is_ready(gateway)
+        engines[0].failed = True
+        await until(lambda: next(left, None) is None)
+        await is_ready(gateway)
+        assert (await ask(gateway)).status == 200
+    assert failures == []
+    assert len(engines[1].jobs) == 1
+
+
+async def test_first_start_that_fails_is_told_and_not_tried_again() -> None:
+    workshop = Workshop({"start_error": RuntimeError("no such model")})
+    async with supervised(workshop) as gateway:
+        await until(lambda: workshop.failures != [])
+        assert (await ask(gateway)).status == 503
+        assert (await send(gateway, "GET", "/health/live")).status == 200
+    assert [str(failure) for failure in workshop.failures] == ["no such model"]
+    assert len(workshop.made) == 1
+    assert workshop.made[0].shutdowns == 1
+
+
+async def test_later_start_that_fails_is_tried_again() -> None:
+    workshop = Workshop({}, {"start_error": RuntimeError("busy")}, {"start_error": RuntimeError("busy")}, {})
+    async with ready(workshop) as gateway:
+        workshop.made[0].failed = True
+        await until(lambda: len(workshop.made) == 4)
+        workshop.made[3].started.set()
+        await is_ready(gateway)
+        assert (await ask(gateway)).status == 200
+        assert await metric(gateway, "gateway_engine_restarts_total") == 3
+    assert workshop.failures == []
+    assert [engine.shutdowns for engine in workshop.made] == [1, 1, 1, 1]
+
+
+async def test_starts_that_fail_in_a_row_are_given_up_and_told() -> None:
+    workshop = Workshop({}, {"start_error": RuntimeError("busy")})
+    async with ready(workshop) as gateway:
+        workshop.made[0].failed = True
+        await until(lambda: workshop.failures != [])
+        assert (await ask(gateway)).status == 503
+    assert [str(failure) for failure in workshop.failures] == ["busy"]
+    assert len(workshop.made) == 1 + supervision.ATTEMPTS
+    assert all(engine.shutdowns == 1 for engine in workshop.made)
+
+
+async def test_engine_is_ended_with_the_gateway_even_while_it_starts() -> None:
+    workshop = Workshop({})
+    async with supervised(workshop):
+        await until(lambda: len(workshop.made) == 1)
+    assert workshop.made[0].shutdowns == 1
+    assert workshop.failures == []
