@@ -150,8 +150,7 @@ class VLLMEngine:
         assert self._vocabulary is not None  # `start` has returned
         deltas = []
         for choice in output.outputs:
-            if choice.finish_reason and choice.finish_reason not in ATTEMPTS = 2  # at a job whose picture vLLM's two caches disagree about
-FINISH_REASONS:
+            if choice.finish_reason and choice.finish_reason not in FINISH_REASONS:
                 raise GenerationFailed(f"the engine ended the answer early ({choice.finish_reason})")
             deltas.append(
                 Delta(

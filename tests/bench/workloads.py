@@ -1,7 +1,9 @@
 """What is asked of a server: each workload with its bodies built beforehand, and the right answers."""
 
+import os
 import random
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
@@ -19,7 +21,7 @@ HEAD = (
 )
 SHORT, LONG = 16, 64  # tokens of an answer
 PROBE_RATE = 10.0  # probes a second
-POUR_RATE = 16  # pictures a second that are made ready; a server that answers more ends the pour early
+POUR_RATE = 24  # pictures a second that are made ready; a server that answers more ends the pour early
 POUR_CONCURRENCY = 4
 
 
@@ -80,10 +82,12 @@ def text(model: str, count: int, *, concurrency: int) -> Load:
 def pictures(model: str, count: int, *, name: str, shoot: Callable[[str], Shot], concurrency: int) -> Load:
     """Return one question a picture, no two of which are the same, and none of them in the warm-up."""
     warm_up = max(2, concurrency // 4)
+    seeds = [f"{name} {number}" for number in range(count + warm_up)]
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        shots = list(threads.map(shoot, seeds))
     asks = []
-    for number in range(count + warm_up):
-        shot = shoot(f"{name} {number}")
-        question = scenes.ask(random.Random(f"{name} {number}"), shot.scene, "colour")
+    for seed, shot in zip(seeds, shots, strict=True):
+        question = scenes.ask(random.Random(seed), shot.scene, "colour")
         asks.append(Ask(_request(model, [_user(question.text, shot)]), question.answer))
     return _singles(asks, count, concurrency)
 
@@ -130,7 +134,7 @@ def _workloads() -> dict[str, Workload]:
         "png-2000": Workload("2000-px PNG screenshots", Size(80, 24), screenshots),
         "one-picture": Workload("one 12-megapixel picture, 8 questions", Size(3, 1), eight_questions),
         "chat": Workload("6-turn chat that resends its pictures", Size(3, 1), chat),
-        "mixed": Workload("text probes while 12-megapixel pictures pour in", Size(120, 40), mixed),
+        "mixed": Workload("text probes while 12-megapixel pictures pour in", Size(120, 30), mixed),
     }
 
 
