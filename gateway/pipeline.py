@@ -87,20 +87,18 @@ class Pipeline:
         """
         before = arrived
         histogram = self._metrics.first_token_seconds
+        image_tokens = len(job.pictures) * self._engine.model.tokens_per_image
         deltas = self._engine.generate(job)
         async with aclosing(deltas):
             async for delta in deltas:
                 now = time.perf_counter()
                 histogram.observe(now - before)
                 if before is arrived:
-                    self._count_prompt(job, delta)
+                    self._metrics.prompt_tokens.inc(delta.prompt_tokens)
+                    self._metrics.image_tokens.inc(image_tokens)
                 histogram, before = self._metrics.between_tokens_seconds, now
                 self._metrics.completion_tokens.inc(delta.tokens)
                 yield delta
-
-    def _count_prompt(self, job: Job, delta: Delta) -> None:
-        self._metrics.prompt_tokens.inc(delta.prompt_tokens)
-        self._metrics.image_tokens.inc(len(job.pictures) * self._engine.model.tokens_per_image)
 
     def _attachments(self, request: ChatCompletionRequest) -> list[Attachment]:
         found = [

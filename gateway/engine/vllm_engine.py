@@ -87,11 +87,11 @@ class VLLMEngine:
                             yield delta
                     else:
                         return
-            raise GenerationFailed("the engine could not find the request's images in its cache")
         except GatewayError:
             raise
         except Exception as error:
             raise _translated(error) from error
+        raise GenerationFailed("the engine could not find the request's images in its cache")
 
     async def shutdown(self) -> None:
         """End the engine and its processes, also one that is still starting."""

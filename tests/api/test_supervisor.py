@@ -146,12 +146,13 @@ async def test_engine_that_dies_twice_is_started_twice() -> None:
 
 
 async def test_answer_under_way_when_the_engine_dies_ends_with_an_error() -> None:
-    workshop = Workshop({"pause": 0.05, "error": GenerationFailed("the engine died"), "fails_at": 1}, {})
+    workshop = Workshop({"pause": 0.2, "error": GenerationFailed("the engine died"), "fails_at": 1}, {})
     async with ready(workshop) as gateway:
         asking = asyncio.create_task(events(gateway))
         await until(lambda: workshop.made[0].running == 1)
         workshop.made[0].failed = True
-        *_, last = await asking
+        first, last = await asking
+    assert orjson.loads(first)["choices"][0]["delta"]["content"] == "A"
     assert orjson.loads(last)["error"]["code"] == "generation_failed"
 
 
@@ -160,19 +161,19 @@ async def test_engine_that_cannot_be_ended_is_replaced_all_the_same() -> None:
         async def shutdown(self) -> None:
             raise RuntimeError("its process does not answer")
 
-    engines = [Stuck(), ScriptedEngine()]
-    for engine in engines:
-        engine.started.set()
+    first, second = Stuck(), ScriptedEngine()
+    first.started.set()
+    second.started.set()
+    left = [second, first]
     failures: list[BaseException] = []
-    left = iter(engines)
-    async with supervised_gateway(lambda _: next(left), failures.append) as gateway:
+    async with supervised_gateway(lambda _: left.pop(), failures.append) as gateway:
         await is_ready(gateway)
-        engines[0].failed = True
-        await until(lambda: next(left, None) is None)
+        first.failed = True
+        await until(lambda: left == [])
         await is_ready(gateway)
         assert (await ask(gateway)).status == 200
     assert failures == []
-    assert len(engines[1].jobs) == 1
+    assert len(second.jobs) == 1
 
 
 async def test_first_start_that_fails_is_told_and_not_tried_again() -> None:
