@@ -46,7 +46,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """What one choice gains. `opens` marks the choice's first chunk, which also tells the role."""
+    """What one choice gains. `opens` marks the choice's first chunk, before which its role is told."""
 
     index: int
     content: str

@@ -7,6 +7,7 @@ from gateway.schema.completion import Chunk, Usage
 DONE = b"data: [DONE]\n\n"
 
 _END = b"}\n\n"
+_ROLE = {"role": "assistant", "content": "", "refusal": None}
 
 
 class ChunkWriter:
@@ -22,22 +23,25 @@ class ChunkWriter:
         self._plain_end = b'},"logprobs":null,"finish_reason":null}' + self._tail
 
     def chunk(self, chunk: Chunk, usage: Usage | None = None) -> bytes:
-        """Return the event for `chunk`, with the usage so far where it is given."""
+        """Return the event for `chunk`, with the usage so far where it is given.
+
+        A choice's first has one before it that tells the role alone, as OpenAI's has: there are clients that
+        look for no words in it, and OpenAI's own helper would take its log probabilities twice.
+        """
         if usage is None and not (chunk.index or chunk.opens or chunk.finish_reason or chunk.logprobs):
             return b"".join((self._plain, orjson.dumps(chunk.content), self._plain_end))
-        delta: dict[str, str | None] = {}
-        if chunk.opens:
-            delta = {"role": "assistant", "content": chunk.content, "refusal": None}
-        elif chunk.content:
-            delta["content"] = chunk.content
         choice = {
             "index": chunk.index,
-            "delta": delta,
+            "delta": {"content": chunk.content} if chunk.content else {},
             "logprobs": chunk.logprobs,
             "finish_reason": chunk.finish_reason,
         }
         tail = self._tail if usage is None else b'],"usage":' + orjson.dumps(usage) + _END
-        return b"".join((self._head, orjson.dumps(choice), tail))
+        event = b"".join((self._head, orjson.dumps(choice), tail))
+        if not chunk.opens:
+            return event
+        opening = {"index": chunk.index, "delta": _ROLE, "logprobs": None, "finish_reason": None}
+        return b"".join((self._head, orjson.dumps(opening), tail, event))
 
     def usage(self, usage: Usage) -> bytes:
         """Return the last event of an answer whose client asked for its usage."""

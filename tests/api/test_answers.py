@@ -33,9 +33,11 @@ async def test_stream_to_the_byte(served: Gateway) -> None:
     assert answer.headers["cache-control"] == "no-cache"
     assert answer.headers["x-accel-buffering"] == "no"
     assert "content-length" not in answer.headers
-    opening = '{"role":"assistant","content":"A","refusal":null}'
+    opening = '{"role":"assistant","content":"","refusal":null}'
     assert answer.body.decode() == (
         f'data: {HEAD}{{"index":0,"delta":{opening},"logprobs":null,"finish_reason":null}}],"usage":null}}\n\n'
+        f'data: {HEAD}{{"index":0,"delta":{{"content":"A"}},"logprobs":null,"finish_reason":null}}],'
+        '"usage":null}\n\n'
         f'data: {HEAD}{{"index":0,"delta":{{"content":" red"}},"logprobs":null,"finish_reason":null}}],'
         '"usage":null}\n\n'
         f'data: {HEAD}{{"index":0,"delta":{{"content":" circle."}},"logprobs":null,"finish_reason":"stop"}}],'
@@ -62,14 +64,14 @@ async def test_whole_answer_to_the_byte(served: Gateway) -> None:
 async def test_usage_is_in_no_chunk_unless_asked_for(served: Gateway) -> None:
     *chunks, done = await events(served)
     assert done == b"[DONE]"
-    assert len(chunks) == 3
+    assert len(chunks) == 4
     assert all("usage" not in orjson.loads(chunk) for chunk in chunks)
 
 
 async def test_include_usage_is_null_before_and_one_chunk_without_choices(served: Gateway) -> None:
     *chunks, usage, done = await events(served, stream_options={"include_usage": True})
     assert done == b"[DONE]"
-    assert [orjson.loads(chunk)["usage"] for chunk in chunks] == [None, None, None]
+    assert [orjson.loads(chunk)["usage"] for chunk in chunks] == [None] * 4
     last = orjson.loads(usage)
     assert last["choices"] == []
     assert last["usage"]["total_tokens"] == PROMPT_TOKENS + 3
@@ -79,16 +81,16 @@ async def test_continuous_usage_is_in_every_chunk(served: Gateway) -> None:
     options = {"include_usage": True, "continuous_usage_stats": True}
     *chunks, _ = await events(served, stream_options=options)
     usages = [orjson.loads(chunk)["usage"] for chunk in chunks]
-    assert [usage["completion_tokens"] for usage in usages] == [1, 2, 3, 3]
-    assert [usage["prompt_tokens"] for usage in usages] == [PROMPT_TOKENS] * 4
+    assert [usage["completion_tokens"] for usage in usages] == [1, 1, 2, 3, 3]
+    assert [usage["prompt_tokens"] for usage in usages] == [PROMPT_TOKENS] * 5
 
 
 async def test_role_is_told_once_for_each_choice(served: Gateway) -> None:
     *chunks, _ = await events(served, n=3)
     choices = [choice for chunk in chunks for choice in orjson.loads(chunk)["choices"]]
-    assert [choice["index"] for choice in choices] == [0, 1, 2] * 3
+    assert [choice["index"] for choice in choices] == [0, 0, 1, 1, 2, 2, 0, 1, 2, 0, 1, 2]
     assert [choice["index"] for choice in choices if "role" in choice["delta"]] == [0, 1, 2]
-    assert [choice["finish_reason"] for choice in choices] == [None] * 6 + ["stop"] * 3
+    assert [choice["finish_reason"] for choice in choices] == [None] * 9 + ["stop"] * 3
 
 
 async def test_finish_reason_is_length_where_the_answer_was_cut(served: Gateway) -> None:
@@ -120,7 +122,9 @@ async def test_max_completion_tokens_goes_before_max_tokens(served: Gateway) -> 
         (("",), ""),
     ],
 )
-async def test_the_blank_that_belongs_to_the_prompt_is_removed_once(words: tuple[str, ...], said: str) -> None:
+async def test_the_blank_that_belongs_to_the_prompt_is_removed_once(
+    words: tuple[str, ...], said: str
+) -> None:
     async with scripted_gateway(ScriptedEngine(words)) as gateway, sdk(gateway) as client:
         whole = await client.chat.completions.create(**chat())
         *chunks, _ = await events(gateway)
@@ -203,12 +207,21 @@ async def test_every_parameter_reaches_the_engine() -> None:
     }
     async with scripted_gateway(engine) as gateway, sdk(gateway) as client:
         await client.chat.completions.create(
-            **chat(max_tokens=9, stop=["x", "y"], logit_bias={"17": -3}, logprobs=True, top_logprobs=4, **sampling),
+            **chat(
+                max_tokens=9,
+                stop=["x", "y"],
+                logit_bias={"17": -3},
+                logprobs=True,
+                top_logprobs=4,
+                **sampling,
+            ),
             extra_body=engines_own,
         )
     (job,) = engine.jobs
     assert {name: getattr(job.sampling, name) for name in sampling} == sampling
-    assert {name: getattr(job.sampling, name) for name in engines_own} == engines_own | {"stop_token_ids": (4, 5)}
+    assert {name: getattr(job.sampling, name) for name in engines_own} == engines_own | {
+        "stop_token_ids": (4, 5)
+    }
     assert job.sampling.max_tokens == 9
     assert job.sampling.stop == ("x", "y")
     assert job.sampling.logit_bias == {17: -3}

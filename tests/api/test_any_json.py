@@ -19,12 +19,16 @@ SCALARS = (
     | st.text(max_size=20)
 )  # fmt: skip
 JSON = st.recursive(
-    SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4)
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
 )
 NAMES = sorted({*ChatCompletionRequest.model_fields, *UNSUPPORTED})
 PARTS = st.fixed_dictionaries(
     {"type": st.sampled_from(["text", "image_url"]) | JSON},
-    optional={"text": st.text(max_size=20) | JSON, "image_url": st.fixed_dictionaries({"url": st.text()}) | JSON},
+    optional={
+        "text": st.text(max_size=20) | JSON,
+        "image_url": st.fixed_dictionaries({"url": st.text()}) | JSON,
+    },
 )
 MESSAGES = st.fixed_dictionaries(
     {"role": st.sampled_from(["system", "user", "assistant", "tool"]) | JSON},

@@ -17,7 +17,7 @@ async def test_engine_error_after_the_first_delta_is_one_error_event_and_no_done
         *chunks, error = await events(gateway, stream_options={"include_usage": True})
         await idle(gateway)
     said = [orjson.loads(chunk)["choices"][0]["delta"]["content"] for chunk in chunks]
-    assert said == ["A", " red"]
+    assert said == ["", "A", " red"]
     assert orjson.loads(error) == {
         "error": {"message": "it died", "type": "server_error", "param": None, "code": "generation_failed"}
     }
@@ -31,7 +31,7 @@ async def test_engine_error_in_a_stream_is_the_sdks_api_error() -> None:
         with pytest.raises(openai.APIError) as caught:
             async for chunk in stream:
                 said.append(chunk.choices[0].delta.content)
-    assert said == ["A"]
+    assert said == ["", "A"]
     assert (caught.value.message, caught.value.code) == ("it is started again", "engine_not_ready")
 
 
@@ -43,7 +43,7 @@ async def test_unexpected_exception_in_a_stream_breaks_the_connection_before_its
             assert (await connection.head())[0] == 200
             rest = await connection.rest()
         await idle(gateway)
-    assert rest.count(b"data: ") == 1
+    assert rest.count(b"data: ") == 2
     assert b"[DONE]" not in rest
     assert b"secret" not in rest
     assert not rest.endswith(b"0\r\n\r\n")  # the chunk that ends a body

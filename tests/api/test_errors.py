@@ -108,7 +108,10 @@ async def test_wrong_model_is_the_sdks_not_found_error(served: Gateway) -> None:
 
 
 async def test_too_large_a_body_is_the_sdks_413() -> None:
-    async with scripted_gateway(ScriptedEngine(), body_max_bytes=1_000_000) as gateway, sdk(gateway) as client:
+    async with (
+        scripted_gateway(ScriptedEngine(), body_max_bytes=1_000_000) as gateway,
+        sdk(gateway) as client,
+    ):
         with pytest.raises(openai.APIStatusError) as caught:
             await client.chat.completions.create(
                 model="llava-demo", messages=[{"role": "user", "content": "x" * 8_000_000}]
@@ -116,7 +119,11 @@ async def test_too_large_a_body_is_the_sdks_413() -> None:
     assert (caught.value.status_code, caught.value.code) == (413, "request_too_large")
 
 
-UNAVAILABLE = [EngineNotReady("starting", retry_after=5), Overloaded("full"), Overloaded("later", retry_after=7)]
+UNAVAILABLE = [
+    EngineNotReady("starting", retry_after=5),
+    Overloaded("full"),
+    Overloaded("later", retry_after=7),
+]
 
 
 @pytest.mark.parametrize("error", UNAVAILABLE)
@@ -141,7 +148,11 @@ async def test_sdk_tries_again_what_was_unavailable() -> None:
 
 @pytest.mark.parametrize(
     ("error", "status"),
-    [(InvalidValue("no", param="stop"), 400), (GenerationFailed("ended early"), 500), (GatewayError("x"), 500)],
+    [
+        (InvalidValue("no", param="stop"), 400),
+        (GenerationFailed("ended early"), 500),
+        (GatewayError("x"), 500),
+    ],
 )
 @pytest.mark.parametrize("stream", [False, True])
 async def test_engine_error_before_the_first_delta_is_an_http_status(

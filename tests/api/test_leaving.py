@@ -96,7 +96,7 @@ async def test_client_that_stopped_reading_leaves_while_a_send_waits_for_it() ->
     [
         head("POST", CHAT, "content-length: 1000") + b'{"model"',
         head("POST", CHAT, "content-length: 1000"),
-        head("POST", CHAT, "transfer-encoding: chunked") + b"5\r\n{\"mod\r\n",
+        head("POST", CHAT, "transfer-encoding: chunked") + b'5\r\n{"mod\r\n',
         head("POST", CHAT, "content-length: 3000000") + bytes(2_000_000),
     ],
 )

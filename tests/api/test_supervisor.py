@@ -151,8 +151,8 @@ async def test_answer_under_way_when_the_engine_dies_ends_with_an_error() -> Non
         asking = asyncio.create_task(events(gateway))
         await until(lambda: workshop.made[0].running == 1)
         workshop.made[0].failed = True
-        first, last = await asking
-    assert orjson.loads(first)["choices"][0]["delta"]["content"] == "A"
+        _, word, last = await asking
+    assert orjson.loads(word)["choices"][0]["delta"]["content"] == "A"
     assert orjson.loads(last)["error"]["code"] == "generation_failed"
 
 

@@ -1,7 +1,6 @@
 """What was measured, for a person: a table, a JSON file and a chart."""
 
 import json
-import math
 import os
 import platform
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from tests.bench import chart
 from tests.bench.figures import Measured
 from tests.bench.targets import Outcome, outcomes
 from tests.bench.workloads import WORKLOADS
@@ -175,7 +175,7 @@ def write(results: Results, folder: Path) -> None:
     }
     (folder / "bench.json").write_text(json.dumps(told, indent=1) + "\n")
     if results.outcomes:
-        chart(results.outcomes, folder / "bench.png")
+        chart.draw(results.outcomes, folder / "bench.png")
 
 
 def machine() -> dict[str, Any]:
@@ -192,29 +192,3 @@ def machine() -> dict[str, Any]:
         except PackageNotFoundError:
             continue
     return {"cpu": cpu, "cores": os.cpu_count(), "versions": versions}
-
-
-def chart(found: Sequence[Outcome], path: Path) -> None:
-    """Draw each ratio as a bar with the spread of its rounds, and each target as a mark."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415  # a chart at the end alone
-    from matplotlib.figure import Figure  # noqa: PLC0415
-
-    figure = Figure(figsize=(10, 0.5 * len(found) + 1.6), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    places = range(len(found), 0, -1)
-    colours = ["#b45309" if outcome.met is False else "#1d6fa5" for outcome in found]
-    axes.barh(places, [outcome.ratio for outcome in found], color=colours, height=0.6)
-    for place, outcome in zip(places, found, strict=True):
-        low, high = outcome.spread
-        axes.plot((low, high), (place, place), color="black", linewidth=1)
-        if outcome.target.at_least is not None:
-            axes.plot((outcome.target.at_least,) * 2, (place - 0.4, place + 0.4), color="black", linewidth=3)
-        axes.text(max(high, outcome.ratio) * 1.04, place, f"{outcome.ratio:.2f}", va="center")
-    axes.set_xscale("log")
-    axes.set_yticks(places, [outcome.target.name for outcome in found])
-    axes.axvline(1, color="grey", linewidth=1)
-    largest = max(outcome.spread[1] for outcome in found if math.isfinite(outcome.spread[1]))
-    axes.set_xlim(right=largest * 1.5)
-    axes.set_xlabel("times better than the rival (line: rounds; thick mark: target)")
-    figure.savefig(path, dpi=120)

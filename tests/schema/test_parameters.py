@@ -126,7 +126,8 @@ def test_unsupported_parameters_are_refused_by_name(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "default"), [(name, default) for name, values in UNSUPPORTED.items() for default in (*values, None)]
+    ("name", "default"),
+    [(name, default) for name, values in UNSUPPORTED.items() for default in (*values, None)],
 )
 def test_unsupported_parameters_are_taken_at_their_defaults(name: str, default: Any) -> None:
     assert asked(**{name: default}) == asked()
@@ -165,7 +166,10 @@ def test_unknown_stream_option_is_refused_by_name() -> None:
         ({"model": None}, "model: input should be a valid string; null came"),
         ({"stop": {"a": 1}}, "stop: input should be a valid list; an object with 1 fields came"),
         ({"messages": [USER, 5]}, "messages[1]: input should be an object; 5 came"),
-        ({"messages": []}, "messages: list should have at least 1 item after validation, not 0; an array of 0 came"),
+        (
+            {"messages": []},
+            "messages: list should have at least 1 item after validation, not 0; an array of 0 came",
+        ),
         ({"image_fit": "fill"}, "image_fit: input should be 'pad', 'crop' or 'squash'; \"fill\" came"),
         ({"color": 1}, "color: there is no such parameter"),
         (

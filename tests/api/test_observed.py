@@ -1,0 +1,205 @@
+"""What an operator sees of known traffic: exact counts, bounded labels, and one line a request without content."""
+
+import io
+import itertools
+import json
+from collections.abc import Iterator
+
+import orjson
+import pytest
+import structlog
+from PIL import Image
+from prometheus_client.parser import text_string_to_metric_families
+from structlog.testing import capture_logs
+
+from gateway import logs
+from gateway.errors import GenerationFailed
+from tests.api.asking import PROMPT_TOKENS, ask, chat, events, image, saying, send, text
+from tests.api.wire import CHAT
+from tests.images.pictures import url_of
+from tests.scripted_engine import MODEL, ScriptedEngine
+from tests.servers import Gateway, metric, scripted_gateway
+
+SECRET = "a very private question"
+PICTURE = url_of(Image.effect_noise((50, 50), 90))
+REQUESTS = "gateway_requests_total"
+
+
+def private(**fields: object) -> dict[str, object]:
+    return chat(messages=saying(text(SECRET), image(PICTURE)), **fields)
+
+
+async def samples(gateway: Gateway) -> list[tuple[str, dict[str, str], float]]:
+    page = (await send(gateway, "GET", "/metrics")).body.decode()
+    return [
+        (sample.name, sample.labels, sample.value)
+        for family in text_string_to_metric_families(page)
+        for sample in family.samples
+    ]
+
+
+async def test_known_traffic_is_counted_exactly() -> None:
+    async with scripted_gateway(ScriptedEngine()) as gateway:
+        assert (await ask(gateway)).status == 200
+        await events(gateway, n=2)
+        assert (await ask(gateway, chat(messages=saying(image(PICTURE))))).status == 200
+        assert (await ask(gateway, chat(messages=saying(image(PICTURE))))).status == 200
+        assert (await ask(gateway, chat(n=0))).status == 400
+        assert (await ask(gateway, chat(model="x"))).status == 404
+        assert (await send(gateway, "GET", CHAT)).status == 405
+        assert (await send(gateway, "GET", "/v1/models")).status == 200
+        assert (await send(gateway, "GET", "/v1/models/a/b")).status == 404
+        for path in ("/a", "/b", "/v1/completions"):
+            assert (await send(gateway, "GET", path)).status == 404
+        found = await samples(gateway)
+
+    counted = {
+        (labels["route"], labels["status"]): value for name, labels, value in found if name == REQUESTS
+    }
+    assert counted == {
+        (CHAT, "200"): 4,
+        (CHAT, "400"): 1,
+        (CHAT, "404"): 1,
+        (CHAT, "405"): 1,
+        ("/v1/models", "200"): 1,
+        ("/v1/models/{name:path}", "404"): 1,
+        ("unmatched", "404"): 3,
+    }
+    with_picture = PROMPT_TOKENS - len("What is it?") + MODEL.tokens_per_image - len("\n") + 1
+    values = {name: value for name, labels, value in found if not labels}
+    assert values["gateway_completion_tokens_total"] == 3 + 6 + 3 + 3
+    assert values["gateway_prompt_tokens_total"] == 2 * PROMPT_TOKENS + 2 * with_picture
+    assert values["gateway_image_tokens_total"] == 2 * MODEL.tokens_per_image
+    assert values["gateway_time_to_first_token_seconds_count"] == 4
+    assert values["gateway_time_between_tokens_seconds_count"] == 2 + 5 + 2 + 2
+    assert values["gateway_waiting_seconds_count"] == 6  # every request that got as far as a ticket
+    assert (values["gateway_in_flight"], values["gateway_waiting"], values["gateway_ready"]) == (0, 0, 1)
+
+    labelled = {(name, *sorted(labels.items())): value for name, labels, value in found if "le" not in labels}
+    assert labelled["gateway_images_total", ("format", "png"), ("source", "data")] == 2
+    assert labelled["gateway_image_cache_total", ("result", "hit")] == 1
+    assert labelled["gateway_image_cache_total", ("result", "miss")] == 1
+    assert labelled["gateway_image_seconds_count", ("step", "fit")] == 1
+    assert labelled["gateway_request_seconds_count", ("route", CHAT)] == 7
+
+
+async def test_nothing_that_a_client_says_becomes_a_label() -> None:
+    async with scripted_gateway(ScriptedEngine()) as gateway:
+        before = len(await samples(gateway))
+        sizes = []
+        for round_ in range(2):
+            for number in range(20):
+                name = f"{round_}-{number}"
+                await send(gateway, "GET", f"/{name}")
+                await send(gateway, "GET", f"/v1/models/{name}")
+                await send(gateway, "PURGE", f"/{name}", headers={"x-request-id": name})
+                await ask(gateway, chat(model=name, user=name), authorization=name)
+            sizes.append(len(await samples(gateway)))
+        assert sizes[0] == sizes[1]
+        assert sizes[0] < before + 100
+        assert await metric(gateway, REQUESTS, route="unmatched", status="404") == 80
+
+
+async def test_answer_that_breaks_is_counted_by_what_the_client_saw() -> None:
+    async with scripted_gateway(ScriptedEngine(error=RuntimeError("oops"))) as gateway:
+        await ask(gateway)
+        assert await metric(gateway, REQUESTS, route=CHAT, status="500") == 1
+
+
+async def test_every_request_has_one_line_with_sizes_and_no_content() -> None:
+    with capture_logs() as lines:
+        async with scripted_gateway(ScriptedEngine()) as gateway:
+            await ask(gateway, private(), authorization=f"Bearer {SECRET}", x_request_id="one")
+            await ask(gateway, private(stream=True), x_request_id="two")
+            await ask(gateway, private(temperature=SECRET), x_request_id="three")
+            await send(gateway, "GET", f"/{SECRET}", headers={"x-request-id": "four"})
+            await send(gateway, "GET", "/health/ready", headers={"x-request-id": "five"})
+    told = [line for line in lines if line["event"] == "request"]
+    for line in told:
+        assert 0 <= line.pop("seconds") < 10
+        if "id" in line:
+            assert line.pop("id").startswith("chatcmpl-")
+    common = {"event": "request", "log_level": "info", "method": "POST", "route": CHAT}
+    assert told == [
+        common | {"request_id": "one", "status": 200, "stream": False, "images": 1},
+        common | {"request_id": "two", "status": 200, "stream": True, "images": 1},
+        common | {"request_id": "three", "status": 400},
+        common | {"request_id": "four", "status": 404, "method": "GET", "route": "unmatched"},
+        common
+        | {
+            "request_id": "five",
+            "status": 200,
+            "method": "GET",
+            "route": "/health/ready",
+            "log_level": "debug",  # asked for every few seconds
+        },
+    ]
+    assert_private(json.dumps(lines, default=str))
+
+
+def assert_private(written: str) -> None:
+    assert SECRET not in written
+    assert PICTURE[30:60] not in written
+    assert "Bearer" not in written
+
+
+@pytest.fixture(params=["json", "console"])
+def log_page(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
+    """Have logs written as in production, to a page that the test can read."""
+    page = io.StringIO()
+    configured = structlog.configure
+    # Loggers that are cached on first use would keep this page for the tests to come.
+    monkeypatch.setattr(
+        structlog, "configure", lambda **given: configured(**given | {"cache_logger_on_first_use": False})
+    )
+    monkeypatch.setattr("sys.stderr", page)
+    logs.configure(request.param, "debug")
+    try:
+        yield page
+    finally:
+        structlog.reset_defaults()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("fails_at", [0, 1])
+@pytest.mark.parametrize("error", [RuntimeError("a bug of ours"), GenerationFailed("it died")])
+async def test_log_of_a_failure_tells_where_and_nothing_of_the_request(
+    log_page: io.StringIO, stream: bool, fails_at: int, error: Exception
+) -> None:
+    async with scripted_gateway(ScriptedEngine(error=error, fails_at=fails_at)) as gateway:
+        try:
+            await ask(gateway, private(stream=stream), authorization=f"Bearer {SECRET}", x_request_id="mine")
+        except Exception as broken:  # noqa: BLE001  # httpx2's, where the stream broke
+            assert (stream, fails_at) == (True, 1), broken
+    written = log_page.getvalue()
+    if isinstance(error, RuntimeError):
+        assert "a bug of ours" in written
+        assert "scripted_engine.py" in written
+    assert "mine" in written
+    assert_private(written)
+
+
+def test_json_lines_are_json(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    configured = structlog.configure
+    monkeypatch.setattr(
+        structlog, "configure", lambda **given: configured(**given | {"cache_logger_on_first_use": False})
+    )
+    try:
+        logs.configure("json", "info")
+        structlog.get_logger().info("hello", number=3, text="a\nb")
+        structlog.get_logger().debug("not shown")
+    finally:
+        structlog.reset_defaults()
+    (line,) = capsys.readouterr().err.splitlines()
+    content = orjson.loads(line)
+    assert content.pop("timestamp").endswith("Z")
+    assert content == {"event": "hello", "level": "info", "number": 3, "text": "a\nb"}
+
+
+def test_no_two_metrics_share_a_name() -> None:
+    from gateway.metrics import Metrics
+
+    names = [family.name for family in Metrics().registry.collect()]
+    assert len(names) == len(set(names))
+    assert all(name.startswith("gateway_") for name in names)
+    assert not any(a == f"{b}_total" for a, b in itertools.permutations(names, 2))

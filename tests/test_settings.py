@@ -1,0 +1,153 @@
+"""Every setting can be set from the environment, and a mistake is told by name."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+from typer.testing import CliRunner
+
+from gateway import settings
+from gateway.cli import app
+from gateway.settings import Settings, UnknownSetting
+
+README = Path(__file__).parent.parent / "README.md"
+
+# field: what the environment says, what the setting is then
+GIVEN: dict[str, tuple[str, Any]] = {
+    "profile": ("llava-1.5-7b", "llava-1.5-7b"),
+    "host": ("0.0.0.0", "0.0.0.0"),
+    "port": ("9000", 9000),
+    "log_format": ("json", "json"),
+    "log_level": ("debug", "debug"),
+    "max_running": ("3", 3),
+    "max_waiting": ("0", 0),
+    "max_wait": ("1.5", 1.5),
+    "body_max_bytes": ("1000", 1000),
+    "body_timeout": ("0.5", 0.5),
+    "shutdown_timeout": ("7", 7.0),
+    "max_images": ("2", 2),
+    "image_max_bytes": ("99", 99),
+    "image_max_pixels": ("98", 98),
+    "image_fit": ("crop", "crop"),
+    "image_decode": ("exact", "exact"),
+    "image_cache_bytes": ("0", 0),
+    "image_pixels_in_flight": ("97", 97),
+    "image_threads": ("2", 2),
+    "fetch_timeout": ("0.25", 0.25),
+    "fetch_max_redirects": ("0", 0),
+    "fetch_allow": ("pictures.lan, 10.0.0.0/8,", ("pictures.lan", "10.0.0.0/8")),
+}
+
+BAD = [
+    ("PORT", "70000"),
+    ("PORT", "http"),
+    ("LOG_FORMAT", "xml"),
+    ("MAX_RUNNING", "0"),
+    ("MAX_RUNNING", "many"),
+    ("MAX_WAITING", "-1"),
+    ("MAX_WAIT", "0"),
+    ("BODY_MAX_BYTES", "1MB"),
+    ("IMAGE_FIT", "stretch"),
+    ("IMAGE_DECODE", "quick"),
+    ("IMAGE_CACHE_BYTES", "-5"),
+    ("FETCH_ALLOW", "10.0.0.0/99"),
+]
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in GIVEN:
+        monkeypatch.delenv(f"GATEWAY_{name.upper()}", raising=False)
+
+
+def test_every_setting_is_tried_here() -> None:
+    assert set(GIVEN) == set(Settings.model_fields)
+
+
+@pytest.mark.parametrize("name", GIVEN)
+def test_every_setting_is_taken_from_the_environment(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    written, meant = GIVEN[name]
+    assert getattr(settings.load(), name) != meant
+    monkeypatch.setenv(f"GATEWAY_{name.upper()}", written)
+    assert settings.load() == Settings().model_copy(update={name: meant})
+
+
+def test_what_is_chosen_goes_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GATEWAY_PORT", "9000")
+    assert settings.load(port=9001, host=None).port == 9001
+    assert settings.load(port=None).port == 9000
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        Settings().port = 1  # type: ignore[misc]  # what the test is about
+
+
+def test_misspelt_variable_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GATEWAY_MAX_RUNING", "3")
+    with pytest.raises(UnknownSetting, match="^GATEWAY_MAX_RUNING: there is no such setting$"):
+        settings.load()
+
+
+@pytest.mark.parametrize(("name", "value"), BAD)
+def test_bad_value_is_told_with_its_variable(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"GATEWAY_{name}", value)
+    with pytest.raises(ValidationError) as caught:
+        settings.load()
+    told = settings.explain(caught.value)
+    assert told.startswith(f"GATEWAY_{name}: ")
+    assert value in told
+
+
+@pytest.mark.parametrize(
+    ("variables", "options", "told"),
+    [
+        ({"GATEWAY_MAX_RUNING": "3"}, [], "error: GATEWAY_MAX_RUNING: there is no such setting"),
+        (
+            {"GATEWAY_MAX_RUNNING": "[red]"},
+            [],
+            "error: GATEWAY_MAX_RUNNING: Input should be a valid integer, unable to parse string as an integer; "
+            "'[red]' came",
+        ),
+        (
+            {},
+            ["--port", "70000"],
+            "error: GATEWAY_PORT: Input should be less than or equal to 65535; 70000 came",
+        ),
+        (
+            {},
+            ["--profile", "[b]none"],
+            "error: profile '[b]none': no such profile; there are demo, llava-1.5-",
+        ),
+    ],
+)
+def test_command_refuses_a_mistake_in_one_line_and_leaves_with_2(
+    variables: dict[str, str], options: list[str], told: str
+) -> None:
+    result = CliRunner().invoke(app, ["serve", *options], env=variables)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(told)
+    assert result.stderr.count("\n") == 1
+
+
+def test_readmes_table_is_the_settings() -> None:
+    tables = re.findall(r"<!-- settings -->\n+(.*?)\n*<!-- /settings -->", README.read_text(), re.DOTALL)
+    assert [table + "\n" for table in tables] == [settings.table()]
+
+
+def test_table_has_a_row_for_each_setting() -> None:
+    head, rule, *rows = settings.table().splitlines()
+    assert (head, rule) == ("| variable | default | meaning |", "| --- | --- | --- |")
+    assert [row.split("`")[1] for row in rows] == [
+        f"GATEWAY_{name.upper()}" for name in Settings.model_fields
+    ]
+    assert all(row.rstrip().endswith(". |") for row in rows)
+    assert "| `GATEWAY_MAX_RUNNING` | `64` | " in settings.table()
+    assert "| `GATEWAY_PROFILE` | none | " in settings.table()
+
+
+def test_command_prints_the_table() -> None:
+    result = CliRunner().invoke(app, ["settings"])
+    assert (result.exit_code, result.stdout) == (0, settings.table())
