@@ -1,6 +1,7 @@
 """Profiles are data that is checked when it is loaded."""
 
 import dataclasses
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -91,7 +92,7 @@ def test_whole_number_will_do_for_a_share(write: Write) -> None:
 
 
 def test_profile_that_is_no_toml_is_told_with_its_line(write: Write) -> None:
-    with pytest.raises(ProfileError, match="^profile '.*mine.toml': .*line 2"):
+    with pytest.raises(ProfileError, match=r"^profile '.*mine\.toml': .*line 2"):
         profiles.load(write("model = 'x'\nsummary\n"))
 
 
@@ -104,22 +105,22 @@ def test_unknown_profile_is_told_with_those_there_are(name: str) -> None:
 
 def test_machine_chooses_where_nobody_does(monkeypatch: pytest.MonkeyPatch) -> None:
     assert profiles.choose("llava-1.5-13b") == (profiles.load("llava-1.5-13b"), "as asked")
-    monkeypatch.setattr(profiles.shutil, "which", lambda _: None)
+    monkeypatch.setattr("shutil.which", lambda _: None)
     assert profiles.choose(None) == (profiles.load("demo"), "nvidia-smi shows no GPU on this machine")
 
-    monkeypatch.setattr(profiles.shutil, "which", lambda _: "/usr/bin/nvidia-smi")
+    monkeypatch.setattr("shutil.which", lambda _: "/usr/bin/nvidia-smi")
     monkeypatch.setattr(
-        profiles.subprocess, "run", lambda *_, **__: SimpleNamespace(stdout="NVIDIA A10G\nNVIDIA A10G\n")
+        "subprocess.run", lambda *_, **__: SimpleNamespace(stdout="NVIDIA A10G\nNVIDIA A10G\n")
     )
     assert profiles.choose(None) == (profiles.load("llava-1.5-7b"), "this machine has a GPU (NVIDIA A10G)")
 
 
 def test_gpu_tool_that_fails_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any, **__: Any) -> None:
-        raise profiles.subprocess.CalledProcessError(9, "nvidia-smi")
+        raise subprocess.CalledProcessError(9, "nvidia-smi")
 
-    monkeypatch.setattr(profiles.shutil, "which", lambda _: "/usr/bin/nvidia-smi")
-    monkeypatch.setattr(profiles.subprocess, "run", fail)
+    monkeypatch.setattr("shutil.which", lambda _: "/usr/bin/nvidia-smi")
+    monkeypatch.setattr("subprocess.run", fail)
     assert profiles.choose(None)[0].name == "demo"
 
 
@@ -138,7 +139,7 @@ def test_unset_engine_arguments_are_left_to_vllm(name: str) -> None:
 
 @pytest.mark.engine
 def test_engine_arguments_are_vllms() -> None:
-    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.engine.arg_utils import AsyncEngineArgs  # noqa: PLC0415  # takes seconds, and is not always there
 
     known = {field.name for field in dataclasses.fields(AsyncEngineArgs)}
     names = [field.name for field in dataclasses.fields(EngineProfile)]

@@ -46,7 +46,7 @@ def sdk(gateway: Gateway, **options: Any) -> AsyncOpenAI:
 
 
 async def ask(gateway: Gateway, body: Any = None, **headers: str) -> Answer:
-    """Post `body`, bytes or what becomes JSON, and return the answer; `_` in a header's name stands for `-`."""
+    """Post `body`, bytes or what becomes JSON; `_` in a header's name stands for `-`."""
     content = body if isinstance(body, bytes) else orjson.dumps(chat() if body is None else body)
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return await send(gateway, "POST", CHAT, content=content, headers=named)
@@ -76,5 +76,5 @@ async def idle(gateway: Gateway, seconds: float = 1.0) -> None:
 async def reaches(gateway: Gateway, seconds: float = 5.0, **gauges: float) -> None:
     """Return as soon as the gauges have these values. Raises TimeoutError after `seconds`."""
     async with asyncio.timeout(seconds):
-        while {name: await metric(gateway, name) for name in gauges} != gauges:
+        while {name: await metric(gateway, name) for name in gauges} != gauges:  # noqa: ASYNC110  # it is asked over HTTP
             await asyncio.sleep(0.01)

@@ -16,6 +16,10 @@ HEAD = (
     '{"id":"chatcmpl-1234","object":"chat.completion.chunk","created":1700000000,"model":"llava-demo",'
     '"system_fingerprint":null,"choices":['
 )
+USAGE = (
+    f'{{"prompt_tokens":{PROMPT_TOKENS},"completion_tokens":3,"total_tokens":{PROMPT_TOKENS + 3},'
+    '"prompt_tokens_details":{"cached_tokens":0,"audio_tokens":0}}'
+)
 
 
 @pytest.fixture
@@ -33,18 +37,21 @@ async def test_stream_to_the_byte(served: Gateway) -> None:
     assert answer.headers["cache-control"] == "no-cache"
     assert answer.headers["x-accel-buffering"] == "no"
     assert "content-length" not in answer.headers
-    opening = '{"role":"assistant","content":"","refusal":null}'
-    assert answer.body.decode() == (
-        f'data: {HEAD}{{"index":0,"delta":{opening},"logprobs":null,"finish_reason":null}}],"usage":null}}\n\n'
-        f'data: {HEAD}{{"index":0,"delta":{{"content":"A"}},"logprobs":null,"finish_reason":null}}],'
+    expected = [
+        chunk('{"role":"assistant","content":"","refusal":null}'),
+        chunk('{"content":"A"}'),
+        chunk('{"content":" red"}'),
+        chunk('{"content":" circle."}', '"stop"'),
+        f'data: {HEAD}],"usage":{USAGE}}}\n\n',
+        "data: [DONE]\n\n",
+    ]
+    assert answer.body.decode() == "".join(expected)
+
+
+def chunk(delta: str, finish_reason: str = "null") -> str:
+    return (
+        f'data: {HEAD}{{"index":0,"delta":{delta},"logprobs":null,"finish_reason":{finish_reason}}}],'
         '"usage":null}\n\n'
-        f'data: {HEAD}{{"index":0,"delta":{{"content":" red"}},"logprobs":null,"finish_reason":null}}],'
-        '"usage":null}\n\n'
-        f'data: {HEAD}{{"index":0,"delta":{{"content":" circle."}},"logprobs":null,"finish_reason":"stop"}}],'
-        '"usage":null}\n\n'
-        f'data: {HEAD}],"usage":{{"prompt_tokens":{PROMPT_TOKENS},"completion_tokens":3,'
-        f'"total_tokens":{PROMPT_TOKENS + 3},"prompt_tokens_details":{{"cached_tokens":0,"audio_tokens":0}}}}}}\n\n'
-        "data: [DONE]\n\n"
     )
 
 
@@ -52,12 +59,11 @@ async def test_stream_to_the_byte(served: Gateway) -> None:
 async def test_whole_answer_to_the_byte(served: Gateway) -> None:
     answer = await ask(served)
     assert answer.headers["content-type"] == "application/json"
+    message = '{"content":"A red circle.","role":"assistant","refusal":null,"annotations":[]}'
+    choice = f'{{"index":0,"message":{message},"finish_reason":"stop","logprobs":null}}'
     assert answer.body.decode() == (
-        '{"id":"chatcmpl-1234","created":1700000000,"model":"llava-demo","choices":[{"index":0,"message":'
-        '{"content":"A red circle.","role":"assistant","refusal":null,"annotations":[]},"finish_reason":"stop",'
-        f'"logprobs":null}}],"usage":{{"prompt_tokens":{PROMPT_TOKENS},"completion_tokens":3,'
-        f'"total_tokens":{PROMPT_TOKENS + 3},"prompt_tokens_details":{{"cached_tokens":0,"audio_tokens":0}}}},'
-        '"object":"chat.completion","system_fingerprint":null}'
+        f'{{"id":"chatcmpl-1234","created":1700000000,"model":"llava-demo","choices":[{choice}],'
+        f'"usage":{USAGE},"object":"chat.completion","system_fingerprint":null}}'
     )
 
 

@@ -1,4 +1,4 @@
-"""Bodies are bounded in size and in time while they arrive, and a refused one does not spoil its connection."""
+"""Bodies are bounded in size and time while they arrive; a refused one does not spoil its connection."""
 
 import asyncio
 from itertools import repeat
@@ -30,13 +30,15 @@ async def serves(connection: Connection) -> None:
 
 
 async def test_body_of_the_limit_is_read() -> None:
-    async with scripted_gateway(ScriptedEngine(), body_max_bytes=LIMIT) as gateway:
-        async with connected(gateway) as connection:
-            await connection.send(post(padded(LIMIT)))
-            assert (await connection.answer()).status == 200
-            await connection.send(head("POST", CHAT, "transfer-encoding: chunked"))
-            await connection.send(chunked(padded(LIMIT)[:400], padded(LIMIT)[400:]) + b"0\r\n\r\n")
-            assert (await connection.answer()).status == 200
+    async with (
+        scripted_gateway(ScriptedEngine(), body_max_bytes=LIMIT) as gateway,
+        connected(gateway) as connection,
+    ):
+        await connection.send(post(padded(LIMIT)))
+        assert (await connection.answer()).status == 200
+        await connection.send(head("POST", CHAT, "transfer-encoding: chunked"))
+        await connection.send(chunked(padded(LIMIT)[:400], padded(LIMIT)[400:]) + b"0\r\n\r\n")
+        assert (await connection.answer()).status == 200
 
 
 async def test_body_announced_too_large_is_refused_before_it_comes() -> None:

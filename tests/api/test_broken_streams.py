@@ -24,13 +24,12 @@ async def test_engine_error_after_the_first_delta_is_one_error_event_and_no_done
 
 
 async def test_engine_error_in_a_stream_is_the_sdks_api_error() -> None:
-    said = []
     engine = ScriptedEngine(error=EngineNotReady("it is started again"), fails_at=1)
     async with scripted_gateway(engine) as gateway, sdk(gateway) as client:
         stream = await client.chat.completions.create(**chat(stream=True))
+        said = [(await anext(stream)).choices[0].delta.content for _ in range(2)]
         with pytest.raises(openai.APIError) as caught:
-            async for chunk in stream:
-                said.append(chunk.choices[0].delta.content)
+            await anext(stream)
     assert said == ["", "A"]
     assert (caught.value.message, caught.value.code) == ("it is started again", "engine_not_ready")
 
@@ -53,6 +52,7 @@ async def test_unexpected_exception_in_a_stream_is_an_exception_at_the_sdk() -> 
     engine = ScriptedEngine(error=RuntimeError("oops"), fails_at=1)
     async with scripted_gateway(engine) as gateway, sdk(gateway) as client:
         stream = await client.chat.completions.create(**chat(stream=True))
+        for _ in range(2):
+            await anext(stream)
         with pytest.raises((openai.APIError, httpx2.RemoteProtocolError)):
-            async for _ in stream:
-                pass
+            await anext(stream)

@@ -225,6 +225,13 @@ async def test_paths_and_methods_that_are_not_there_are_told_in_openais_shape(
     assert ("allow" in answer.headers) == (status == 405)
 
 
+async def test_wrong_method_is_the_sdks_405(served: Gateway) -> None:
+    async with sdk(served) as client:
+        with pytest.raises(openai.APIStatusError) as caught:
+            await client.get("/chat/completions", cast_to=object)
+    assert (caught.value.status_code, caught.value.code) == (405, "method_not_allowed")
+
+
 async def test_405_names_the_methods_there_are(served: Gateway) -> None:
     assert (await send(served, "GET", CHAT)).headers["allow"] == "POST"
 

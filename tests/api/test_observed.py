@@ -1,4 +1,4 @@
-"""What an operator sees of known traffic: exact counts, bounded labels, and one line a request without content."""
+"""What an operator sees of known traffic: exact counts, bounded labels, and a line without content."""
 
 import io
 import itertools
@@ -14,8 +14,9 @@ from structlog.testing import capture_logs
 
 from gateway import logs
 from gateway.errors import GenerationFailed
+from gateway.metrics import Metrics
 from tests.api.asking import PROMPT_TOKENS, ask, chat, events, image, saying, send, text
-from tests.api.wire import CHAT
+from tests.api.wire import CHAT, connected, post
 from tests.images.pictures import url_of
 from tests.scripted_engine import MODEL, ScriptedEngine
 from tests.servers import Gateway, metric, scripted_gateway
@@ -166,11 +167,14 @@ def log_page(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 async def test_log_of_a_failure_tells_where_and_nothing_of_the_request(
     log_page: io.StringIO, stream: bool, fails_at: int, error: Exception
 ) -> None:
-    async with scripted_gateway(ScriptedEngine(error=error, fails_at=fails_at)) as gateway:
-        try:
-            await ask(gateway, private(stream=stream), authorization=f"Bearer {SECRET}", x_request_id="mine")
-        except Exception as broken:  # noqa: BLE001  # httpx2's, where the stream broke
-            assert (stream, fails_at) == (True, 1), broken
+    engine = ScriptedEngine(error=error, fails_at=fails_at)
+    body = post(
+        private(stream=stream), f"authorization: Bearer {SECRET}", "x-request-id: mine", "connection: close"
+    )
+    async with scripted_gateway(engine) as gateway, connected(gateway) as connection:
+        await connection.send(body)
+        assert (await connection.head())[0] == (200 if stream and fails_at else 500)
+        await connection.rest()
     written = log_page.getvalue()
     if isinstance(error, RuntimeError):
         assert "a bug of ours" in written
@@ -197,8 +201,6 @@ def test_json_lines_are_json(capsys: pytest.CaptureFixture[str], monkeypatch: py
 
 
 def test_no_two_metrics_share_a_name() -> None:
-    from gateway.metrics import Metrics
-
     names = [family.name for family in Metrics().registry.collect()]
     assert len(names) == len(set(names))
     assert all(name.startswith("gateway_") for name in names)

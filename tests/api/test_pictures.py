@@ -1,4 +1,4 @@
-"""Pictures reach the engine in the client's order, and none is fetched for a request that cannot be answered."""
+"""Pictures reach the engine in the client's order; none is fetched for a request that is refused."""
 
 import asyncio
 from collections.abc import AsyncIterator

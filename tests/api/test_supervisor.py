@@ -110,6 +110,21 @@ async def test_models_and_bad_requests_are_answered_while_the_engine_starts() ->
         assert (await ask(gateway, chat(n=0))).status == 400
 
 
+async def test_dead_engine_gets_no_requests_even_before_it_is_replaced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(supervision, "POLL", 60)
+    workshop = Workshop({})
+    async with ready(workshop) as gateway:
+        workshop.made[0].failed = True
+        answer = await ask(gateway)
+        assert (answer.status, answer.error["code"]) == (503, "engine_not_ready")
+        assert "the engine died" in answer.error["message"]
+        health = await send(gateway, "GET", "/health")
+        assert (health.status, orjson.loads(health.body)["stage"]) == (503, "the engine died")
+    assert workshop.made[0].jobs == []
+
+
 async def test_dead_engine_is_ended_and_another_started() -> None:
     workshop = Workshop({}, {"words": ("Again",)})
     async with ready(workshop) as gateway:
@@ -136,9 +151,10 @@ async def test_dead_engine_is_ended_and_another_started() -> None:
 async def test_engine_that_dies_twice_is_started_twice() -> None:
     workshop = Workshop({})
     async with ready(workshop) as gateway:
-        for number in (1, 2):
-            workshop.made[-1].failed = True
-            await until(lambda number=number: len(workshop.made) == number + 1)
+        for _ in range(2):
+            dead = workshop.made[-1]
+            dead.failed = True
+            await until(lambda dead=dead: workshop.made[-1] is not dead)  # type: ignore[misc]  # bound now, not later
             workshop.made[-1].started.set()
             await is_ready(gateway)
         assert await metric(gateway, "gateway_engine_restarts_total") == 2
