@@ -36,7 +36,7 @@ class ReadAhead:
         return self._kept.popleft() if self._kept else await self._receive()
 
 
-async def read(headers: Headers, receive: Receive, settings: Settings) -> bytes | bytearray:
+async def read(headers: Headers, receive: Receive, settings: Settings) -> bytes:
     """Return the whole body. Raises BodyTooLarge (413), BodyTimeout (408) and ClientLeft."""
     limit = settings.body_max_bytes
     announced = headers.get("content-length")
@@ -49,19 +49,17 @@ async def read(headers: Headers, receive: Receive, settings: Settings) -> bytes 
         raise BodyTimeout(f"the request body did not arrive within {settings.body_timeout:g} s") from None
 
 
-async def _collect(receive: Receive, limit: int) -> bytes | bytearray:
-    body = bytearray()
+async def _collect(receive: Receive, limit: int) -> bytes:
+    parts: list[bytes] = []
+    size = 0
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientLeft
         part: bytes = message.get("body", b"")
-        if not body and not message.get("more_body", False):
-            if len(part) > limit:
-                raise BodyTooLarge(f"the request body is over {limit} bytes")
-            return part
-        body += part
-        if len(body) > limit:
+        size += len(part)
+        if size > limit:
             raise BodyTooLarge(f"the request body is over the limit of {limit} bytes")
+        parts.append(part)
         if not message.get("more_body", False):
-            return body
+            return b"".join(parts)

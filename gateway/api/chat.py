@@ -1,6 +1,5 @@
 """`POST /v1/chat/completions`."""
 
-import asyncio
 import time
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
@@ -23,8 +22,6 @@ from gateway.schema.completion import Completion
 from gateway.schema.validation import parse
 from gateway.settings import Settings
 
-LARGE_BODY = 2**20  # bytes from which on parsing takes milliseconds, and leaves the event loop
-
 log = structlog.get_logger()
 
 
@@ -42,7 +39,7 @@ def router(settings: Settings, admission: Admission, pipeline: Pipeline) -> APIR
                 await held.enter_async_context(admission.ticket())
             content = await body.read(request.headers, ahead.receive, settings)
             async with while_connected(request.receive):
-                chat = await _parsed(content)
+                chat = parse(content)
                 del content
                 answer = Answer(chat.model, chat.stream_options or StreamOptions())
                 job = await pipeline.prepare(chat, answer.id, _caller(request))
@@ -98,12 +95,6 @@ class Answer:
         if chunk is None:
             return None
         return writer.chunk(chunk, self._reply.usage if self._options.continuous_usage_stats else None)
-
-
-async def _parsed(content: bytes | bytearray) -> ChatCompletionRequest:
-    if len(content) > LARGE_BODY:
-        return await asyncio.to_thread(parse, content)
-    return parse(content)
 
 
 def _caller(request: Request) -> str:

@@ -8,6 +8,7 @@ import orjson
 import pytest
 
 from gateway.errors import (
+    InvalidJSON,
     InvalidValue,
     MissingParameter,
     RequestError,
@@ -217,11 +218,17 @@ def test_large_values_are_not_sent_back(fields: dict[str, Any]) -> None:
     assert len(error.param or "") < 100
 
 
-def test_values_nested_deeper_than_json_can_be_written_are_refused() -> None:
-    nested = b'{"messages": [], "model": ' + b"[" * 1000 + b"]" * 1000 + b"}"
-    with pytest.raises(InvalidValue) as caught:
-        parse(nested)
-    assert caught.value.param == "model"
+def test_values_nested_deeply_are_refused() -> None:
+    with pytest.raises(InvalidJSON):
+        parse(b'{"messages": [], "model": ' + b"[" * 1000 + b"]" * 1000 + b"}")
+
+
+def test_integers_of_any_length_are_refused_by_name() -> None:
+    for digits in (20, 3000):
+        with pytest.raises(InvalidValue) as caught:
+            parse(b'{"model": "m", "messages": [{"role": "user"}], "n": ' + b"9" * digits + b"}")
+        assert caught.value.param == "n"
+        assert caught.value.message.endswith("an integer of more than 64 bits came")
 
 
 @pytest.mark.parametrize(
