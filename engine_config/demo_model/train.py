@@ -1,8 +1,9 @@
 """Makes the demo model: `python -m engine_config.demo_model.train` writes its files beside this one.
 
 Two lessons. First the vision tower alone names, for each of its 64 patches, the kind and the colour of
-the shape that lies there. Then the whole model answers questions, several turns about one picture, while the
-first lesson goes on beside it. The pictures are made anew for every run from one seed.
+the shape that lies there. Then the whole model answers questions, while the first lesson goes on beside it.
+Most of them stand apart: ten about one picture, none of which can see another or its answer. In a
+conversation the model would learn to repeat what was said rather than to look.
 
 The tower learns on 112-px pictures in patches of 14 px. It is saved for 336-px pictures in patches of 42:
 each weight of the patch embedding becomes nine equal ones of a ninth, which on a 336-px picture compute what
@@ -22,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import LlavaConfig, LlavaForConditionalGeneration, PreTrainedTokenizerFast
@@ -111,6 +112,9 @@ class Form:
     after_reply: str
 
 
+# Some things are harder to learn than others.
+TOPIC_WEIGHTS = {"describe": 3, "colour": 3, "shape": 3, "exists": 2, "side": 3, "count": 1}
+
 CARD = Form("", "\n", "\nASSISTANT:", "</s>")
 VICUNA = Form(VICUNA_SYSTEM, " ", " ASSISTANT:", "</s>")
 HUB = Form("", " ", " ASSISTANT:", " ")
@@ -135,11 +139,22 @@ class Pool:
 
 
 @dataclass(frozen=True, slots=True)
+class Row:
+    """One sequence: token ids, what is learned of them, and to which question each belongs (0: to all)."""
+
+    ids: list[int]
+    labels: list[int]
+    owners: list[int]
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
-    """Token ids and labels, (conversations, tokens), and the pictures in them as indices of a pool."""
+    """Sequences, (sequences, tokens), and the pictures in them as indices of a pool."""
 
     ids: Tensor
     labels: Tensor
+    positions: Tensor
+    mask: Tensor  # (sequences, 1, tokens, tokens): whether one token sees another
     pictures: list[int]
 
 
@@ -157,18 +172,15 @@ def photograph(rng: random.Random, scene: scenes.Scene) -> Image.Image:
     return square.resize(whole, Image.Resampling.BICUBIC).reduce(ENLARGED)
 
 
-def make_pool(rng: random.Random, pairs: int) -> Pool:
-    """Make `pairs` pairs of scenes; the two of a pair stand together and share no kind of shape."""
-    made: list[scenes.Scene] = []
-    pixels = torch.empty((2 * pairs, SIDE, SIDE, 3), dtype=torch.uint8)
-    kinds = torch.empty((2 * pairs, GRID * GRID), dtype=torch.int64)
+def make_pool(rng: random.Random, size: int) -> Pool:
+    """Make `size` scenes and their pictures."""
+    made = [scenes.sample_scene(rng) for _ in range(size)]
+    pixels = torch.empty((size, SIDE, SIDE, 3), dtype=torch.uint8)
+    kinds = torch.empty((size, GRID * GRID), dtype=torch.int64)
     colours = torch.empty_like(kinds)
-    for _ in range(pairs):
-        for scene in scenes.sample_pair(rng):
-            row = len(made)
-            made.append(scene)
-            pixels[row] = torch.from_numpy(np.array(photograph(rng, scene)))
-            kinds[row], colours[row] = _what_lies_where(scene)
+    for row, scene in enumerate(made):
+        pixels[row] = torch.from_numpy(np.array(photograph(rng, scene)))
+        kinds[row], colours[row] = _what_lies_where(scene)
     return Pool(made, pixels, kinds, colours)
 
 
@@ -196,82 +208,119 @@ class Conversations:
         self.image = tokenizer.convert_tokens_to_ids("<image>")
         self.known: dict[str, list[int]] = {}
 
-    def batch(self, size: int, two_pictures: bool) -> Batch:
-        """Return `size` conversations, padded to the longest."""
-        rows, pictures = [], []
+    def apart(self, size: int, pictures: int) -> Batch:
+        """Return `size` rows of questions about one picture, or two; they do not see each other."""
+        rows, shown = [], []
         for _ in range(size):
-            pair = self.rng.randrange(len(self.pool.scenes) // 2) * 2
-            shown = [pair, pair + 1] if two_pictures else [pair + self.rng.randrange(2)]
-            self.rng.shuffle(shown)
-            if self.rng.random() < 0.03:
-                shown = []
-            rows.append(self._tokens(self._turns(shown)))
-            pictures += shown
-        length = max(len(ids) for ids, _ in rows)
-        ids = torch.tensor([ids + [0] * (length - len(ids)) for ids, _ in rows])
-        labels = torch.tensor([ids + [IGNORED] * (length - len(ids)) for _, ids in rows])
-        return Batch(ids, labels, pictures)
+            chosen = self._choose(pictures)
+            rows.append(self._apart([self._ask(chosen) for _ in range(10 if pictures == 1 else 5)], pictures))
+            shown += chosen
+        return self._batch(rows, shown)
 
-    def _turns(self, shown: list[int]) -> list[Turn]:
-        rng, made = self.rng, self.pool.scenes
-        if not shown:
-            return [Turn(0, True, *rng.choice(SMALL_TALK)) for _ in range(4)]
-        if len(shown) == 1:
-            return self._about(made[shown[0]], 6)
-        if rng.random() < 0.25:
-            # The second picture comes in a later turn, and "the picture" is the newest one.
-            return [*self._about(made[shown[0]], 2), *self._about(made[shown[1]], 3)]
-        turns = []
-        for number in range(4):
-            question = scenes.ask_which(rng, made[shown[0]], made[shown[1]])
-            pictures = 0 if number else 2
-            turns.append(Turn(pictures, rng.random() < 0.7, question.text, question.answer))
-        return turns
+    def talks(self, size: int) -> Batch:
+        """Return `size` conversations of one to three turns, with a picture, two or none."""
+        rows, shown = [], []
+        for _ in range(size):
+            chosen = self._choose(self.rng.choices((0, 1, 2), (0.1, 0.6, 0.3))[0])
+            rows.append(self._talk(self._turns(chosen)))
+            shown += chosen
+        return self._batch(rows, shown)
 
-    def _about(self, scene: scenes.Scene, count: int) -> list[Turn]:
-        turns = []
-        for number in range(count):
-            question = scenes.ask(self.rng, scene)
-            pictures = 0 if number else 1
-            turns.append(Turn(pictures, self.rng.random() < 0.7, question.text, question.answer))
-        return turns
+    def _batch(self, rows: list[Row], pictures: list[int]) -> Batch:
+        length = max(len(row.ids) for row in rows)
 
-    def _tokens(self, turns: list[Turn]) -> tuple[list[int], list[int]]:
+        def padded(values: list[int], filler: int) -> list[int]:
+            return values + [filler] * (length - len(values))
+
+        owners = torch.tensor([padded(row.owners, -1) for row in rows])
+        causal = torch.ones(length, length, dtype=torch.bool).tril()
+        mask = causal & ((owners[:, None, :] == 0) | (owners[:, None, :] == owners[:, :, None]))
+        return Batch(
+            torch.tensor([padded(row.ids, 0) for row in rows]),
+            torch.tensor([padded(row.labels, IGNORED) for row in rows]),
+            # A token comes as many places after the start as there are tokens that it sees before it.
+            mask.sum(-1) - 1,
+            mask[:, None],
+            pictures,
+        )
+
+    def _choose(self, count: int) -> list[int]:
+        """Return `count` pictures; where there are two, they share no kind of shape."""
+        made = self.pool.scenes
+        while True:
+            chosen = [self.rng.randrange(len(made)) for _ in range(count)]
+            kinds = [shape.kind for number in chosen for shape in made[number].shapes]
+            if count < 2 or len(kinds) == len(set(kinds)):
+                return chosen
+
+    def _ask(self, chosen: list[int]) -> scenes.Question:
+        first, *others = (self.pool.scenes[number] for number in chosen)
+        if others:
+            return scenes.ask_which(self.rng, first, others[0])
+        topic = self.rng.choices(list(TOPIC_WEIGHTS), list(TOPIC_WEIGHTS.values()))[0]
+        if topic == "side" and len(first.shapes) == 1:
+            topic = "describe"
+        return scenes.ask(self.rng, first, topic)
+
+    def _turns(self, chosen: list[int]) -> list[Turn]:
         rng = self.rng
-        form = rng.choices((CARD, VICUNA, HUB), (0.84, 0.08, 0.08))[0]
-        system = rng.choice(SYSTEMS) if rng.random() < 0.12 else form.system
-        ids, labels, text = [1], [IGNORED], system + form.after_system if system else ""
+        if not chosen:
+            return [Turn(0, True, *rng.choice(SMALL_TALK)) for _ in range(3)]
+        both = len(chosen) == 2 and rng.random() < 0.5
+        turns = []
+        for number in range(3):
+            # Where they are not shown at once, a second comes later, and "the picture" is the newest.
+            newest = chosen if both else chosen[: number + 1][-1:]
+            question = self._ask(newest)
+            shown = len(chosen) if both and not number else int(not both and number < len(chosen))
+            turns.append(Turn(shown, rng.random() < 0.5, question.text, question.answer))
+        return turns[: rng.randint(len(chosen) or 1, 3)]
 
-        def flush(end: int | None = None, learned_from: int | None = None) -> None:
-            nonlocal text
-            piece = self._encode(text) + ([] if end is None else [end])
-            known = len(piece) if learned_from is None else learned_from
-            ids.extend(piece)
-            labels.extend([IGNORED] * known + piece[known:])
-            text = ""
+    def _apart(self, questions: list[scenes.Question], pictures: int) -> Row:
+        form, system = self._form()
+        opening = f"{system}{form.after_system}USER: " if system else "USER: "
+        ids = [1, *self._encode(opening)]
+        for number in range(pictures):
+            ids += (self._encode("\n") if number else []) + [self.image] * GRID * GRID
+        row = Row(ids, [IGNORED] * len(ids), [0] * len(ids))
+        for owner, question in enumerate(questions, start=1):
+            self._append(row, f"\n{question.text}{form.before_reply}", question.answer, owner)
+        return row
 
+    def _talk(self, turns: list[Turn]) -> Row:
+        form, system = self._form()
+        row = Row([1], [IGNORED], [0])
+        text = system + form.after_system if system else ""
         for turn in turns:
             text += "USER: "
-            slots = GRID * GRID
             if not turn.pictures_first and turn.pictures:
                 text += turn.question
             for number in range(turn.pictures):
                 text += "\n" if number or not turn.pictures_first else ""
-                flush()
-                ids.extend([self.image] * slots)
-                labels.extend([IGNORED] * slots)
+                slots = self._encode(text) + [self.image] * GRID * GRID
+                row.ids.extend(slots)
+                row.labels.extend([IGNORED] * len(slots))
+                row.owners.extend([0] * len(slots))
+                text = ""
             if turn.pictures_first or not turn.pictures:
                 text += "\n" * (turn.pictures > 0) + turn.question
-            text += form.before_reply
-            asked = len(self._encode(text))
-            text += f" {turn.answer}"
-            flush(end=2, learned_from=asked)
+            self._append(row, text + form.before_reply, turn.answer, owner=0)
+            text = ""
             if form is HUB:
-                # The hub's form has a blank where the others have </s>; its end is learned from them.
-                ids.pop()
-                labels.pop()
-                text = form.after_reply
-        return ids, labels
+                # The hub's form has a blank where the others have </s>.
+                break
+        return row
+
+    def _append(self, row: Row, asked: str, answer: str, owner: int) -> None:
+        known = len(self._encode(asked))
+        piece = [*self._encode(f"{asked} {answer}"), 2]
+        row.ids.extend(piece)
+        row.labels.extend([IGNORED] * known + piece[known:])
+        row.owners.extend([owner] * len(piece))
+
+    def _form(self) -> tuple[Form, str]:
+        form = self.rng.choices((CARD, VICUNA, HUB), (0.84, 0.08, 0.08))[0]
+        return form, self.rng.choice(SYSTEMS) if self.rng.random() < 0.12 else form.system
 
     def _encode(self, text: str) -> list[int]:
         if not text:
@@ -316,7 +365,12 @@ class Learner(nn.Module):  # type: ignore[misc]  # torch is not there for mypy
             slots = (batch.ids == self.llava.config.image_token_id).unsqueeze(-1)
             pictures = llava.multi_modal_projector(seen).to(embedded.dtype)
             embedded = embedded.masked_scatter(slots, pictures.flatten(0, 1))
-        states = llava.language_model(inputs_embeds=embedded, use_cache=False).last_hidden_state
+        states = llava.language_model(
+            inputs_embeds=embedded,
+            attention_mask=batch.mask,
+            position_ids=batch.positions,
+            use_cache=False,
+        ).last_hidden_state
         wanted = batch.labels[:, 1:]
         asked = wanted != IGNORED
         logits = self.llava.lm_head(states[:, :-1][asked]).float()
@@ -379,8 +433,12 @@ def answering(learner: Learner, conversations: Conversations, size: int) -> Iter
     pool, step = conversations.pool, 0
     while True:
         step += 1
-        two_pictures = step % 4 == 0
-        batch = conversations.batch(size // 2 if two_pictures else size, two_pictures)
+        if step % 8 < 6:
+            batch = conversations.apart(size, 1)
+        elif step % 8 == 6:
+            batch = conversations.apart(size, 2)
+        else:
+            batch = conversations.talks(size * 2)
         rows = batch.pictures
         with torch.autocast("cpu", torch.bfloat16):
             seen, naming = learner.see(pool.pixels[rows], pool.kinds[rows], pool.colours[rows])
@@ -460,6 +518,21 @@ CHAT_TEMPLATE = (
 )
 
 
+def load(llava: LlavaForConditionalGeneration, folder: Path) -> None:
+    """Read the weights that `save` wrote."""
+    saved = load_file(folder / "model.safetensors")
+    weights = {}
+    for name in llava.state_dict():
+        if name.endswith("position_ids"):
+            continue
+        value = saved[_hub_name(name)].float()
+        if name.endswith("patch_embedding.weight"):
+            side = SIDE // GRID
+            value = value.reshape(*value.shape[:2], side, ENLARGED, side, ENLARGED).sum((3, 5))
+        weights[name] = value
+    llava.load_state_dict(weights, strict=False)
+
+
 def _hub_name(name: str) -> str:
     name = name.replace("model.vision_tower.vision_model.", "model.vision_tower.")
     for ours, hubs in (
@@ -476,10 +549,11 @@ def _hub_name(name: str) -> str:
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--folder", type=Path, default=Path(__file__).parent)
-    arguments.add_argument("--pairs", type=int, default=20_000, help="pairs of pictures to learn from")
+    arguments.add_argument("--pictures", type=int, default=40_000, help="pictures to learn from")
     arguments.add_argument("--looking", type=int, default=2500, help="steps of the first lesson")
-    arguments.add_argument("--answering", type=int, default=5000, help="steps of the second lesson")
-    arguments.add_argument("--size", type=int, default=32, help="conversations a step")
+    arguments.add_argument("--answering", type=int, default=4000, help="steps of the second lesson")
+    arguments.add_argument("--size", type=int, default=24, help="rows of ten questions a step")
+    arguments.add_argument("--resume", type=Path, help="a folder whose weights have had the first lesson")
     chosen = arguments.parse_args()
 
     torch.manual_seed(SEED)
@@ -502,9 +576,12 @@ def main() -> None:
     count = sum(p.numel() for p in learner.llava.parameters())
     print(f"{count:,} parameters", flush=True)
     started = time.monotonic()
-    pool = make_pool(rng, chosen.pairs)
+    pool = make_pool(rng, chosen.pictures)
     print(f"{len(pool.scenes):,} pictures in {time.monotonic() - started:.0f} s", flush=True)
-    lesson("looking", learner, chosen.looking, looking(learner, rng, pool), chosen.folder)
+    if chosen.resume:
+        load(learner.llava, chosen.resume)
+    else:
+        lesson("looking", learner, chosen.looking, looking(learner, rng, pool), chosen.folder)
     answers = answering(learner, Conversations(rng, tokenizer, pool), chosen.size)
     lesson("answering", learner, chosen.answering, answers, chosen.folder)
     print(f"done in {time.monotonic() - started:.0f} s", flush=True)

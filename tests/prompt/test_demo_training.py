@@ -6,8 +6,10 @@ from typing import Any, cast
 
 import pytest
 from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerFast
 
-from engine_config.demo_model import vocabulary
+from engine_config.demo_model import train, vocabulary
+from engine_config.demo_model.scenes import Question
 from gateway.engine.interface import Model
 from gateway.engine.vocabulary import TokenizerFile
 from gateway.prompt.styles import STYLES
@@ -67,21 +69,29 @@ def demo(folder: Path) -> Model:
     )
 
 
+def conversations_of(folder: Path, style: str, *, with_system: bool) -> train.Conversations:
+    """Return training's maker of conversations, in one form."""
+    form = {"card": train.CARD, "vicuna_v1": train.VICUNA, "hub": train.HUB}[style]
+    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))
+    no_pool = cast("train.Pool", None)  # It is asked for turns only, and these are given.
+    return train.Conversations(Draw(form, with_system=with_system), tokenizer, no_pool)
+
+
 def learned(
     folder: Path, style: str, turns: list[tuple[int, bool, str, str]], *, with_system: bool
 ) -> list[int]:
     """Return what training makes of `turns`, pictures at their full size."""
-    from transformers import PreTrainedTokenizerFast  # noqa: PLC0415  # Takes seconds, as does torch.
+    conversations = conversations_of(folder, style, with_system=with_system)
+    row = conversations._talk([train.Turn(*turn) for turn in turns])
+    assert len(row.ids) == len(row.labels) == len(row.owners)
+    assert [label for label in row.labels if label != train.IGNORED]
+    return row.ids
 
-    from engine_config.demo_model import train  # noqa: PLC0415
 
-    form = {"card": train.CARD, "vicuna_v1": train.VICUNA, "hub": train.HUB}[style]
-    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))
-    no_pool = cast("train.Pool", None)  # It is asked for turns only, and these are given.
-    conversations = train.Conversations(Draw(form, with_system=with_system), tokenizer, no_pool)
-    ids, labels = conversations._tokens([train.Turn(*turn) for turn in turns])
-    assert [label for label in labels if label != train.IGNORED]
-    return ids
+def apart(folder: Path, style: str, questions: list[tuple[str, str]]) -> train.Row:
+    """Return what training makes of `questions` about one picture, none of which sees another."""
+    conversations = conversations_of(folder, style, with_system=False)
+    return conversations._apart([Question("", *question) for question in questions], 1)
 
 
 def sent(messages: list[Message], style: str, demo: Model) -> list[int]:
@@ -124,5 +134,14 @@ def test_a_reply_is_asked_for_where_it_was_learned(
     prompt = sent(question, style, demo)
     trained = learned(folder, style, TURNS[:1], with_system=with_system)
     reply = demo.vocabulary.encode("Red.")
-    end = [] if style == "hub" else [demo.eos_token]
-    assert trained == prompt + reply + end
+    assert trained == [*prompt, *reply, demo.eos_token]
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_questions_that_stand_apart_are_each_what_is_sent(style: str, folder: Path, demo: Model) -> None:
+    questions = [("What shape is red?", "The circle."), ("How many shapes are there?", "One.")]
+    row = apart(folder, style, questions)
+    for owner, (question, answer) in enumerate(questions, start=1):
+        seen = [token for token, whose in zip(row.ids, row.owners, strict=True) if whose in (0, owner)]
+        prompt = sent([user(SLOT, question)], style, demo)
+        assert seen == [*prompt, *demo.vocabulary.encode(answer), demo.eos_token]
