@@ -46,6 +46,9 @@ class Settings(BaseSettings):
     body_timeout: PositiveFloat = Field(
         default=30, description="Longest time a request body may take to arrive."
     )
+    send_timeout: PositiveFloat = Field(
+        default=60, description="Longest time a client may take to accept a piece of its answer."
+    )
     shutdown_timeout: PositiveFloat = Field(
         default=30, description="Time that running requests get to end after SIGTERM."
     )

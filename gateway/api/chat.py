@@ -49,7 +49,7 @@ def router(settings: Settings, admission: Admission, pipeline: Pipeline) -> APIR
                 request.state.facts = _facts(chat, job)
                 if not chat.stream:
                     return await answer.whole(first, deltas)
-            return EventStream(answer.events(first, deltas), held.pop_all())
+            return EventStream(answer.events(first, deltas), held.pop_all(), settings.send_timeout)
 
     return routes
 

@@ -72,18 +72,30 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, events: AsyncGenerator[bytes], held: AsyncExitStack) -> None:
+    def __init__(self, events: AsyncGenerator[bytes], held: AsyncExitStack, send_timeout: float) -> None:
         # Proxies such as nginx must pass events on as they come.
         super().__init__(headers={"cache-control": "no-cache", "x-accel-buffering": "no"})
         del self.headers["content-length"]
         self._events = events
         self._held = held
+        self._send_timeout = send_timeout
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  # ASGI's form
         async with self._held, aclosing(self._events), while_connected(receive):
             await send(
                 {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
             )
+            try:
+                await self._send_events(send)
+            except TimeoutError:
+                raise ClientLeft from None
+
+    async def _send_events(self, send: Send) -> None:
+        now = asyncio.get_running_loop().time
+        async with asyncio.timeout(None) as patience:
             async for event in self._events:
+                # A client that takes nothing must not keep its ticket.
+                patience.reschedule(now() + self._send_timeout)
                 await send({"type": "http.response.body", "body": event, "more_body": True})
+                patience.reschedule(None)
             await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -69,6 +69,17 @@ async def test_client_that_leaves_mid_stream() -> None:
         await still_serves(gateway, engine)
 
 
+async def test_client_that_takes_nothing_of_its_answer() -> None:
+    engine = ScriptedEngine(("x" * 2**20,) * 64)
+    async with (
+        scripted_gateway(engine, max_running=1, send_timeout=0.2) as gateway,
+        connected(gateway) as connection,
+    ):
+        await connection.send(post(chat(stream=True)))
+        await until(lambda: engine.running == 1)
+        await still_serves(gateway, engine)
+
+
 async def test_client_that_leaves_in_the_middle_of_a_whole_answer() -> None:
     engine = ScriptedEngine(LONG, pause=0.005)
     async with scripted_gateway(engine, max_running=1) as gateway:
