@@ -27,6 +27,7 @@ GIVEN: dict[str, tuple[str, Any]] = {
     "body_max_bytes": ("1000", 1000),
     "body_timeout": ("0.5", 0.5),
     "shutdown_timeout": ("7", 7.0),
+    "send_timeout": ("5", 5.0),
     "max_images": ("2", 2),
     "image_max_bytes": ("99", 99),
     "image_max_pixels": ("98", 98),

@@ -79,7 +79,7 @@ async def connected(gateway: Gateway) -> AsyncIterator[Connection]:
     try:
         yield Connection(reader, writer)
     finally:
-        writer.close()
+        writer.transport.abort()  # what it has not sent yet is never sent
 
 
 def head(method: str, path: str, *headers: str) -> bytes:
