@@ -90,6 +90,8 @@ def _uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
         log_level="warning",
         access_log=False,
         server_header=False,
+        # Longer than the proxies in front keep a connection, or they would send into one that is closing.
+        timeout_keep_alive=75,
         timeout_graceful_shutdown=max(1, round(settings.shutdown_timeout)),
     )
 

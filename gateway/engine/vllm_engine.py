@@ -5,6 +5,7 @@ engine starts, because that alone takes seconds, and the gateway listens before.
 """
 
 import asyncio
+import gc
 import os
 import threading
 from collections.abc import AsyncGenerator, Callable, Mapping
@@ -72,6 +73,9 @@ class VLLMEngine:
         self._llm = await done
         self._vocabulary = TokenizerFile.from_file(_file(self._profile, "tokenizer.json"))
         self._model = self._describe(self._vocabulary)
+        # What vLLM's imports leave in memory stays there: no garbage collection need look at it again.
+        gc.collect()
+        gc.freeze()
 
     async def generate(self, job: Job) -> AsyncGenerator[Delta]:
         """Yield the deltas of `job`. Closing the generator aborts it. See `Engine.generate`."""
@@ -111,6 +115,10 @@ class VLLMEngine:
         if profile.cpu_kvcache_gib is not None:
             os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(profile.cpu_kvcache_gib))
         self._report("importing vLLM")
+        import torch
+
+        # Here it prepares pictures, small and many; the cores are the engine's.
+        torch.set_num_threads(1)
         from vllm.engine.arg_utils import AsyncEngineArgs
         from vllm.usage.usage_lib import UsageContext
         from vllm.v1.engine.async_llm import AsyncLLM
