@@ -198,11 +198,12 @@ def _exists(rng: random.Random, scene: Scene) -> tuple[str, str]:
 
 def _side(rng: random.Random, scene: Scene) -> tuple[str, str]:
     one, other = rng.sample(scene.shapes, 2)
-    names = (one.kind, other.kind) if rng.random() < 0.7 else (one.name, other.name)
-    form = rng.choice(
-        ("Is the {} left or right of the {}?", "Is the {} to the left or to the right of the {}?")
-    )
-    return form.format(*names), "Left." if one.x < other.x else "Right."
+    side = rng.choice(("left", "right"))
+    full = rng.random() < 0.3
+    names = (one.name, other.name) if full else (one.kind, other.kind)
+    form = rng.choice(("Which is {}, the {} or the {}?", "Which shape is {}, the {} or the {}?"))
+    first = (one.x < other.x) == (side == "left")
+    return form.format(side, *names), f"The {(one if first else other).kind}."
 
 
 TOPICS: dict[str, Callable[[random.Random, Scene], tuple[str, str]]] = {

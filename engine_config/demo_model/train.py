@@ -114,7 +114,7 @@ class Form:
 
 
 # Some things are harder to learn than others.
-TOPIC_WEIGHTS = {"describe": 3, "colour": 4, "shape": 3, "exists": 3, "side": 4, "count": 1}
+TOPIC_WEIGHTS = {"describe": 3, "colour": 4, "shape": 3, "exists": 3, "side": 6, "count": 1}
 
 CARD = Form("", "\n", "\nASSISTANT:", "</s>")
 VICUNA = Form(VICUNA_SYSTEM, " ", " ASSISTANT:", "</s>")
@@ -569,7 +569,8 @@ def main() -> None:
     torch.manual_seed(SEED)
     rng = random.Random(SEED)
     chosen.folder.mkdir(parents=True, exist_ok=True)
-    vocabulary.write(chosen.folder)
+    if not (chosen.folder / "tokenizer.json").exists():
+        vocabulary.write(chosen.folder)
     tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(chosen.folder / "tokenizer.json"))
     image, pad = tokenizer.convert_tokens_to_ids(["<image>", "<pad>"])
     text = TEXT | {"vocab_size": (pad + 64) // 64 * 64}
