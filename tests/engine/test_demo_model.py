@@ -17,7 +17,7 @@ from engine_config.demo_model import evaluate, scenes
 from tests.servers import Gateway
 
 FOLDER = Path(profile.load("demo").model_path)
-# What these weights reach, a little below what was measured. Which of two shapes is further to a side they guess.
+# A little below what was measured. Which of two shapes is further to a side it guesses.
 FLOORS = {
     "describe": 0.85,
     "colour": 0.95,
