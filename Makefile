@@ -1,6 +1,6 @@
 # Everything runs in .venv, which engine_config/install.py makes and keeps up to date.
 .DEFAULT_GOAL := help
-.PHONY: help serve test check format clean
+.PHONY: help serve test check format clean bench bench-quick bench-micro soak
 MAKEFLAGS += --no-print-directory
 
 PORT ?= 8000
@@ -56,5 +56,3 @@ bench-micro: ## Measure what the gateway's own code costs, a request and a token
 soak: ## 10,000 different pictures, and what memory they leave taken.
 	$(SETUP) --dev
 	@.venv/bin/python -m tests.bench.soak $(ARGS)
-
-.PHONY: bench bench-quick bench-micro soak

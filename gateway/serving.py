@@ -34,7 +34,10 @@ def run(settings: Settings, profile: EngineProfile, reason: str) -> None:
     console.print(f"[bold]{profile.name}[/bold]: {profile.summary} Chosen because {reason}.")
     if fetched := _download(profile):
         console.print(fetched)
-    failed = asyncio.Runner(loop_factory=uvloop.new_event_loop).run(_serve(settings, profile, console))
+    try:
+        failed = asyncio.Runner(loop_factory=uvloop.new_event_loop).run(_serve(settings, profile, console))
+    except SystemExit:  # uvicorn's, where it cannot listen; it has said why
+        failed = True
     sys.stderr.flush()
     sys.stdout.flush()
     # A start that was under way may still hold a thread inside vLLM; nothing of ours is left to wait for.

@@ -69,7 +69,7 @@ async def supervised_gateway(
         access_log=False,
         timeout_graceful_shutdown=2,
     )
-    server = uvicorn.Server(config)
+    server = _Server(config)
     serving = asyncio.create_task(server.serve())
     await until(lambda: server.started)
     port = server.servers[0].sockets[0].getsockname()[1]
@@ -78,6 +78,14 @@ async def supervised_gateway(
     finally:
         server.should_exit = True
         await serving
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, but signals stay with the tests."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
 
 
 async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:

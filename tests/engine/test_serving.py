@@ -70,7 +70,7 @@ def test_a_port_that_is_taken_is_said_and_ends_with_1(gateway: Gateway, tmp_path
     [
         (("--profile", "no-such"), {}, "no such profile"),
         ((), {"prot": "8000"}, "GATEWAY_PROT: there is no such setting"),
-        ((), {"port": "eighty"}, "port"),
+        ((), {"max_images": "many"}, "GATEWAY_MAX_IMAGES"),
     ],
 )
 def test_what_cannot_be_served_is_refused_by_name(
