@@ -16,6 +16,7 @@ import io
 import json
 import math
 import random
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -569,8 +570,12 @@ def main() -> None:
     torch.manual_seed(SEED)
     rng = random.Random(SEED)
     chosen.folder.mkdir(parents=True, exist_ok=True)
-    if not (chosen.folder / "tokenizer.json").exists():
+    if chosen.resume is None:
         vocabulary.write(chosen.folder)
+    elif chosen.resume.resolve() != chosen.folder.resolve():
+        # Weights know the tokens that they were taught.
+        for path in chosen.resume.glob("*token*.json"):
+            shutil.copy(path, chosen.folder)
     tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(chosen.folder / "tokenizer.json"))
     image, pad = tokenizer.convert_tokens_to_ids(["<image>", "<pad>"])
     text = TEXT | {"vocab_size": (pad + 64) // 64 * 64}
