@@ -30,13 +30,13 @@ class Metrics:
         )
         self.first_token_seconds = Histogram(
             "gateway_time_to_first_token_seconds",
-            "From a request's first byte to its first token.",
+            "From a request's first byte to its first token, of streamed answers.",
             buckets=_SECONDS,
             registry=registry,
         )
         self.between_tokens_seconds = Histogram(
             "gateway_time_between_tokens_seconds",
-            "Between two deltas of a request.",
+            "Between two deltas of a streamed answer.",
             buckets=_SECONDS,
             registry=registry,
         )

@@ -78,7 +78,7 @@ class Pipeline:
             )
             for attachment in attachments
         )
-        return Job(job_id, ids, tuple(pictures), sampling)
+        return Job(job_id, ids, tuple(pictures), sampling, stream=bool(request.stream))
 
     async def run(self, job: Job, arrived: float) -> AsyncGenerator[Delta]:
         """Yield the deltas of `job`, measured; `arrived` is when its request did, on the monotonic clock.
@@ -92,7 +92,8 @@ class Pipeline:
         async with aclosing(deltas):
             async for delta in deltas:
                 now = time.perf_counter()
-                histogram.observe(now - before)
+                if job.stream:
+                    histogram.observe(now - before)
                 if before is arrived:
                     self._metrics.prompt_tokens.inc(delta.prompt_tokens)
                     self._metrics.image_tokens.inc(image_tokens)

@@ -116,6 +116,11 @@ def outline(shape: Shape) -> list[tuple[float, float]]:
     return points
 
 
+def across(scene: Scene, shape: Shape) -> float:
+    """Return how far to the right the middle of `shape` is on the padded square, from -1 to 1."""
+    return 2 * shape.x - scene.width
+
+
 def ask(rng: random.Random, scene: Scene, topic: str | None = None) -> Question:
     """Return a question about `scene` (on `topic`, one of TOPICS, where given) and its answer."""
     if topic is None:

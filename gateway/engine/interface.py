@@ -44,13 +44,14 @@ class Job:
     """A request that is valid. Nobody checks it again.
 
     `token_ids` holds one image token for each of `pictures`, in their order; the engine makes of each as many
-    as the model has patches.
+    as the model has patches. Where the answer is not streamed, a choice may come in one delta.
     """
 
     id: str
     token_ids: list[int]
     pictures: tuple[Picture, ...]
     sampling: Sampling
+    stream: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """The engine: vLLM in this process, its core in one of its own. Nothing else in the gateway imports vllm.
 
-Written against vLLM 0.32: `AsyncLLM`, `renderer.render_cmpl_async`, `generate`. vLLM is imported when the
+Written against vLLM 0.32: `AsyncLLM`, its `generate`, and what `vllm_inputs` says. vLLM is imported when the
 engine starts, because that alone takes seconds, and the gateway listens before.
 """
 
@@ -38,6 +38,7 @@ class VLLMEngine:
         self._llm: Any = None
         self._model: Model | None = None
         self._vocabulary: TokenizerFile | None = None
+        self._inputs: Any = None
         self._ended = False
 
     @property
@@ -71,8 +72,15 @@ class VLLMEngine:
         # A daemon: a process that was told to leave must not wait for vLLM to come up.
         threading.Thread(target=build, name="engine-start", daemon=True).start()
         self._llm = await done
+        from gateway.engine.vllm_inputs import Inputs
+
+        settings = self._llm.model_config
         self._vocabulary = TokenizerFile.from_file(_file(self._profile, "tokenizer.json"))
-        self._model = self._describe(self._vocabulary)
+        model = describe(self._profile, settings, self._vocabulary)
+        self._inputs = Inputs(self._llm.renderer, model, settings.dtype)
+        # Asked for once, vLLM has it at hand, and sends a request in the moment that it gets it.
+        await self._llm.get_supported_tasks()
+        self._model = model
         # What vLLM's imports leave in memory stays there: no garbage collection need look at it again.
         gc.collect()
         gc.freeze()
@@ -81,8 +89,9 @@ class VLLMEngine:
         """Yield the deltas of `job`. Closing the generator aborts it. See `Engine.generate`."""
         try:
             for attempt in range(ATTEMPTS):
-                prompt = await self._render(job)
-                outputs = self._llm.generate(prompt, _sampling_params(job.sampling), f"{job.id}-{attempt}")
+                tensors = await self._inputs.tensors(job)
+                prompt = self._inputs.of(job, tensors)
+                outputs = self._llm.generate(prompt, _sampling_params(job), f"{job.id}-{attempt}")
                 async with aclosing(outputs):
                     async for output in outputs:
                         if _lost_picture(output):
@@ -128,31 +137,6 @@ class VLLMEngine:
         if self._ended:
             raise EngineNotReady("the gateway is shutting down")
         return AsyncLLM.from_engine_args(arguments, usage_context=UsageContext.OPENAI_API_SERVER)
-
-    def _describe(self, vocabulary: TokenizerFile) -> Model:
-        settings = self._llm.model_config
-        config = settings.hf_config
-        side = config.vision_config.image_size
-        return Model(
-            name=self._profile.served_name,
-            context_length=settings.max_model_len,
-            image_side=side,
-            tokens_per_image=(side // config.vision_config.patch_size) ** 2,
-            image_token=config.image_token_index,
-            bos_token=config.text_config.bos_token_id,
-            eos_token=config.text_config.eos_token_id,
-            vocabulary_size=config.text_config.vocab_size,
-            vocabulary=vocabulary,
-        )
-
-    async def _render(self, job: Job) -> Any:
-        prompt: dict[str, Any] = {"prompt_token_ids": job.token_ids}
-        if job.pictures:
-            prompt["multi_modal_data"] = {"image": [picture.pixels for picture in job.pictures]}
-            prompt["multi_modal_uuids"] = {"image": [picture.key for picture in job.pictures]}
-        renderer = self._llm.renderer
-        (rendered,) = await renderer.render_cmpl_async([prompt], renderer.default_cmpl_tok_params)
-        return rendered
 
     def _deltas(self, output: Any, prompt_tokens: int, sampling: Sampling) -> list[Delta]:
         assert self._vocabulary is not None  # `start` has returned
@@ -205,16 +189,34 @@ def engine_arguments(profile: EngineProfile, max_images: int) -> dict[str, Any]:
     }
 
 
+def describe(profile: EngineProfile, settings: Any, vocabulary: TokenizerFile) -> Model:
+    """Return what the gateway has to know of the model; `settings` is vLLM's `ModelConfig`."""
+    config = settings.hf_config
+    side = config.vision_config.image_size
+    return Model(
+        name=profile.served_name,
+        context_length=settings.max_model_len,
+        image_side=side,
+        tokens_per_image=(side // config.vision_config.patch_size) ** 2,
+        image_token=config.image_token_index,
+        bos_token=config.text_config.bos_token_id,
+        eos_token=config.text_config.eos_token_id,
+        vocabulary_size=config.text_config.vocab_size,
+        vocabulary=vocabulary,
+    )
+
+
 def _file(profile: EngineProfile, name: str) -> Path:
     if profile.is_local:
         return Path(profile.model_path) / name
     return Path(hf_hub_download(profile.model_path, name))
 
 
-def _sampling_params(sampling: Sampling) -> Any:
+def _sampling_params(job: Job) -> Any:
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
 
+    sampling = job.sampling
     greedy_copies = sampling.temperature == 0 and sampling.n > 1
     return SamplingParams(
         n=sampling.n,
@@ -234,7 +236,8 @@ def _sampling_params(sampling: Sampling) -> Any:
         stop_token_ids=list(sampling.stop_token_ids),
         logit_bias=dict(sampling.logit_bias) or None,
         logprobs=sampling.logprobs,
-        output_kind=RequestOutputKind.DELTA,
+        output_kind=RequestOutputKind.DELTA if job.stream else RequestOutputKind.FINAL_ONLY,
+        skip_clone=True,  # It is this request's alone.
     )
 
 

@@ -71,8 +71,8 @@ async def test_known_traffic_is_counted_exactly() -> None:
     assert values["gateway_completion_tokens_total"] == 3 + 6 + 3 + 3
     assert values["gateway_prompt_tokens_total"] == 2 * PROMPT_TOKENS + 2 * with_picture
     assert values["gateway_image_tokens_total"] == 2 * MODEL.tokens_per_image
-    assert values["gateway_time_to_first_token_seconds_count"] == 4
-    assert values["gateway_time_between_tokens_seconds_count"] == 2 + 5 + 2 + 2
+    assert values["gateway_time_to_first_token_seconds_count"] == 1  # of what is streamed
+    assert values["gateway_time_between_tokens_seconds_count"] == 5
     assert values["gateway_waiting_seconds_count"] == 6  # every request that got as far as a ticket
     assert (values["gateway_in_flight"], values["gateway_waiting"], values["gateway_ready"]) == (0, 0, 1)
 

@@ -16,7 +16,7 @@ from typing import Any, cast
 from engine_config import profile as profiles
 from engine_config.profile import EngineProfile
 from gateway.engine.interface import Engine, Job, Model
-from gateway.engine.vllm_engine import engine_arguments
+from gateway.engine.vllm_engine import describe, engine_arguments
 from gateway.engine.vocabulary import TokenizerFile
 from gateway.images.loader import PictureLoader
 from gateway.metrics import Metrics
@@ -47,7 +47,8 @@ def main(profile_name: str, out: str, *names: str) -> None:
 
     profile = profiles.load(profile_name)
     llm = LLM(**engine_arguments(profile, max_images()))
-    model = _model(llm.llm_engine.model_config, profile)
+    vocabulary = TokenizerFile.from_file(Path(profile.model_path) / "tokenizer.json")
+    model = describe(profile, llm.llm_engine.model_config, vocabulary)
     rates = {}
     for name in names:
         plan = WORKLOADS[name].make(profile.served_name, WORKLOADS[name].size.full)
@@ -89,22 +90,6 @@ async def _jobs(asks: Sequence[Ask], model: Model, profile: EngineProfile) -> li
     jobs = [await pipeline.prepare(parse(ask.body), str(number), "") for number, ask in enumerate(asks)]
     await loader.close()
     return jobs
-
-
-def _model(settings: Any, profile: EngineProfile) -> Model:
-    config = settings.hf_config
-    side = config.vision_config.image_size
-    return Model(
-        name=profile.served_name,
-        context_length=settings.max_model_len,
-        image_side=side,
-        tokens_per_image=(side // config.vision_config.patch_size) ** 2,
-        image_token=config.image_token_index,
-        bos_token=config.text_config.bos_token_id,
-        eos_token=config.text_config.eos_token_id,
-        vocabulary_size=config.text_config.vocab_size,
-        vocabulary=TokenizerFile.from_file(Path(profile.model_path) / "tokenizer.json"),
-    )
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The demo model learned the very token ids that the gateway sends it."""
 
+import math
 import random
 from pathlib import Path
 from typing import Any, cast
@@ -8,7 +9,9 @@ import pytest
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
-from engine_config.demo_model import train, vocabulary
+from engine_config.demo_model import scenes, vocabulary
+from engine_config.demo_model.conversations import CARD, HUB, VICUNA, Conversations, Row, Turn
+from engine_config.demo_model.pictures import IGNORED, Pool
 from engine_config.demo_model.scenes import Question
 from gateway.engine.interface import Model
 from gateway.engine.vocabulary import TokenizerFile
@@ -19,7 +22,7 @@ from tests.prompt.conversations import assistant, system, user
 
 pytestmark = pytest.mark.engine
 
-# Pictures, whether they come before the question, question, answer: as in `train.Turn`.
+# Pictures, whether they come before the question, question, answer: as in `Turn`.
 TURNS = [
     (1, True, "What colour is the circle?", "Red."),
     (0, True, "How many shapes are there?", "Two."),
@@ -27,6 +30,8 @@ TURNS = [
     (2, True, "Which picture has the star?", "The first."),
     (2, False, "Which picture has a circle?", "The second."),
 ]
+
+SCENE = scenes.sample_scene(random.Random(1), ["circle", "star"])
 
 
 class Draw(random.Random):
@@ -69,29 +74,29 @@ def demo(folder: Path) -> Model:
     )
 
 
-def conversations_of(folder: Path, style: str, *, with_system: bool) -> train.Conversations:
+def conversations_of(folder: Path, style: str, *, with_system: bool) -> Conversations:
     """Return training's maker of conversations, in one form."""
-    form = {"card": train.CARD, "vicuna_v1": train.VICUNA, "hub": train.HUB}[style]
+    form = {"card": CARD, "vicuna_v1": VICUNA, "hub": HUB}[style]
     tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))
-    no_pool = cast("train.Pool", None)  # It is asked for turns only, and these are given.
-    return train.Conversations(Draw(form, with_system=with_system), tokenizer, no_pool)
+    no_pool = cast("Pool", None)  # It is asked for turns only, and these are given.
+    return Conversations(Draw(form, with_system=with_system), tokenizer, no_pool)
 
 
 def learned(
     folder: Path, style: str, turns: list[tuple[int, bool, str, str]], *, with_system: bool
 ) -> list[int]:
     """Return what training makes of `turns`, pictures at their full size."""
-    conversations = conversations_of(folder, style, with_system=with_system)
-    row = conversations._talk([train.Turn(*turn) for turn in turns])
+    maker = conversations_of(folder, style, with_system=with_system)
+    row = maker._talk([Turn(*turn) for turn in turns])
     assert len(row.ids) == len(row.labels) == len(row.owners)
-    assert [label for label in row.labels if label != train.IGNORED]
+    assert [label for label in row.labels if label != IGNORED]
     return row.ids
 
 
-def apart(folder: Path, style: str, questions: list[tuple[str, str]]) -> train.Row:
+def apart(folder: Path, style: str, questions: list[tuple[str, str]]) -> Row:
     """Return what training makes of `questions` about one picture, none of which sees another."""
-    conversations = conversations_of(folder, style, with_system=False)
-    return conversations._apart([Question("", *question) for question in questions], 1)
+    maker = conversations_of(folder, style, with_system=False)
+    return maker._apart([Question("", *question) for question in questions], [SCENE])
 
 
 def sent(messages: list[Message], style: str, demo: Model) -> list[int]:
@@ -145,3 +150,9 @@ def test_questions_that_stand_apart_are_each_what_is_sent(style: str, folder: Pa
         seen = [token for token, whose in zip(row.ids, row.owners, strict=True) if whose in (0, owner)]
         prompt = sent([user(SLOT, question)], style, demo)
         assert seen == [*prompt, *demo.vocabulary.encode(answer), demo.eos_token]
+
+
+def test_a_question_that_names_a_shape_comes_with_its_place_and_an_answer_does_not(folder: Path) -> None:
+    row = apart(folder, "card", [("Which is left, the star or the circle?", "The star.")])
+    places = {shape.kind: 2 * shape.x - SCENE.width for shape in SCENE.shapes}
+    assert [place for place in row.places if not math.isnan(place)] == [places["star"], places["circle"]]

@@ -1,0 +1,102 @@
+"""What vLLM's engine takes of a job: token ids with every slot at its full length, and the pictures' tensors.
+
+vLLM's renderer makes the same, one request at a time in a thread of its own and through the hub's processor.
+This is several times faster, and in step with vLLM's cache: what `of` returns must go to the engine before
+anything else is asked of it. Tests hold the two ways against each other. Written against vLLM 0.32.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from vllm.inputs import tokens_input
+from vllm.inputs.engine import mm_input
+from vllm.multimodal.inputs import (
+    MultiModalBatchedField,
+    MultiModalFieldElem,
+    MultiModalKwargsItem,
+    MultiModalKwargsItems,
+    PlaceholderRange,
+)
+
+from gateway.engine.interface import Job, Model, Picture
+
+
+class Inputs:
+    """Makes the engine's inputs. `renderer` is vLLM's, `dtype` the one that the model computes in."""
+
+    def __init__(self, renderer: Any, model: Model, dtype: torch.dtype) -> None:
+        self._model = model
+        self._dtype = dtype
+        # The sender's half of vLLM's cache of tensors: it knows what the engine's process has.
+        self._cache = renderer.mm_processor_cache
+        processor = renderer.get_mm_processor().info.get_hf_processor().image_processor
+        # As transformers has it: rescaling (by 1/255) and normalising in one step.
+        scale = 1 / processor.rescale_factor
+        self._shift = torch.tensor(processor.image_mean) * scale
+        self._spread = torch.tensor(processor.image_std) * scale
+
+    async def tensors(self, job: Job) -> Mapping[str, torch.Tensor]:
+        """Return by key what the engine does not have of the job's pictures, made in a thread."""
+        missing = {picture.key: picture for picture in job.pictures if not self._has(picture)}
+        if not missing:
+            return {}
+        return await asyncio.to_thread(
+            lambda: {key: self.pixel_values(picture) for key, picture in missing.items()}
+        )
+
+    def of(self, job: Job, tensors: Mapping[str, torch.Tensor]) -> Any:
+        """Return the input for `job`; `tensors` are what the method of that name returned."""
+        if not job.pictures:
+            return tokens_input(job.token_ids)
+        if self._cache is not None:
+            for picture in job.pictures:
+                # None of them may be forgotten while another is put in.
+                self._cache.touch_sender_cache_item(picture.key)
+        items = [self._item(picture, tensors) for picture in job.pictures]
+        ids, places = self._expanded(job.token_ids)
+        keys = [picture.key for picture in job.pictures]
+        return mm_input(ids, MultiModalKwargsItems({"image": items}), {"image": keys}, {"image": places})
+
+    def pixel_values(self, picture: Picture) -> torch.Tensor:
+        """Return what the hub's processor makes of the picture: (3, side, side), to the bit."""
+        side = self._model.image_side
+        values = torch.empty((3, side, side), dtype=self._dtype)
+        for channel, band in enumerate(picture.pixels.split()):
+            plane = torch.frombuffer(bytearray(band.tobytes()), dtype=torch.uint8).float()
+            plane.sub_(self._shift[channel]).div_(self._spread[channel])
+            values[channel] = plane.view(side, side)
+        return values
+
+    def _has(self, picture: Picture) -> bool:
+        return self._cache is not None and bool(self._cache.is_cached_item(picture.key))
+
+    def _item(self, picture: Picture, tensors: Mapping[str, torch.Tensor]) -> MultiModalKwargsItem | None:
+        """Return the picture's item, or None where the engine has it; the cache is told of it."""
+        if self._has(picture):
+            item = None
+        else:
+            values = tensors.get(picture.key)
+            if values is None:  # It was forgotten since `tensors` looked.
+                values = self.pixel_values(picture)
+            element = MultiModalFieldElem(data=values, field=MultiModalBatchedField())
+            item = MultiModalKwargsItem({"pixel_values": element})
+        if self._cache is None:
+            return item
+        # The second of a pair is for vLLM's renderer, which we do without.
+        kept, _ = self._cache.get_and_update_item(item and (item, []), picture.key)
+        return kept
+
+    def _expanded(self, token_ids: list[int]) -> tuple[list[int], list[PlaceholderRange]]:
+        """Return `token_ids` with every image token as many times as the model has patches, and where."""
+        image, length = self._model.image_token, self._model.tokens_per_image
+        expanded: list[int] = []
+        places = []
+        for token in token_ids:
+            if token == image:
+                places.append(PlaceholderRange(len(expanded), length))
+                expanded += [image] * length
+            else:
+                expanded.append(token)
+        return expanded, places
