@@ -17,16 +17,6 @@ from engine_config.demo_model import evaluate, scenes
 from tests.servers import Gateway
 
 FOLDER = Path(profile.load("demo").model_path)
-# A little below what was measured. Which of two shapes is further to a side it guesses.
-FLOORS = {
-    "describe": 0.85,
-    "colour": 0.95,
-    "count": 0.95,
-    "shape": 0.95,
-    "exists": 0.95,
-    "which picture": 0.95,
-    "second turn": 0.9,
-}
 HUB_FILES = {
     "added_tokens.json",
     "chat_template.json",
@@ -76,13 +66,6 @@ async def results(gateway: Gateway) -> dict[str, tuple[int, int]]:
 
 
 @pytest.mark.engine
-async def test_it_answers_as_well_as_its_card_says(results: dict[str, tuple[int, int]]) -> None:
-    shares = {kind: good / total for kind, (good, total) in results.items()}
-    assert all(shares[kind] >= floor for kind, floor in FLOORS.items()), evaluate.table(results)
-
-
-@pytest.mark.engine
-@pytest.mark.xfail(strict=True, reason="it has not learned yet which of two shapes is further to a side")
 async def test_it_answers_95_of_100_questions_and_9_of_10_of_each_kind(
     results: dict[str, tuple[int, int]],
 ) -> None:
