@@ -32,17 +32,29 @@ class EngineProfile:
     max_num_seqs: int
     gpu_memory_utilization: float
     quantization: Literal["bitsandbytes"] | None = None
+    distributed_executor_backend: str | None = None
     enforce_eager: bool = False
     enable_prefix_caching: bool = True
     max_num_batched_tokens: int | None = None
     mm_processor_cache_gb: float = 4.0
     cpu_kvcache_gib: int | None = None  # vLLM's VLLM_CPU_KVCACHE_SPACE
+    cpu_threads: int | None = None  # of the model, OMP_NUM_THREADS
 
     @property
     def model_path(self) -> str:
         """Return `model` as vLLM takes it: a local folder where there is one, else a name on the hub."""
         beside = FOLDER / self.model
         return str(beside) if beside.is_dir() else self.model
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Return what vLLM and its libraries take from the environment and from nowhere else."""
+        chosen = {
+            "HF_HUB_OFFLINE": 1 if self.is_local else None,
+            "VLLM_CPU_KVCACHE_SPACE": self.cpu_kvcache_gib,
+            "OMP_NUM_THREADS": self.cpu_threads,
+        }
+        return {name: str(value) for name, value in chosen.items() if value is not None}
 
     @property
     def is_local(self) -> bool:

@@ -119,10 +119,8 @@ class VLLMEngine:
         profile = self._profile
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
-        if profile.is_local:
-            os.environ.setdefault("HF_HUB_OFFLINE", "1")
-        if profile.cpu_kvcache_gib is not None:
-            os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(profile.cpu_kvcache_gib))
+        for name, value in profile.environment.items():
+            os.environ.setdefault(name, value)
         self._report("importing vLLM")
         import torch
 
@@ -173,6 +171,7 @@ def engine_arguments(profile: EngineProfile, max_images: int) -> dict[str, Any]:
         for name in (
             "dtype",
             "quantization",
+            "distributed_executor_backend",
             "max_model_len",
             "max_num_seqs",
             "max_num_batched_tokens",

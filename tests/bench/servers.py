@@ -81,12 +81,7 @@ def flags(arguments: Mapping[str, Any]) -> list[str]:
 def environment(profile: EngineProfile) -> dict[str, str]:
     """Return the environment of every process that runs the engine: the gateway's own, said to all."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("GATEWAY_", "VLLM_"))}
-    added = {"VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
-    if profile.is_local:
-        added["HF_HUB_OFFLINE"] = "1"
-    if profile.cpu_kvcache_gib is not None:
-        added["VLLM_CPU_KVCACHE_SPACE"] = str(profile.cpu_kvcache_gib)
-    return kept | added
+    return kept | {"VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING"} | profile.environment
 
 
 @contextmanager
