@@ -1,11 +1,12 @@
 """Runs the application under uvicorn, tells a person how its start goes, and leaves cleanly."""
 
 import asyncio
+import ctypes
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import structlog
 import uvicorn
@@ -30,6 +31,7 @@ log = structlog.get_logger()
 def run(settings: Settings, profile: EngineProfile, reason: str) -> None:
     """Serve until told to end. Exits with 0 then, and with 1 where the engine could not be kept running."""
     logs.configure(settings.log_format, settings.log_level)
+    _keep_freed_memory()
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     console.print(f"[bold]{profile.name}[/bold]: {profile.summary} Chosen because {reason}.")
     if fetched := _download(profile):
@@ -42,6 +44,19 @@ def run(settings: Settings, profile: EngineProfile, reason: str) -> None:
     sys.stdout.flush()
     # A start that was under way may still hold a thread inside vLLM; nothing of ours is left to wait for.
     os._exit(1 if failed else 0)
+
+
+def _keep_freed_memory() -> None:
+    """Have glibc use freed memory again, where it would give it back and ask for it with every picture.
+
+    Each new page costs a fault, and a picture of 4 MB passes through thousands of them. mallopt(3).
+    """
+    trim_threshold, top_pad, mmap_threshold = -1, -2, -3
+    with suppress(AttributeError, OSError):  # another C library
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(mmap_threshold, 2**25)  # bytes, the most that it takes
+        mallopt(trim_threshold, 2**28)
+        mallopt(top_pad, 2**24)
 
 
 class Server(uvicorn.Server):

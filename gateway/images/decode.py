@@ -87,10 +87,11 @@ def open_image(data: bytes, *, max_pixels: int) -> ImageFile:
     format_ = format_of(data)
     if format_ is None:
         raise UnsupportedImage("the image is not a JPEG, PNG, WebP, GIF or BMP")
-    if format_ == "jpeg" and data.count(_START_OF_SCAN) > _MAX_SCANS:
-        raise ImageTooLarge(f"the image has more than {_MAX_SCANS} scans")
     with _broken_is_an_image_error():
         image = _READERS[format_](io.BytesIO(data))
+    many_scans = isinstance(image, JpegImageFile) and not _ends_with_its_first_scan(image, data)
+    if many_scans and data.count(_START_OF_SCAN) > _MAX_SCANS:
+        raise ImageTooLarge(f"the image has more than {_MAX_SCANS} scans")
     width, height = image.size
     if max(width, height) > _MAX_SIDE:
         raise ImageTooLarge(f"the image has {width} x {height} pixels; the limit is {_MAX_SIDE} along a side")
@@ -99,6 +100,20 @@ def open_image(data: bytes, *, max_pixels: int) -> ImageFile:
             f"the image has {width} x {height} = {width * height} pixels; the limit is {max_pixels}"
         )
     return image
+
+
+def _ends_with_its_first_scan(image: JpegImageFile, data: bytes) -> bool:
+    """Say whether the decoder reads one scan whatever follows: it is sequential, with all channels in one.
+
+    Pillow has read the header up to the end of the first start-of-scan segment: marker, length (2 bytes),
+    number of channels (1), 2 bytes for each, 3 more (ITU T.81, B.2.3).
+    """
+    assert image.fp is not None  # It is open until the pixels are read.
+    length = 6 + 2 * image.layers
+    start = image.fp.tell() - length - len(_START_OF_SCAN)
+    segment = data[max(0, start) :][: len(_START_OF_SCAN) + 3]
+    one = _START_OF_SCAN + length.to_bytes(2, "big") + bytes([image.layers])
+    return not image.info.get("progressive") and segment == one
 
 
 def decode(image: ImageFile, *, shrink: int) -> Rendition:

@@ -28,7 +28,14 @@ def spare(size: tuple[int, int], fit: Fit, side: int) -> int:
 
 
 def square(picture: Rendition, fit: Fit, side: int) -> Image.Image:
-    """Return `picture` as a square of `side` pixels."""
+    """Return `picture` as a square of `side` pixels, and nothing of what else the file held."""
+    is_one = picture.size == picture.pixels.size == (side, side)
+    fitted = picture.pixels.copy() if is_one else _fitted(picture, fit, side)
+    fitted.info = {}
+    return fitted
+
+
+def _fitted(picture: Rendition, fit: Fit, side: int) -> Image.Image:
     long, short = max(picture.size), min(picture.size)
     match fit:
         case "pad":

@@ -4,9 +4,10 @@ import asyncio
 import hashlib
 import os
 import secrets
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TypeVar
@@ -22,6 +23,8 @@ from gateway.images.fit import spare, square
 from gateway.images.source import DataURL, Source, read
 from gateway.metrics import Metrics
 from gateway.settings import Fit, Settings
+
+NICE = 10  # of the threads that decode, in the kernel's scale from -20 to 19
 
 _T = TypeVar("_T")
 
@@ -51,6 +54,12 @@ class _Opened:
         return (self.image.format or "").lower()
 
 
+def _step_back() -> None:
+    """Give this thread a lower priority than the event loop's and the engine's, where threads have one."""
+    with suppress(OSError, AttributeError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+
+
 class PictureLoader:
     """Turns sources into pictures. Nothing runs, and no thread is started, before the first `load`."""
 
@@ -59,7 +68,9 @@ class PictureLoader:
         self._metrics = metrics
         self._fetcher = fetcher or Fetcher(settings)
         self._threads = ThreadPoolExecutor(
-            settings.image_threads or len(os.sched_getaffinity(0)), thread_name_prefix="image"
+            settings.image_threads or len(os.sched_getaffinity(0)),
+            thread_name_prefix="image",
+            initializer=_step_back,
         )
         self._permits = Permits(settings.image_pixels_in_flight)
         self._cache = PictureCache(settings.image_cache_bytes)

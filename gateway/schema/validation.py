@@ -42,9 +42,17 @@ def _check_values(body: bytes) -> None:
     # Three bytes of JSON can be an object of seventy: parsed, a large body of them would take gigabytes.
     if len(body) <= MOST_VALUES:
         return
-    values = sum(body.count(mark) for mark in (b",", b"[", b"{"))
-    if values > MOST_VALUES:
-        raise InvalidValue(f"the body has {values} commas and brackets; the limit is {MOST_VALUES}")
+    marks = 0
+    for mark in (b",", b"[", b"{"):
+        # Over the megabytes of a picture, which has none, `find` is many times faster than `count`.
+        at = body.find(mark)
+        while at >= 0:
+            marks += 1
+            if marks > MOST_VALUES:
+                raise InvalidValue(
+                    f"the body has over {MOST_VALUES} commas and brackets; the limit is {MOST_VALUES}"
+                )
+            at = body.find(mark, at + 1)
 
 
 def path(location: tuple[int | str, ...]) -> str:
