@@ -24,7 +24,7 @@ from gateway.images.source import DataURL, Source, read
 from gateway.metrics import Metrics
 from gateway.settings import Fit, Settings
 
-NICE = 10  # of the threads that decode, in the kernel's scale from -20 to 19
+NICE = 4  # of the threads that decode, in the kernel's scale from -20 to 19
 
 _T = TypeVar("_T")
 

@@ -38,13 +38,17 @@ FAIRNESS = (
 
 @dataclass(slots=True)
 class Results:
-    """All rounds by workload. `engine` has the engine's own figures, `stages` CPU seconds by server."""
+    """All rounds by workload. `engine` has the engine's own figures, `stages` CPU seconds by server.
+
+    `cores` says by server and round how many cores each process kept busy, warm-up included.
+    """
 
     profile: str
     quick: bool
     ours: dict[str, list[Measured]] = field(default_factory=dict)
     vllm: dict[str, list[Measured]] = field(default_factory=dict)
     engine: dict[str, list[dict[str, float]]] = field(default_factory=dict)
+    cores: dict[str, dict[str, list[dict[str, float]]]] = field(default_factory=dict)
     stages: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     start_seconds: dict[str, list[float]] = field(default_factory=dict)
 
@@ -121,13 +125,19 @@ def _comparison(results: Results) -> Table:
 def _checks(results: Results) -> Table:
     table = Table(title="Behind the figures")
     columns = ("workload", "server", "seconds", "requests", "right", "tokens an answer", "client, of a core")
-    for column in columns:
-        table.add_column(column, justify="left" if column in {"workload", "server"} else "right")
+    for column in (*columns, "cores kept busy"):
+        table.add_column(column, justify="right" if column in columns[2:] else "left")
     for name, ours in results.ours.items():
         for side, rounds in (("ours", ours), ("vllm", results.vllm.get(name, []))):
             if rounds:
-                table.add_row(name, side, *_check(rounds))
+                table.add_row(name, side, *_check(rounds), _busy(results.cores.get(name, {}).get(side, [])))
     return table
+
+
+def _busy(rounds: Sequence[Mapping[str, float]]) -> str:
+    """Return the median of the cores that each process kept busy, the server's first."""
+    names = {name: None for busy in rounds for name in busy}
+    return ", ".join(f"{name} {median(busy.get(name, 0.0) for busy in rounds):.2f}" for name in names)
 
 
 def _row(outcome: Outcome) -> tuple[str, ...]:

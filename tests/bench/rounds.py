@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 from engine_config import profile as profiles
-from tests.bench import offline, servers, stages
+from tests.bench import offline, processes, servers, stages
 from tests.bench.client import LoadClient
 from tests.bench.report import Results
 
@@ -45,7 +45,9 @@ class Rounds:
             results.start_seconds.setdefault(name, []).append(server.start_seconds)
             self._console.print(f"{label}: {name} is ready after {server.start_seconds:.0f} s")
             for workload in self._workloads:
-                measured = client.run(workload, server.port)
+                with processes.cores(server.pid) as busy:
+                    measured = client.run(workload, server.port)
+                results.cores.setdefault(workload, {}).setdefault(name, []).append(busy)
                 getattr(results, name).setdefault(workload, []).append(measured)
                 self._console.print(
                     f"  {workload:12} {measured.seconds:6.1f} s "

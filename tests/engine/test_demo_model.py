@@ -14,6 +14,8 @@ from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
 from engine_config import profile
 from engine_config.demo_model import evaluate, scenes
+from gateway.images.decode import decode, open_image
+from gateway.images.fit import square
 from tests.servers import Gateway
 
 FOLDER = Path(profile.load("demo").model_path)
@@ -83,6 +85,32 @@ async def test_greedy_answers_are_those_of_transformers(gateway: Gateway) -> Non
     async with AsyncOpenAI(base_url=gateway.api, api_key="none") as client:
         answers = [await evaluate.ask(client, "llava-demo", case) for case in asked]
     assert answers == expected
+
+
+@pytest.mark.engine
+async def test_answers_to_pictures_decoded_fast_are_those_to_pictures_decoded_exactly(
+    gateway: Gateway,
+) -> None:
+    rng = random.Random(3)
+    fast: list[evaluate.Case] = []
+    exact: list[evaluate.Case] = []
+    for number in range(32):
+        scene = scenes.sample_scene(rng)
+        question = scenes.ask(rng, scene)
+        jpeg = io.BytesIO()
+        scenes.draw(scene, (1600, 3000)[number % 2]).save(jpeg, "JPEG", quality=90)
+        # What is a square of the model's side already is taken as it is.
+        whole = io.BytesIO()
+        image = open_image(jpeg.getvalue(), max_pixels=10**8)
+        square(decode(image, shrink=1), "pad", 336).save(whole, "PNG")
+        for cases, form, data in ((fast, "jpeg", jpeg), (exact, "png", whole)):
+            url = f"data:image/{form};base64,{base64.b64encode(data.getvalue()).decode()}"
+            cases.append(evaluate.Case("", (url,), None, question.text, question.answer))
+    async with AsyncOpenAI(base_url=gateway.api, api_key="none") as client:
+        answers = [
+            [await evaluate.ask(client, "llava-demo", case) for case in cases] for cases in (fast, exact)
+        ]
+    assert answers[0] == answers[1]
 
 
 def _transformers_answers(cases: list[evaluate.Case]) -> list[str]:
