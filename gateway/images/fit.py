@@ -61,6 +61,12 @@ def _pad(picture: Rendition, side: int) -> Image.Image:
     corner = [max(0, ceil(start)) for start in starts]
     left, top = (at - start for at, start in zip(corner, starts, strict=True))
     right, bottom = left + long / picture.factor, top + long / picture.factor
+    if (left, right) == (0, picture.pixels.width):
+        # Nothing lies beside it. Resizing takes the width first; the bars above and below stay as they are.
+        rows = _resize(picture.pixels, (side, picture.pixels.height), (0, 0, right, picture.pixels.height))
+        column = Image.new("RGB", (side, ceil(bottom)), MEAN)
+        column.paste(rows, (0, corner[1]))
+        return _resize(column, (side, side), (0, top, side, bottom))
     canvas = Image.new("RGB", (ceil(right), ceil(bottom)), MEAN)
     canvas.paste(picture.pixels, (corner[0], corner[1]))
     return _resize(canvas, (side, side), (left, top, right, bottom))
