@@ -1,6 +1,7 @@
 """`python -m tests.bench`: this gateway and vLLM's own server, side by side on this machine."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -36,8 +37,9 @@ def main(  # noqa: PLR0917  # each is an option of the command, given by name
         raise typer.BadParameter("--record goes with --quick: ratios are recorded of what is compared")
     out.mkdir(parents=True, exist_ok=True)
     console = Console(width=160)
-    comparison = Rounds(profile, chosen, out, console, quick=quick)
-    results = comparison.run(1 if quick else rounds, engine=engine and not quick, sample=py_spy)
+    results = Rounds(profile, chosen, out, console, quick=quick).run(
+        1 if quick else rounds, engine=engine and not quick, sample=py_spy
+    )
     report.show(results, console)
     report.write(results, out)
     console.print(f"written to {out}")
@@ -45,16 +47,26 @@ def main(  # noqa: PLR0917  # each is an option of the command, given by name
         told = {"machine": report.machine(), "ratios": results.ratios}
         RECORDED.write_text(json.dumps(told, indent=1) + "\n")
     elif quick and RECORDED.exists():
-        _hold_against_recorded(results, console)
+        recorded: dict[str, float] = json.loads(RECORDED.read_text())["ratios"]
+        words = _fallen(results, recorded)
+        if words:
+            _tell(console, "measured again", words)
+            again = sorted({line.split()[0] for line in words}, key=chosen.index)
+            results = Rounds(profile, again, out, console, quick=True).run(1, engine=False, sample=False)
+            words = _fallen(results, recorded)
+        if words:
+            _tell(console, "slower than recorded", words)
+            raise typer.Exit(1)
 
 
-def _hold_against_recorded(results: report.Results, console: Console) -> None:
-    recorded: dict[str, float] = json.loads(RECORDED.read_text())["ratios"]
+def _fallen(results: report.Results, recorded: Mapping[str, float]) -> list[str]:
     ran = {name: ratio for name, ratio in recorded.items() if name.split()[0] in results.ours}
-    if words := fallen(results.ratios, ran):
-        for line in words:
-            console.print(f"[bold red]slower than recorded[/bold red] {line}", highlight=False)
-        raise typer.Exit(1)
+    return fallen(results.ratios, ran)
+
+
+def _tell(console: Console, verdict: str, words: Sequence[str]) -> None:
+    for line in words:
+        console.print(f"[bold red]{verdict}[/bold red] {line}", highlight=False)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from tests.bench import chart
 from tests.bench.figures import Measured
-from tests.bench.targets import Outcome, outcomes
+from tests.bench.targets import STEADY, Outcome, outcomes
 from tests.bench.workloads import WORKLOADS
 
 CLIENT_SHARE = 0.3  # of all cores' time; a run whose client took more may have measured the client
@@ -61,7 +61,12 @@ class Results:
 
     @property
     def ratios(self) -> dict[str, float]:
-        return {outcome.target.name: round(outcome.ratio, 3) for outcome in self.outcomes}
+        """Return the ratios of the STEADY figures by target."""
+        return {
+            outcome.target.name: round(outcome.ratio, 3)
+            for outcome in self.outcomes
+            if outcome.target.figure in STEADY
+        }
 
 
 def doubts(results: Results) -> list[str]:

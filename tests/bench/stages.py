@@ -1,8 +1,8 @@
 """What a server's time goes into: py-spy's samples of its process, summed by stage."""
 
-import shutil
 import signal
 import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -43,10 +43,8 @@ STAGES: Mapping[str, tuple[str, ...]] = {
 @contextmanager
 def sampled(pid: int, out: Path) -> Iterator[None]:
     """Sample process `pid` until the block ends; `out` then has its stacks, one a line, with their number."""
-    program = shutil.which("py-spy")
-    if program is None:
-        raise FileNotFoundError("py-spy is not installed: pip install py-spy")
-    command = [program, "record", "--pid", str(pid), "--format", "raw", "--function", "--full-filenames"]
+    program = Path(sys.executable).with_name("py-spy")  # installed beside this Python
+    command = [str(program), "record", "--pid", str(pid), "--format", "raw", "--function", "--full-filenames"]
     recording = subprocess.Popen(
         [*command, "--rate", str(RATE), "--duration", "3600", "--output", str(out)],
         stdout=subprocess.DEVNULL,

@@ -8,6 +8,8 @@ from typing import Literal
 
 Rival = Literal["vllm", "engine"]
 FALLEN = 0.7  # of a recorded ratio: noise of a shared machine stays above it
+# Figures that a small round can be held to; of a few requests, the slowest one tells nothing.
+STEADY = frozenset({"requests_per_s", "tokens_per_s", "conversation_s", "pictures_per_s"})
 
 
 @dataclass(frozen=True, slots=True)
