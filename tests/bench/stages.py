@@ -39,6 +39,15 @@ STAGES: Mapping[str, tuple[str, ...]] = {
     "HTTP": ("uvicorn/", "starlette/", "fastapi/", "httptools", "uvloop"),
 }
 
+# Threads that wait in a call which py-spy takes for work.
+WAITING = (
+    ("_worker", "concurrent/futures/thread.py"),
+    ("Condition.wait", "threading.py"),
+    ("GarbageCollectorThread.run", "zmq/utils/garbage.py"),
+    ("_PollLikeSelector.select", "selectors.py"),
+    ("Connection._recv", "multiprocessing/connection.py"),
+)
+
 
 @contextmanager
 def sampled(pid: int, out: Path) -> Iterator[None]:
@@ -62,9 +71,14 @@ def read(stacks: Iterable[str]) -> dict[str, float]:
     samples: Counter[str] = Counter()
     for line in stacks:
         stack, _, number = line.rpartition(" ")
-        if stack:
-            samples[_stage(stack.split(";"))] += int(number)
+        frames = stack.split(";")
+        if stack and not _waits(frames[-1]):
+            samples[_stage(frames)] += int(number)
     return {stage: number / RATE for stage, number in samples.most_common()}
+
+
+def _waits(frame: str) -> bool:
+    return any(frame.startswith(f"{function} (") and file in frame for function, file in WAITING)
 
 
 def _stage(frames: list[str]) -> str:

@@ -18,6 +18,7 @@ def test_a_sample_belongs_to_the_stage_of_its_innermost_known_frame() -> None:
         "run (uvicorn/server.py);loads (gateway/schema/validation.py) 30",
         "run (uvicorn/server.py);work (images/loader.py);_resize (images/fit.py);resize (x.py) 60",
         "main (y.py) 10",
+        "run (threading.py:1);_worker (/lib/concurrent/futures/thread.py:69) 500",  # waits for work
     ]
     assert stages.read(stacks) == {"fit": 0.6, "parse": 0.3, "other": 0.1}
 
