@@ -130,6 +130,16 @@ def test_command_lists_them() -> None:
     assert all(name in result.stdout for name in SHIPPED)
 
 
+def test_what_vllm_takes_from_the_environment_alone_is_told() -> None:
+    demo = profiles.load("demo")
+    assert demo.environment == {
+        "HF_HUB_OFFLINE": "1",  # A model that is here must never be looked for elsewhere.
+        "VLLM_CPU_KVCACHE_SPACE": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+    assert profiles.load("llava-1.5-7b").environment == {}
+
+
 @pytest.mark.parametrize("name", SHIPPED)
 def test_unset_engine_arguments_are_left_to_vllm(name: str) -> None:
     arguments = engine_arguments(profiles.load(name), 7)

@@ -1,7 +1,9 @@
 """Keys, bounds and concurrency of loading."""
 
 import asyncio
+import os
 import struct
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -141,6 +143,28 @@ async def test_a_jpeg_of_endless_scans_is_refused(loading: Make) -> None:
     scans = data[:last] + data[last:-2] * 100 + data[-2:]
     with pytest.raises(ImageTooLarge, match="more than 100 scans"):
         await loading().load(data_url(scans))
+
+
+async def test_marks_of_scans_behind_a_jpegs_only_scan_are_of_no_account(loading: Make) -> None:
+    # Cameras and editors put previews and whole films behind a picture.
+    await loading().load(data_url(encoded(noise(), "JPEG") + b"\xff\xda" * 200))
+
+
+async def test_a_sequential_jpeg_of_a_scan_a_channel_is_counted_like_a_progressive_one(loading: Make) -> None:
+    data = encoded(noise(), "JPEG")
+    start = data.index(b"\xff\xda")
+    # The scan says that it has one channel: the decoder would wait for the others and read all that comes.
+    one_channel = data[:start] + b"\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00" + data[start + 14 : -2]
+    with pytest.raises(ImageTooLarge, match="more than 100 scans"):
+        await loading().load(data_url(one_channel + b"\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00" * 100))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a thread has no priority of its own")
+async def test_threads_that_decode_have_a_lower_priority(loading: Make) -> None:
+    one = loading()
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    assert await one.loader._in_thread(lambda: os.getpriority(os.PRIO_PROCESS, 0)) == before + 4
+    assert os.getpriority(os.PRIO_PROCESS, 0) == before
 
 
 async def test_a_larger_limit_than_pillows_own_is_kept_without_its_warning(loading: Make) -> None:
