@@ -1,10 +1,17 @@
 """Fixtures for all tests. `gateway` is the real engine, started once for the whole session."""
 
+import signal
 from collections.abc import Iterator
 
 import pytest
 
 from tests.servers import Gateway, served_gateway
+
+
+def pytest_configure() -> None:
+    """Take Ctrl-C again where a shell that put us in the background had us ignore it: tests press it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

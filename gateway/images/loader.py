@@ -6,7 +6,7 @@ import os
 import secrets
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from time import perf_counter
@@ -24,7 +24,8 @@ from gateway.images.source import DataURL, Source, read
 from gateway.metrics import Metrics
 from gateway.settings import Fit, Settings
 
-NICE = 4  # of the threads that decode, in the kernel's scale from -20 to 19
+LARGE = 4_000_000  # pixels; what has more is decoded by threads that step back
+NICE = 4  # how far, in the kernel's scale from -20 to 19
 
 _T = TypeVar("_T")
 
@@ -67,11 +68,10 @@ class PictureLoader:
         self._settings = settings
         self._metrics = metrics
         self._fetcher = fetcher or Fetcher(settings)
-        self._threads = ThreadPoolExecutor(
-            settings.image_threads or len(os.sched_getaffinity(0)),
-            thread_name_prefix="image",
-            initializer=_step_back,
-        )
+        size = settings.image_threads or len(os.sched_getaffinity(0))
+        self._threads = ThreadPoolExecutor(size, "image")
+        # Threads of their own: what is small must not stand behind them.
+        self._patient_threads = ThreadPoolExecutor(size, "large-image", initializer=_step_back)
         self._permits = Permits(settings.image_pixels_in_flight)
         self._cache = PictureCache(settings.image_cache_bytes)
         self._flights = Flights()
@@ -103,7 +103,8 @@ class PictureLoader:
         """Cancel what is under way, close all connections and end the threads."""
         await self._flights.close()
         await self._fetcher.close()
-        await asyncio.to_thread(self._threads.shutdown, cancel_futures=True)
+        for threads in (self._threads, self._patient_threads):
+            await asyncio.to_thread(threads.shutdown, cancel_futures=True)
 
     def _open_data(self, source: DataURL, wanted: _Wanted) -> _Opened:
         with self._step("decode"):
@@ -126,7 +127,8 @@ class PictureLoader:
 
     async def _prepare(self, opened: _Opened, wanted: _Wanted) -> Picture:
         async with self._permits.hold(opened.pixels):
-            picture = await self._in_thread_to_the_end(lambda: self._fitted(opened, wanted))
+            threads = self._patient_threads if opened.pixels > LARGE else self._threads
+            picture = await _to_the_end(threads, lambda: self._fitted(opened, wanted))
         self._cache.put(picture)
         return picture
 
@@ -141,22 +143,23 @@ class PictureLoader:
     async def _in_thread(self, work: Callable[..., _T], *args: object) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
 
-    async def _in_thread_to_the_end(self, work: Callable[[], _T]) -> _T:
-        # A thread can't be interrupted: when cancelled, hold the permits until it is through with its pixels.
-        future = self._threads.submit(work)
-        done = asyncio.wrap_future(future)
-        try:
-            return await asyncio.shield(done)
-        except asyncio.CancelledError:
-            if not future.cancel():
-                await asyncio.wait({done})
-            raise
-
     @contextmanager
     def _step(self, step: str) -> Iterator[None]:
         began = perf_counter()
         yield
         self._metrics.image_seconds.labels(step=step).observe(perf_counter() - began)
+
+
+async def _to_the_end(threads: Executor, work: Callable[[], _T]) -> _T:
+    # A thread can't be interrupted: when cancelled, hold the permits until it is through with its pixels.
+    future = threads.submit(work)
+    done = asyncio.wrap_future(future)
+    try:
+        return await asyncio.shield(done)
+    except asyncio.CancelledError:
+        if not future.cancel():
+            await asyncio.wait({done})
+        raise
 
 
 @contextmanager

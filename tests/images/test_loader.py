@@ -160,11 +160,20 @@ async def test_a_sequential_jpeg_of_a_scan_a_channel_is_counted_like_a_progressi
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a thread has no priority of its own")
-async def test_threads_that_decode_have_a_lower_priority(loading: Make) -> None:
-    one = loading()
-    before = os.getpriority(os.PRIO_PROCESS, 0)
-    assert await one.loader._in_thread(lambda: os.getpriority(os.PRIO_PROCESS, 0)) == before + 4
-    assert os.getpriority(os.PRIO_PROCESS, 0) == before
+async def test_only_threads_that_decode_large_pictures_step_back(
+    loading: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    priorities: list[int] = []
+
+    def decoded(image: Any, shrink: int) -> Any:
+        priorities.append(os.getpriority(os.PRIO_PROCESS, 0))
+        return decode(image, shrink=shrink)
+
+    monkeypatch.setattr(loader_module, "decode", decoded)
+    one, before = loading(), os.getpriority(os.PRIO_PROCESS, 0)
+    await one.load(url_of(Image.new("RGB", (2000, 2000))))
+    await one.load(url_of(Image.new("RGB", (2000, 2001))))
+    assert priorities == [before, before + loader_module.NICE]
 
 
 async def test_a_larger_limit_than_pillows_own_is_kept_without_its_warning(loading: Make) -> None:
