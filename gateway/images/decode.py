@@ -110,10 +110,9 @@ def _ends_with_its_first_scan(image: JpegImageFile, data: bytes) -> bool:
     """
     assert image.fp is not None  # It is open until the pixels are read.
     length = 6 + 2 * image.layers
-    start = image.fp.tell() - length - len(_START_OF_SCAN)
-    segment = data[max(0, start) :][: len(_START_OF_SCAN) + 3]
     one = _START_OF_SCAN + length.to_bytes(2, "big") + bytes([image.layers])
-    return not image.info.get("progressive") and segment == one
+    start = max(0, image.fp.tell() - length - len(_START_OF_SCAN))
+    return not image.info.get("progressive") and data.startswith(one, start)
 
 
 def decode(image: ImageFile, *, shrink: int) -> Rendition:
