@@ -41,11 +41,11 @@ clean: ## Remove .venv and every cache.
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .benchmarks *.egg-info build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-bench: ## Compare with vLLM's own server on this machine: table, JSON and chart (ARGS="--py-spy").
+bench: ## Compare with vLLM's own server on this machine: table, JSON and chart (ARGS="--py-spy --record").
 	$(SETUP) --dev
 	@.venv/bin/python -m tests.bench $(ARGS)
 
-bench-quick: ## A small round of the comparison, held against the recorded one (ARGS=--record).
+bench-quick: ## A small round of the comparison, held against the recorded one.
 	$(SETUP) --dev
 	@.venv/bin/python -m tests.bench --quick $(ARGS)
 

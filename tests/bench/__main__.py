@@ -33,8 +33,6 @@ def main(  # noqa: PLR0917  # each is an option of the command, given by name
     chosen = [name.strip() for name in workloads.split(",") if name.strip()]
     if unknown := [name for name in chosen if name not in WORKLOADS]:
         raise typer.BadParameter(f"{', '.join(unknown)}; there are {', '.join(WORKLOADS)}")
-    if record and not quick:
-        raise typer.BadParameter("--record goes with --quick: ratios are recorded of what is compared")
     out.mkdir(parents=True, exist_ok=True)
     console = Console(width=160)
     results = Rounds(profile, chosen, out, console, quick=quick).run(

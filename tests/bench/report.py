@@ -61,11 +61,11 @@ class Results:
 
     @property
     def ratios(self) -> dict[str, float]:
-        """Return the ratios of the STEADY figures by target."""
+        """Return the ratios to vLLM's server, of the STEADY figures, by target."""
         return {
             outcome.target.name: round(outcome.ratio, 3)
             for outcome in self.outcomes
-            if outcome.target.figure in STEADY
+            if outcome.target.figure in STEADY and outcome.target.rival == "vllm"
         }
 
 
