@@ -7,15 +7,16 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from engine_config.profile import EngineProfile
-from gateway.admission import Admission
-from gateway.api import chat, models, operations
-from gateway.api.edge import Edge, answer_errors
+from gateway.access.admission import Admission
+from gateway.api.edge import Edge
+from gateway.api.errors import answer_errors
+from gateway.api.routes import chat, models, operations
 from gateway.engine.interface import Engine
 from gateway.engine.supervisor import Report, Supervisor
+from gateway.generation.pipeline import Pipeline
 from gateway.images.loader import PictureLoader
-from gateway.metrics import Metrics
-from gateway.pipeline import Pipeline
 from gateway.settings import Settings
+from gateway.telemetry.metrics import Metrics
 
 
 def create_app(

@@ -16,12 +16,12 @@ from huggingface_hub import try_to_load_from_cache
 from rich.console import Console
 
 from engine_config.profile import EngineProfile
-from gateway import logs
 from gateway.app import create_app
 from gateway.engine.interface import Engine
 from gateway.engine.supervisor import Supervisor
 from gateway.engine.vllm_engine import VLLMEngine
 from gateway.settings import Settings
+from gateway.telemetry import logs
 
 TICK = 5.0  # seconds between two lines about a start that goes on, where there is no terminal
 

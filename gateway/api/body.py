@@ -6,7 +6,7 @@ from collections import deque
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive
 
-from gateway.api.responses import ClientLeft
+from gateway.api.streaming import ClientLeft
 from gateway.errors import BodyTimeout, BodyTooLarge
 from gateway.settings import Settings
 

@@ -1,22 +1,18 @@
-"""What every request gets: an id, a line in the log, metrics, and an answer to any error."""
+"""What every request gets: an id, a line in the log, metrics, and an answer whatever happens."""
 
 import re
 import time
-from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import Any
 from uuid import uuid4
 
 import structlog
-from fastapi import FastAPI, Request, Response
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.api.responses import ClientLeft, error_response
-from gateway.errors import GatewayError, InvalidValue, MethodNotAllowed, NotFound
-from gateway.metrics import Metrics
-from gateway.schema.validation import short
+from gateway.api.errors import error_response
+from gateway.api.streaming import ClientLeft
+from gateway.errors import GatewayError
+from gateway.telemetry.metrics import Metrics
 
 SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 CLIENT_LEFT = 499  # nginx's status for it, in metrics and logs only: nobody is there to read it
@@ -94,29 +90,3 @@ class Exchange:
                 # nobody can tell which (RFC 9110, 10.1.1).
                 headers["connection"] = "close"
         await self._send(message)
-
-
-def answer_errors(app: FastAPI) -> None:
-    """Give every error that can leave `app` OpenAI's shape."""
-    handlers: dict[type[Exception], Callable[[Request, Any], Awaitable[Response]]] = {
-        GatewayError: _gateway_error,
-        HTTPException: _http_exception,
-    }
-    for kind, handler in handlers.items():
-        app.add_exception_handler(kind, handler)
-
-
-async def _gateway_error(_: Request, error: GatewayError) -> Response:
-    return error_response(error)
-
-
-async def _http_exception(request: Request, error: HTTPException) -> Response:
-    # Not `request.url`, which is made of the Host header, whatever that holds.
-    where = f"{request.method} {short(request.scope['path'])}"
-    if error.status_code == MethodNotAllowed.status:
-        response = error_response(MethodNotAllowed(f"{where}: this path has other methods"))
-        response.headers.update(error.headers or {})
-        return response
-    if error.status_code == NotFound.status:
-        return error_response(NotFound(f"{where}: there is no such path"))
-    return error_response(InvalidValue(str(error.detail)))

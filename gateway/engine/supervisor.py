@@ -8,7 +8,7 @@ import structlog
 
 from gateway.engine.interface import Delta, Engine, Job, Model
 from gateway.errors import EngineNotReady, GatewayError
-from gateway.metrics import Metrics
+from gateway.telemetry.metrics import Metrics
 
 POLL = 0.25  # seconds between two looks at a running engine's health
 ATTEMPTS = 5  # starts that may fail one after the other before the gateway gives up

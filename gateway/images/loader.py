@@ -21,8 +21,8 @@ from gateway.images.decode import decode, open_image
 from gateway.images.fetch import Fetcher
 from gateway.images.fit import spare, square
 from gateway.images.source import DataURL, Source, read
-from gateway.metrics import Metrics
 from gateway.settings import Fit, Settings
+from gateway.telemetry.metrics import Metrics
 
 LARGE = 4_000_000  # pixels; what has more is decoded by threads that step back
 NICE = 4  # how far, in the kernel's scale from -20 to 19

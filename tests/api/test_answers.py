@@ -26,8 +26,8 @@ USAGE = (
 def frozen(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the next answers' ids and time known."""
     clock = SimpleNamespace(time=lambda: NOW, perf_counter=time.perf_counter)
-    monkeypatch.setattr("gateway.api.chat.time", clock)
-    monkeypatch.setattr("gateway.api.chat.uuid4", lambda: SimpleNamespace(hex="1234"))
+    monkeypatch.setattr("gateway.api.routes.chat.time", clock)
+    monkeypatch.setattr("gateway.api.routes.chat.uuid4", lambda: SimpleNamespace(hex="1234"))
 
 
 @pytest.mark.usefixtures("frozen")

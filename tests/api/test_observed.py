@@ -12,9 +12,9 @@ from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 from structlog.testing import capture_logs
 
-from gateway import logs
 from gateway.errors import GenerationFailed
-from gateway.metrics import Metrics
+from gateway.telemetry import logs
+from gateway.telemetry.metrics import Metrics
 from tests.api.asking import PROMPT_TOKENS, ask, chat, events, image, saying, send, text
 from tests.api.wire import CHAT, connected, post
 from tests.images.pictures import url_of

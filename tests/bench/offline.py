@@ -18,11 +18,11 @@ from engine_config.profile import EngineProfile
 from gateway.engine.interface import Engine, Job, Model
 from gateway.engine.vllm_engine import describe, engine_arguments
 from gateway.engine.vocabulary import TokenizerFile
+from gateway.generation.pipeline import Pipeline
 from gateway.images.loader import PictureLoader
-from gateway.metrics import Metrics
-from gateway.pipeline import Pipeline
 from gateway.schema.validation import parse
 from gateway.settings import Settings
+from gateway.telemetry.metrics import Metrics
 from tests.bench.servers import StartFailed, max_images, process
 from tests.bench.workloads import WORKLOADS, Ask, Load
 

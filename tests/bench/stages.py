@@ -30,7 +30,7 @@ STAGES: Mapping[str, tuple[str, ...]] = {
     "engine's messages": ("zmq/", "msgspec", "vllm/v1/serial_utils.py", "vllm/v1/engine/"),
     "reply": (
         "schema/sse.py",
-        "gateway/reply.py",
+        "gateway/generation/reply.py",
         "gateway/api/",
         "vllm/entrypoints/openai",
         "vllm/entrypoints/serve",

@@ -11,17 +11,17 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from gateway.engine.interface import Delta, Model
 from gateway.engine.vocabulary import TokenizerFile
+from gateway.generation.reply import Reply
 from gateway.images.loader import PictureLoader
 from gateway.images.source import parse as parse_source
-from gateway.metrics import Metrics
 from gateway.prompt.styles import CARD
 from gateway.prompt.template import SLOT, Message, render
 from gateway.prompt.tokens import encode
-from gateway.reply import Reply
 from gateway.schema.completion import Chunk
 from gateway.schema.sse import ChunkWriter
 from gateway.schema.validation import parse
 from gateway.settings import Settings
+from gateway.telemetry.metrics import Metrics
 from tests.bench.pictures import photograph_jpeg
 from tests.scripted_engine import MODEL
 

@@ -9,8 +9,8 @@ import pytest
 from prometheus_client import generate_latest
 
 from engine_config import profile
-from gateway.metrics import Metrics
 from gateway.settings import PREFIX, Settings
+from gateway.telemetry.metrics import Metrics
 from tests.debian import require
 
 ROOT = Path(__file__).parents[2]

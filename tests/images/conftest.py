@@ -9,8 +9,8 @@ import pytest
 from gateway.engine.interface import Picture
 from gateway.images.loader import PictureLoader
 from gateway.images.source import parse
-from gateway.metrics import Metrics
 from gateway.settings import load as load_settings
+from gateway.telemetry.metrics import Metrics
 
 PARAM = "messages[0].content[1].image_url.url"
 

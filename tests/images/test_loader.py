@@ -19,8 +19,8 @@ from gateway.errors import ImageError, ImageTooLarge
 from gateway.images import loader as loader_module
 from gateway.images.decode import decode
 from gateway.images.loader import PictureLoader, _Wanted
-from gateway.metrics import Metrics
 from gateway.settings import load as load_settings
+from gateway.telemetry.metrics import Metrics
 from tests.images.conftest import PARAM, Loading
 from tests.images.pictures import data_url, encoded, noisy, png, url_of
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.engine.interface import Delta, FinishReason, TokenLogprob
-from gateway.reply import Reply, fold
+from gateway.generation.reply import Reply, fold
 from gateway.schema.completion import Chunk
 
 

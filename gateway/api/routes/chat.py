@@ -9,13 +9,14 @@ from uuid import uuid4
 import structlog
 from fastapi import APIRouter, Request, Response
 
-from gateway.admission import Admission
+from gateway.access.admission import Admission
 from gateway.api import body
-from gateway.api.responses import EventStream, error_body, json_response, while_connected
+from gateway.api.errors import error_body
+from gateway.api.streaming import EventStream, json_response, while_connected
 from gateway.engine.interface import Delta, Job
 from gateway.errors import GatewayError
-from gateway.pipeline import Pipeline
-from gateway.reply import Reply, fold
+from gateway.generation.pipeline import Pipeline
+from gateway.generation.reply import Reply, fold
 from gateway.schema import sse
 from gateway.schema.chat import ChatCompletionRequest, StreamOptions
 from gateway.schema.completion import Completion

@@ -2,9 +2,9 @@
 
 from fastapi import APIRouter, Response
 
-from gateway.api.responses import json_response
+from gateway.api.streaming import json_response
 from gateway.engine.supervisor import Supervisor
-from gateway.metrics import Metrics
+from gateway.telemetry.metrics import Metrics
 
 
 def router(supervisor: Supervisor, metrics: Metrics) -> APIRouter:

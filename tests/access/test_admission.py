@@ -6,10 +6,10 @@ from contextlib import AbstractAsyncContextManager
 
 import pytest
 
-from gateway.admission import Admission
+from gateway.access.admission import Admission
 from gateway.errors import Overloaded
-from gateway.metrics import Metrics
 from gateway.settings import Settings
+from gateway.telemetry.metrics import Metrics
 
 
 class Desk:

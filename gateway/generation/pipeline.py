@@ -1,7 +1,6 @@
 """One request's life between the wire and the engine: request → job → deltas."""
 
 import asyncio
-import re
 import time
 from collections.abc import AsyncGenerator, Coroutine, Iterable
 from contextlib import aclosing
@@ -9,24 +8,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine_config.profile import EngineProfile
-from gateway.engine.interface import Delta, Engine, Job, Model, Picture, Sampling
-from gateway.errors import (
-    ContextLengthExceeded,
-    GatewayError,
-    InvalidValue,
-    ModelNotFound,
-    TooManyImages,
-)
+from gateway.engine.interface import Delta, Engine, Job, Picture
+from gateway.errors import GatewayError, ModelNotFound, TooManyImages
+from gateway.generation.sampling import sampling_of
 from gateway.images import source
 from gateway.images.loader import PictureLoader
-from gateway.metrics import Metrics
 from gateway.prompt import template, tokens
 from gateway.prompt.styles import STYLES
 from gateway.schema.chat import ChatCompletionRequest, ImagePart, Message
 from gateway.schema.validation import short
 from gateway.settings import Settings
-
-TOKEN_ID = re.compile(r"[0-9]{1,9}")
+from gateway.telemetry.metrics import Metrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +62,7 @@ class Pipeline:
         messages = [_message(message) for message in request.messages]
         ids = tokens.encode(template.render(messages, self._style), model)
         prompt_tokens = tokens.length(ids, model)
-        sampling = _sampling(request, model, prompt_tokens)
+        sampling = sampling_of(request, model, prompt_tokens)
         fit = request.image_fit or self._fit
         pictures = await _gather(
             self._loader.load(
@@ -133,86 +125,3 @@ def _message(message: Message) -> template.Message:
     role: template.Role = "system" if message.role == "developer" else message.role
     parts = (template.SLOT if isinstance(part, ImagePart) else part.text for part in message.content or ())
     return template.Message(role, tuple(parts))
-
-
-def _sampling(request: ChatCompletionRequest, model: Model, prompt_tokens: int) -> Sampling:
-    given = {name: getattr(request, name) for name in _SAME_IN_SAMPLING}
-    return Sampling(
-        max_tokens=_max_tokens(request, model, prompt_tokens),
-        stop=tuple(request.stop or ()),
-        stop_token_ids=_stop_token_ids(request, model),
-        logit_bias=_logit_bias(request, model),
-        logprobs=_logprobs(request),
-        **{name: value for name, value in given.items() if value is not None},
-    )
-
-
-_SAME_IN_SAMPLING = (
-    "n",
-    "temperature",
-    "top_p",
-    "top_k",
-    "min_p",
-    "presence_penalty",
-    "frequency_penalty",
-    "repetition_penalty",
-    "min_tokens",
-    "ignore_eos",
-    "seed",
-)
-
-
-def _max_tokens(request: ChatCompletionRequest, model: Model, prompt_tokens: int) -> int:
-    left = model.context_length - prompt_tokens
-    if left < 1:
-        raise ContextLengthExceeded(
-            f"messages: the prompt has {prompt_tokens} tokens; the model's context of "
-            f"{model.context_length} tokens must hold it and an answer",
-            param="messages",
-        )
-    name = "max_tokens" if request.max_completion_tokens is None else "max_completion_tokens"
-    wanted: int | None = getattr(request, name)
-    if wanted is not None and wanted > left:
-        raise ContextLengthExceeded(
-            f"{name}: the prompt has {prompt_tokens} tokens and {wanted} more are asked for; the model's "
-            f"context is {model.context_length} tokens",
-            param=name,
-        )
-    tokens_asked = left if wanted is None else wanted
-    if request.min_tokens is not None and request.min_tokens > tokens_asked:
-        raise InvalidValue(
-            f"min_tokens: {request.min_tokens} came; the answer can have {tokens_asked} tokens",
-            param="min_tokens",
-        )
-    return tokens_asked
-
-
-def _stop_token_ids(request: ChatCompletionRequest, model: Model) -> tuple[int, ...]:
-    ids = tuple(request.stop_token_ids or ())
-    for place, token in enumerate(ids):
-        _check_token(token, f"stop_token_ids[{place}]", model)
-    return ids
-
-
-def _logit_bias(request: ChatCompletionRequest, model: Model) -> dict[int, float]:
-    biases = {}
-    for name, bias in (request.logit_bias or {}).items():
-        param = f"logit_bias.{short(name)}"
-        if TOKEN_ID.fullmatch(name) is None:
-            raise InvalidValue(f"{param}: the keys are token ids; {short(name)!r} came", param=param)
-        _check_token(int(name), param, model)
-        biases[int(name)] = bias
-    return biases
-
-
-def _check_token(token: int, param: str, model: Model) -> None:
-    if token >= model.vocabulary_size:
-        raise InvalidValue(
-            f"{param}: the model has {model.vocabulary_size} tokens; {token} came", param=param
-        )
-
-
-def _logprobs(request: ChatCompletionRequest) -> int | None:
-    if request.top_logprobs is not None and not request.logprobs:
-        raise InvalidValue("top_logprobs: it needs `logprobs` to be true", param="top_logprobs")
-    return (request.top_logprobs or 0) if request.logprobs else None

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from gateway.errors import Overloaded
-from gateway.metrics import Metrics
 from gateway.settings import Settings
+from gateway.telemetry.metrics import Metrics
 
 
 class Admission:

@@ -1,4 +1,4 @@
-"""How an answer leaves: JSON, an error in OpenAI's shape, or a stream that holds what it needs."""
+"""How an answer leaves: JSON, or a stream that holds what it needs."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
@@ -9,8 +9,6 @@ import orjson
 from fastapi import Response
 from starlette.types import Receive, Scope, Send
 
-from gateway.errors import BodyTimeout, GatewayError, Unavailable
-
 
 class ClientLeft(Exception):
     """The client closed its connection before the answer was whole."""
@@ -18,21 +16,6 @@ class ClientLeft(Exception):
 
 def json_response(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     return Response(orjson.dumps(content), status, dict(headers or {}), "application/json")
-
-
-def error_body(error: GatewayError) -> bytes:
-    """Return OpenAI's error object, with all four of its keys."""
-    told = {"message": error.message, "type": error.type, "param": error.param, "code": error.code}
-    return orjson.dumps({"error": told})
-
-
-def error_response(error: GatewayError) -> Response:
-    """Return `error` as a response; one that says when to come back has `retry-after` (seconds)."""
-    headers = {"retry-after": str(error.retry_after)} if isinstance(error, Unavailable) else {}
-    if isinstance(error, BodyTimeout):
-        # The rest of the body may come at any time, or never (RFC 9110, 15.5.9).
-        headers["connection"] = "close"
-    return Response(error_body(error), error.status, headers, "application/json")
 
 
 @asynccontextmanager

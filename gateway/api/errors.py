@@ -1,0 +1,52 @@
+"""From an exception to OpenAI's error object."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from starlette.exceptions import HTTPException
+
+from gateway.errors import BodyTimeout, GatewayError, InvalidValue, MethodNotAllowed, NotFound, Unavailable
+from gateway.schema.validation import short
+
+
+def error_body(error: GatewayError) -> bytes:
+    """Return OpenAI's error object, with all four of its keys."""
+    told = {"message": error.message, "type": error.type, "param": error.param, "code": error.code}
+    return orjson.dumps({"error": told})
+
+
+def error_response(error: GatewayError) -> Response:
+    """Return `error` as a response; one that says when to come back has `retry-after` (seconds)."""
+    headers = {"retry-after": str(error.retry_after)} if isinstance(error, Unavailable) else {}
+    if isinstance(error, BodyTimeout):
+        # The rest of the body may come at any time, or never (RFC 9110, 15.5.9).
+        headers["connection"] = "close"
+    return Response(error_body(error), error.status, headers, "application/json")
+
+
+def answer_errors(app: FastAPI) -> None:
+    """Give every error that can leave `app` OpenAI's shape."""
+    handlers: dict[type[Exception], Callable[[Request, Any], Awaitable[Response]]] = {
+        GatewayError: _gateway_error,
+        HTTPException: _http_exception,
+    }
+    for kind, handler in handlers.items():
+        app.add_exception_handler(kind, handler)
+
+
+async def _gateway_error(_: Request, error: GatewayError) -> Response:
+    return error_response(error)
+
+
+async def _http_exception(request: Request, error: HTTPException) -> Response:
+    # Not `request.url`, which is made of the Host header, whatever that holds.
+    where = f"{request.method} {short(request.scope['path'])}"
+    if error.status_code == MethodNotAllowed.status:
+        response = error_response(MethodNotAllowed(f"{where}: this path has other methods"))
+        response.headers.update(error.headers or {})
+        return response
+    if error.status_code == NotFound.status:
+        return error_response(NotFound(f"{where}: there is no such path"))
+    return error_response(InvalidValue(str(error.detail)))
