@@ -10,6 +10,7 @@ from engine_config.profile import EngineProfile
 from gateway.access.admission import Admission
 from gateway.api.edge import Edge
 from gateway.api.errors import answer_errors
+from gateway.api.exchange import Exchange
 from gateway.api.routes import chat, models, operations
 from gateway.engine.interface import Engine
 from gateway.engine.supervisor import Report, Supervisor
@@ -48,9 +49,8 @@ def create_app(
         title="llava-gateway", lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False
     )
     answer_errors(app)
-    app.include_router(
-        chat.router(settings, admission, Pipeline(supervisor, loader, profile, settings, metrics))
-    )
+    pipeline = Pipeline(supervisor, loader, profile, settings, metrics)
+    app.include_router(chat.router(Exchange(settings, admission, pipeline)))
     app.include_router(models.router(profile))
     app.include_router(operations.router(supervisor, metrics))
     app.add_middleware(Edge, metrics=metrics)

@@ -31,34 +31,34 @@ class Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        exchange = Exchange(scope, send)
+        observed = Observed(scope, send)
         try:
-            await self._app(scope, receive, exchange.send)
+            await self._app(scope, receive, observed.send)
         except ClientLeft:
-            exchange.status = CLIENT_LEFT
+            observed.status = CLIENT_LEFT
         except Exception:
-            log.exception("request_failed", request_id=exchange.id)
-            if exchange.status:
+            log.exception("request_failed", request_id=observed.id)
+            if observed.status:
                 raise  # the server closes the connection, so that the client does not take half for whole
             await error_response(GatewayError("an error of the gateway's own; it is in its log"))(
-                scope, receive, exchange.send
+                scope, receive, observed.send
             )
         finally:
-            self._finish(scope, exchange)
+            self._finish(scope, observed)
 
-    def _finish(self, scope: Scope, exchange: "Exchange") -> None:
-        seconds = time.perf_counter() - exchange.began
+    def _finish(self, scope: Scope, observed: "Observed") -> None:
+        seconds = time.perf_counter() - observed.began
         # A path that nobody asked us to serve must not become a label: there is no end of them.
         route = getattr(scope.get("route"), "path", "unmatched")
-        self._metrics.requests.labels(route, str(exchange.status)).inc()
+        self._metrics.requests.labels(route, str(observed.status)).inc()
         self._metrics.request_seconds.labels(route).observe(seconds)
         level = "debug" if route in QUIET else "info"
         getattr(log, level)(
             "request",
-            request_id=exchange.id,
+            request_id=observed.id,
             method=scope["method"],
             route=route,
-            status=exchange.status,
+            status=observed.status,
             seconds=round(seconds, 4),
             **scope.get("state", {}).get("facts", {}),
         )
@@ -67,7 +67,7 @@ class Edge:
 QUIET = frozenset({"/health", "/health/live", "/health/ready", "/metrics"})  # asked for every few seconds
 
 
-class Exchange:
+class Observed:
     """One request and what was answered."""
 
     def __init__(self, scope: Scope, send: Send) -> None:

@@ -4,29 +4,20 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Coroutine, Iterable
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Any
 
 from engine_config.profile import EngineProfile
 from gateway.engine.interface import Delta, Engine, Job, Picture
 from gateway.errors import GatewayError, ModelNotFound, TooManyImages
+from gateway.generation.request import GenerationRequest, InputImage, InputMessage
 from gateway.generation.sampling import sampling_of
 from gateway.images import source
 from gateway.images.loader import PictureLoader
 from gateway.prompt import template, tokens
 from gateway.prompt.styles import STYLES
-from gateway.schema.chat import ChatCompletionRequest, ImagePart, Message
 from gateway.schema.validation import short
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
-
-
-@dataclass(frozen=True, slots=True)
-class Attachment:
-    """Where a request's picture comes from, and the part of the request that says so."""
-
-    source: source.Source
-    param: str
 
 
 class Pipeline:
@@ -48,7 +39,7 @@ class Pipeline:
         self._image_max_bytes = settings.image_max_bytes
         self._metrics = metrics
 
-    async def prepare(self, request: ChatCompletionRequest, job_id: str, caller: str) -> Job:
+    async def prepare(self, request: GenerationRequest) -> Job:
         """Return the job that `request` asks for.
 
         Whatever can be known without a picture's bytes is checked before any is fetched. Raises RequestError.
@@ -58,19 +49,17 @@ class Pipeline:
             raise ModelNotFound(
                 f"model: {short(request.model)!r} is not served here; {model.name!r} is", param="model"
             )
-        attachments = self._attachments(request)
+        images = [image for message in request.messages for image in message.images]
+        sources = self._sources(images)
         messages = [_message(message) for message in request.messages]
         ids = tokens.encode(template.render(messages, self._style), model)
-        prompt_tokens = tokens.length(ids, model)
-        sampling = sampling_of(request, model, prompt_tokens)
+        sampling = sampling_of(request.sampling, model, tokens.length(ids, model))
         fit = request.image_fit or self._fit
         pictures = await _gather(
-            self._loader.load(
-                attachment.source, param=attachment.param, side=model.image_side, fit=fit, caller=caller
-            )
-            for attachment in attachments
+            self._loader.load(found, param=image.param, side=model.image_side, fit=fit, caller=request.caller)
+            for image, found in zip(images, sources, strict=True)
         )
-        return Job(job_id, ids, tuple(pictures), sampling, stream=bool(request.stream))
+        return Job(request.id, ids, tuple(pictures), sampling, stream=request.stream)
 
     async def run(self, job: Job, arrived: float) -> AsyncGenerator[Delta]:
         """Yield the deltas of `job`, measured; `arrived` is when its request did, on the monotonic clock.
@@ -93,21 +82,14 @@ class Pipeline:
                 self._metrics.completion_tokens.inc(delta.tokens)
                 yield delta
 
-    def _attachments(self, request: ChatCompletionRequest) -> list[Attachment]:
-        found = [
-            (f"messages[{i}].content[{j}].image_url.url", part.image_url.url)
-            for i, message in enumerate(request.messages)
-            for j, part in enumerate(message.content or ())
-            if isinstance(part, ImagePart)
-        ]
-        if len(found) > self._max_images:
+    def _sources(self, images: list[InputImage]) -> list[source.Source]:
+        if len(images) > self._max_images:
             raise TooManyImages(
-                f"messages: the request has {len(found)} images; the limit is {self._max_images}",
+                f"messages: the request has {len(images)} images; the limit is {self._max_images}",
                 param="messages",
             )
         return [
-            Attachment(source.parse(url, param=param, max_bytes=self._image_max_bytes), param)
-            for param, url in found
+            source.parse(image.url, param=image.param, max_bytes=self._image_max_bytes) for image in images
         ]
 
 
@@ -121,7 +103,8 @@ async def _gather(loads: Iterable[Coroutine[Any, Any, Picture]]) -> list[Picture
     return [task.result() for task in tasks]
 
 
-def _message(message: Message) -> template.Message:
-    role: template.Role = "system" if message.role == "developer" else message.role
-    parts = (template.SLOT if isinstance(part, ImagePart) else part.text for part in message.content or ())
-    return template.Message(role, tuple(parts))
+def _message(message: InputMessage) -> template.Message:
+    return template.Message(
+        message.role,
+        tuple(template.SLOT if isinstance(part, InputImage) else part for part in message.parts),
+    )

@@ -1,43 +1,38 @@
 """How tokens are drawn: what a request says of it, checked against the model."""
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from gateway.engine.interface import Model, Sampling
 from gateway.errors import ContextLengthExceeded, InvalidValue
-from gateway.schema.chat import ChatCompletionRequest
 from gateway.schema.validation import short
 
 TOKEN_ID = re.compile(r"[0-9]{1,9}")
 
 
-def sampling_of(request: ChatCompletionRequest, model: Model, prompt_tokens: int) -> Sampling:
-    given = {name: getattr(request, name) for name in _SAME_IN_SAMPLING}
+def sampling_of(given: Mapping[str, Any], model: Model, prompt_tokens: int) -> Sampling:
+    """Return the sampling that `given` (`SamplingFields` by name, none of them null) comes to.
+
+    What has its own rule here is replaced; the rest goes to the engine as it is. Raises RequestError.
+    """
+    rest = dict(given)
+    max_tokens = _max_tokens(rest, model, prompt_tokens)
+    for name in ("max_completion_tokens", "top_logprobs"):
+        rest.pop(name, None)
     return Sampling(
-        max_tokens=_max_tokens(request, model, prompt_tokens),
-        stop=tuple(request.stop or ()),
-        stop_token_ids=_stop_token_ids(request, model),
-        logit_bias=_logit_bias(request, model),
-        logprobs=_logprobs(request),
-        **{name: value for name, value in given.items() if value is not None},
+        **{
+            **rest,
+            "max_tokens": max_tokens,
+            "stop": tuple(rest.get("stop", ())),
+            "stop_token_ids": _stop_token_ids(rest, model),
+            "logit_bias": _logit_bias(rest, model),
+            "logprobs": _logprobs(given),
+        }
     )
 
 
-_SAME_IN_SAMPLING = (
-    "n",
-    "temperature",
-    "top_p",
-    "top_k",
-    "min_p",
-    "presence_penalty",
-    "frequency_penalty",
-    "repetition_penalty",
-    "min_tokens",
-    "ignore_eos",
-    "seed",
-)
-
-
-def _max_tokens(request: ChatCompletionRequest, model: Model, prompt_tokens: int) -> int:
+def _max_tokens(given: Mapping[str, Any], model: Model, prompt_tokens: int) -> int:
     left = model.context_length - prompt_tokens
     if left < 1:
         raise ContextLengthExceeded(
@@ -45,33 +40,32 @@ def _max_tokens(request: ChatCompletionRequest, model: Model, prompt_tokens: int
             f"{model.context_length} tokens must hold it and an answer",
             param="messages",
         )
-    name = "max_tokens" if request.max_completion_tokens is None else "max_completion_tokens"
-    wanted: int | None = getattr(request, name)
-    if wanted is not None and wanted > left:
+    name = "max_completion_tokens" if "max_completion_tokens" in given else "max_tokens"
+    wanted: int = given.get(name, left)
+    if wanted > left:
         raise ContextLengthExceeded(
             f"{name}: the prompt has {prompt_tokens} tokens and {wanted} more are asked for; the model's "
             f"context is {model.context_length} tokens",
             param=name,
         )
-    tokens_asked = left if wanted is None else wanted
-    if request.min_tokens is not None and request.min_tokens > tokens_asked:
+    least = given.get("min_tokens", 0)
+    if least > wanted:
         raise InvalidValue(
-            f"min_tokens: {request.min_tokens} came; the answer can have {tokens_asked} tokens",
-            param="min_tokens",
+            f"min_tokens: {least} came; the answer can have {wanted} tokens", param="min_tokens"
         )
-    return tokens_asked
+    return wanted
 
 
-def _stop_token_ids(request: ChatCompletionRequest, model: Model) -> tuple[int, ...]:
-    ids = tuple(request.stop_token_ids or ())
+def _stop_token_ids(given: Mapping[str, Any], model: Model) -> tuple[int, ...]:
+    ids = tuple(given.get("stop_token_ids", ()))
     for place, token in enumerate(ids):
         _check_token(token, f"stop_token_ids[{place}]", model)
     return ids
 
 
-def _logit_bias(request: ChatCompletionRequest, model: Model) -> dict[int, float]:
+def _logit_bias(given: Mapping[str, Any], model: Model) -> dict[int, float]:
     biases = {}
-    for name, bias in (request.logit_bias or {}).items():
+    for name, bias in given.get("logit_bias", {}).items():
         param = f"logit_bias.{short(name)}"
         if TOKEN_ID.fullmatch(name) is None:
             raise InvalidValue(f"{param}: the keys are token ids; {short(name)!r} came", param=param)
@@ -87,7 +81,8 @@ def _check_token(token: int, param: str, model: Model) -> None:
         )
 
 
-def _logprobs(request: ChatCompletionRequest) -> int | None:
-    if request.top_logprobs is not None and not request.logprobs:
+def _logprobs(given: Mapping[str, Any]) -> int | None:
+    asked = given.get("logprobs", False)
+    if "top_logprobs" in given and not asked:
         raise InvalidValue("top_logprobs: it needs `logprobs` to be true", param="top_logprobs")
-    return (request.top_logprobs or 0) if request.logprobs else None
+    return given.get("top_logprobs", 0) if asked else None

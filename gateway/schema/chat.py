@@ -3,41 +3,27 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from gateway.errors import InvalidValue, UnsupportedParameter
 from gateway.schema.parameters import UNSUPPORTED, WITHOUT_EFFECT
-
-# pydantic reports every error it finds, at a kilobyte each, and two bytes can be one: a large body of them
-# would take all memory. So lists stop at their first error, and objects have at most this many fields.
-MOST_FIELDS = 200
-MOST_BIASES = 300  # OpenAI's limit
+from gateway.schema.sampling import SamplingFields
+from gateway.schema.wire import Wire
 
 
-class _Wire(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _bounded(cls, value: Any) -> Any:
-        if isinstance(value, dict) and len(value) > MOST_FIELDS:
-            raise ValueError(f"an object must have at most {MOST_FIELDS} fields")
-        return value
-
-
-class TextPart(_Wire):
+class TextPart(Wire):
     type: Literal["text"]
     text: str
 
 
-class ImageURL(_Wire):
+class ImageURL(Wire):
     url: str = Field(description="`data:` URL in base64, or an `http:` or `https:` URL.")
     detail: Literal["auto", "low", "high", "original"] | None = Field(
         default=None, description="Without effect: LLaVA-1.5 sees every picture at one size."
     )
 
 
-class ImagePart(_Wire):
+class ImagePart(Wire):
     type: Literal["image_url"]
     image_url: ImageURL
 
@@ -62,11 +48,7 @@ def _parts(content: Any) -> Any:
     raise ValueError("a message's content must be a string or a list of parts")
 
 
-def _strings(stop: Any) -> Any:
-    return [stop] if isinstance(stop, str) else stop
-
-
-class Message(_Wire):
+class Message(Wire):
     role: Literal["system", "developer", "user", "assistant"]
     content: Annotated[
         Annotated[list[Part], Field(fail_fast=True)] | None,
@@ -82,53 +64,19 @@ class Message(_Wire):
     annotations: list[Any] | None = None
 
 
-class StreamOptions(_Wire):
+class StreamOptions(Wire):
     include_usage: bool | None = None
     continuous_usage_stats: bool | None = Field(default=None, description="vLLM's: usage in every chunk.")
     include_obfuscation: bool | None = Field(default=None, description="Without effect.")
 
 
-TokenId = Annotated[int, Field(ge=0)]
-Stop = Annotated[
-    list[Annotated[str, Field(min_length=1)]],
-    Field(max_length=4),
-    BeforeValidator(_strings, json_schema_input_type=str | list[str]),
-]
-Bias = Annotated[float, Field(ge=-100, le=100)]
-
-
-def _few(biases: Any) -> Any:
-    if isinstance(biases, dict) and len(biases) > MOST_BIASES:
-        raise ValueError(f"at most {MOST_BIASES} tokens may be biased")
-    return biases
-
-
-class ChatCompletionRequest(_Wire):
+class ChatCompletionRequest(SamplingFields):
     """OpenAI's request, and vLLM's sampling parameters; ranges are OpenAI's where it has the parameter."""
 
     model: str
     messages: Annotated[list[Message], Field(min_length=1, fail_fast=True)]
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    n: Annotated[int, Field(ge=1, le=16)] | None = None
-    max_tokens: Annotated[int, Field(ge=1)] | None = None
-    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    stop: Stop | None = None
-    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
-    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    logit_bias: Annotated[dict[str, Bias], BeforeValidator(_few), Field(max_length=MOST_BIASES)] | None = None
-    logprobs: bool | None = None
-    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
-
-    top_k: Annotated[int, Field(ge=-1)] | None = None
-    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    repetition_penalty: Annotated[float, Field(gt=0, le=2)] | None = None
-    min_tokens: Annotated[int, Field(ge=0)] | None = None
-    ignore_eos: bool | None = None
-    stop_token_ids: Annotated[list[TokenId], Field(max_length=64)] | None = None
 
     image_fit: Literal["pad", "crop", "squash"] | None = Field(
         default=None, description="How a picture becomes square; the profile's way where not said."

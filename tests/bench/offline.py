@@ -18,6 +18,7 @@ from engine_config.profile import EngineProfile
 from gateway.engine.interface import Engine, Job, Model
 from gateway.engine.vllm_engine import describe, engine_arguments
 from gateway.engine.vocabulary import TokenizerFile
+from gateway.generation import chat
 from gateway.generation.pipeline import Pipeline
 from gateway.images.loader import PictureLoader
 from gateway.schema.validation import parse
@@ -87,7 +88,9 @@ async def _jobs(asks: Sequence[Ask], model: Model, profile: EngineProfile) -> li
     # Of an engine, a job needs the model's description alone.
     engine = cast("Engine", SimpleNamespace(model=model))
     pipeline = Pipeline(engine, loader, profile, settings, metrics)
-    jobs = [await pipeline.prepare(parse(ask.body), str(number), "") for number, ask in enumerate(asks)]
+    jobs = [
+        await pipeline.prepare(chat.read(parse(ask.body), str(number), "")) for number, ask in enumerate(asks)
+    ]
     await loader.close()
     return jobs
 

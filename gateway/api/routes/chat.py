@@ -2,57 +2,43 @@
 
 import time
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, aclosing
 from typing import Any
 from uuid import uuid4
 
 import structlog
 from fastapi import APIRouter, Request, Response
 
-from gateway.access.admission import Admission
-from gateway.api import body
 from gateway.api.errors import error_body
-from gateway.api.streaming import EventStream, json_response, while_connected
-from gateway.engine.interface import Delta, Job
+from gateway.api.exchange import Exchange
+from gateway.api.streaming import json_response
+from gateway.engine.interface import Delta
 from gateway.errors import GatewayError
-from gateway.generation.pipeline import Pipeline
+from gateway.generation import chat
 from gateway.generation.reply import Reply, fold
+from gateway.generation.request import GenerationRequest
 from gateway.schema import sse
 from gateway.schema.chat import ChatCompletionRequest, StreamOptions
 from gateway.schema.completion import Completion
 from gateway.schema.validation import parse
-from gateway.settings import Settings
 
 log = structlog.get_logger()
 
 
-def router(settings: Settings, admission: Admission, pipeline: Pipeline) -> APIRouter:
+def router(exchange: Exchange) -> APIRouter:
     """Return the route, wired to what it needs."""
     routes = APIRouter()
 
     @routes.post("/v1/chat/completions", openapi_extra=_description(), response_model=None)
     async def create_chat_completion(request: Request) -> Response:
-        arrived = time.perf_counter()
-        async with AsyncExitStack() as held:
-            # Admit before reading: a request that waits must hold no picture in memory.
-            ahead = body.ReadAhead(request.receive)
-            async with while_connected(ahead.look):
-                await held.enter_async_context(admission.ticket())
-            content = await body.read(request.headers, ahead.receive, settings)
-            async with while_connected(request.receive):
-                chat = parse(content)
-                del content
-                answer = Answer(chat.model, chat.stream_options or StreamOptions())
-                job = await pipeline.prepare(chat, answer.id, _caller(request))
-                deltas = await held.enter_async_context(aclosing(pipeline.run(job, arrived)))
-                # Until the first delta is there, an error still has an HTTP status.
-                first = await anext(deltas)
-                request.state.facts = _facts(chat, job)
-                if not chat.stream:
-                    return await answer.whole(first, deltas)
-            return EventStream(answer.events(first, deltas), held.pop_all(), settings.send_timeout)
+        return await exchange.respond(request, _read)
 
     return routes
+
+
+def _read(body: bytes, caller: str) -> tuple[GenerationRequest, "Answer"]:
+    request = parse(body)
+    answer = Answer(request.model, request.stream_options or StreamOptions())
+    return chat.read(request, answer.id, caller), answer
 
 
 class Answer:
@@ -96,16 +82,6 @@ class Answer:
         if chunk is None:
             return None
         return writer.chunk(chunk, self._reply.usage if self._options.continuous_usage_stats else None)
-
-
-def _caller(request: Request) -> str:
-    """Name whose request this is, so that no caller can meet another's pictures in a cache."""
-    return request.headers.get("authorization", "")
-
-
-def _facts(chat: ChatCompletionRequest, job: Job) -> dict[str, Any]:
-    """Return what a request's line in the log says beside its status: sizes, no content."""
-    return {"id": job.id, "stream": bool(chat.stream), "images": len(job.pictures)}
 
 
 def _description() -> dict[str, Any]:

@@ -1,0 +1,57 @@
+"""How tokens are drawn, on the wire: the fields that generating routes share. A new one is a line here."""
+
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+from gateway.schema.wire import Wire
+
+MOST_BIASES = 300  # OpenAI's limit
+
+
+def _strings(stop: Any) -> Any:
+    return [stop] if isinstance(stop, str) else stop
+
+
+TokenId = Annotated[int, Field(ge=0)]
+Stop = Annotated[
+    list[Annotated[str, Field(min_length=1)]],
+    Field(max_length=4),
+    BeforeValidator(_strings, json_schema_input_type=str | list[str]),
+]
+Bias = Annotated[float, Field(ge=-100, le=100)]
+
+
+def _few(biases: Any) -> Any:
+    if isinstance(biases, dict) and len(biases) > MOST_BIASES:
+        raise ValueError(f"at most {MOST_BIASES} tokens may be biased")
+    return biases
+
+
+class SamplingFields(Wire):
+    """OpenAI's sampling parameters and vLLM's; ranges are OpenAI's where it has the parameter."""
+
+    n: Annotated[int, Field(ge=1, le=16)] | None = None
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    stop: Stop | None = None
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    logit_bias: Annotated[dict[str, Bias], BeforeValidator(_few), Field(max_length=MOST_BIASES)] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+
+    top_k: Annotated[int, Field(ge=-1)] | None = None
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    repetition_penalty: Annotated[float, Field(gt=0, le=2)] | None = None
+    min_tokens: Annotated[int, Field(ge=0)] | None = None
+    ignore_eos: bool | None = None
+    stop_token_ids: Annotated[list[TokenId], Field(max_length=64)] | None = None
+
+    def given_sampling(self) -> dict[str, Any]:
+        """Return the fields that the client gave a value, by name."""
+        values = ((name, getattr(self, name)) for name in SamplingFields.model_fields)
+        return {name: value for name, value in values if value is not None}

@@ -1,0 +1,20 @@
+"""What all objects on the wire have in common."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+# pydantic reports every error it finds, at a kilobyte each, and two bytes can be one: a large body of them
+# would take all memory. So lists stop at their first error, and objects have at most this many fields.
+MOST_FIELDS = 200
+
+
+class Wire(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bounded(cls, value: Any) -> Any:
+        if isinstance(value, dict) and len(value) > MOST_FIELDS:
+            raise ValueError(f"an object must have at most {MOST_FIELDS} fields")
+        return value
