@@ -18,6 +18,19 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True)
+class Constraint:
+    """The form that an answer must have: text that `source` describes, in the language `kind`.
+
+    `json_schema` is JSON that the schema allows, `regex` a full match, `grammar` a text of the EBNF grammar's
+    `root`. `param` is the request's field that asks for it, as errors name it.
+    """
+
+    kind: Literal["json_schema", "regex", "grammar"]
+    source: str = field(repr=False)
+    param: str = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Sampling:
     """How tokens are drawn; the names and ranges are vLLM's `SamplingParams`."""
 
@@ -37,6 +50,7 @@ class Sampling:
     stop_token_ids: tuple[int, ...] = ()
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     logprobs: int | None = None
+    constraint: Constraint | None = None
 
 
 @dataclass(frozen=True, slots=True)

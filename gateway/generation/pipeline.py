@@ -105,6 +105,6 @@ async def _gather(loads: Iterable[Coroutine[Any, Any, Picture]]) -> list[Picture
 
 def _message(message: InputMessage) -> template.Message:
     return template.Message(
-        message.role,
+        "user" if message.role == "tool" else message.role,
         tuple(template.SLOT if isinstance(part, InputImage) else part for part in message.parts),
     )

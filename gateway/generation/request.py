@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
+from gateway.engine.interface import Constraint
 from gateway.prompt.template import Role
 from gateway.settings import Fit
 
@@ -17,12 +18,45 @@ class InputImage:
 
 
 @dataclass(frozen=True, slots=True)
-class InputMessage:
-    """One message: texts and images, in the client's order."""
+class Tool:
+    """A function that the model may call. `parameters` is the JSON schema of its arguments, an object's."""
 
-    role: Role
+    name: str
+    description: str
+    parameters: Mapping[str, Any] = field(repr=False)
+    param: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolChoice:
+    """Whether the answer may or must be a call; `names` are the only tools that may be called."""
+
+    mode: Literal["none", "auto", "required"] = "auto"
+    names: frozenset[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call that the assistant made in an earlier turn; `arguments` is JSON text."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class InputMessage:
+    """One message: texts and images, in the client's order.
+
+    An assistant's may have `tool_calls` after its text. A message of role `tool` is the result of the call
+    `tool_call_id`.
+    """
+
+    role: Role | Literal["tool"]
     parts: tuple[str | InputImage, ...]
     param: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
 
     @property
     def images(self) -> list[InputImage]:
@@ -43,3 +77,7 @@ class GenerationRequest:
     sampling: Mapping[str, Any] = field(default_factory=dict)
     stream: bool = False
     image_fit: Fit | None = None
+    constraint: Constraint | None = None
+    tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice = ToolChoice()
+    parallel_tool_calls: bool = True
