@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 from gateway.errors import InvalidValue, UnsupportedParameter
 from gateway.schema.parameters import UNSUPPORTED, WITHOUT_EFFECT
 from gateway.schema.sampling import SamplingFields
-from gateway.schema.wire import Wire
+from gateway.schema.wire import Wire, branch
 
 
 class TextPart(Wire):
@@ -28,15 +28,9 @@ class ImagePart(Wire):
     image_url: ImageURL
 
 
-def _branch(part: Any) -> str | None:
-    """Name the union's branch for `part`, in brackets to tell it from a field in an error's location."""
-    kind = part.get("type") if isinstance(part, dict) else getattr(part, "type", None)
-    return f"<{kind}>" if isinstance(kind, str) else None
-
-
 Part = Annotated[
     Annotated[TextPart, Tag("<text>")] | Annotated[ImagePart, Tag("<image_url>")],
-    Discriminator(_branch),
+    Discriminator(branch),
 ]
 
 

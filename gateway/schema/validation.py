@@ -1,6 +1,7 @@
 """From bytes to a request, and from what pydantic found to OpenAI's error."""
 
-from typing import Any
+import re
+from typing import Any, TypeVar
 
 import orjson
 from pydantic import ValidationError
@@ -14,15 +15,16 @@ from gateway.errors import (
     UnknownParameter,
     UnsupportedParameter,
 )
-from gateway.schema.chat import ChatCompletionRequest
+from gateway.schema.wire import Wire
 
 SHOWN = 60  # characters of a bad value that an error repeats
 MOST_VALUES = 250_000  # more than any text that a context can hold has, were it all commas
-PART_TYPES = ("text", "image_url")
-BRANCHES = frozenset(f"<{kind}>" for kind in PART_TYPES)
+BRANCH = re.compile(r"<[a-z_]*>")  # how `wire.branch` names a branch of a union
+
+W = TypeVar("W", bound=Wire)
 
 
-def parse(body: bytes) -> ChatCompletionRequest:
+def parse(body: bytes, kind: type[W]) -> W:
     """Return the request in `body`. Raises RequestError, which names the first field that is wrong."""
     _check_values(body)
     try:
@@ -33,7 +35,7 @@ def parse(body: bytes) -> ChatCompletionRequest:
     if not isinstance(content, dict):
         raise InvalidJSON(f"the body is a JSON {_json_name(content)}; it must be an object")
     try:
-        return ChatCompletionRequest.model_validate(content)
+        return kind.model_validate(content)
     except ValidationError as error:
         raise _first(error) from None
 
@@ -74,14 +76,14 @@ def short(text: str) -> str:
 def _first(error: ValidationError) -> RequestError:
     found = error.errors(include_url=False)[0]
     *steps, last = found["loc"] or ("",)
-    # `<text>` and `<image_url>` name the branch of a union; in the last place they can only be the client's.
-    param = path((*(step for step in steps if step not in BRANCHES), last))
+    # In the last place only the client's own field can look like a branch.
+    param = path((*(step for step in steps if not _is_branch(step)), last))
     match found["type"]:
         case "missing":
             return MissingParameter(f"{param}: this field is required", param=param)
         case "extra_forbidden":
             return UnknownParameter(f"{param}: there is no such parameter", param=param)
-        case "union_tag_invalid" | "union_tag_not_found":
+        case "union_tag_invalid":
             return _bad_part(found, param)
         case "literal_error" if param.endswith(".role") and found["input"] in ("tool", "function"):
             return UnsupportedParameter(f"{param}: messages of tools are not supported", param=param)
@@ -91,9 +93,13 @@ def _first(error: ValidationError) -> RequestError:
     return InvalidValue(f"{where}{_sentence(found)}; {_shown(found['input'])} came", param=param or None)
 
 
+def _is_branch(step: int | str) -> bool:
+    return isinstance(step, str) and BRANCH.fullmatch(step) is not None
+
+
 def _bad_part(found: ErrorDetails, param: str) -> RequestError:
     part = found["input"]
-    kinds = " or ".join(f"`{kind}`" for kind in PART_TYPES)
+    kinds = _alternatives(found["ctx"]["expected_tags"])
     if not isinstance(part, dict):
         return InvalidValue(f"{param}: a part must be an object; {_shown(part)} came", param=param)
     param = f"{param}.type"
@@ -101,6 +107,12 @@ def _bad_part(found: ErrorDetails, param: str) -> RequestError:
         return MissingParameter(f"{param}: this field is required; it is {kinds}", param=param)
     came = _shown(part["type"])
     return UnsupportedParameter(f"{param}: a part must be {kinds}; {came} came", param=param)
+
+
+def _alternatives(expected_tags: str) -> str:
+    """Return pydantic's `'<text>', '<image_url>'` as "`text` or `image_url`"."""
+    *most, last = (f"`{tag}`" for tag in re.findall(r"<([a-z_]+)>", expected_tags))
+    return f"{', '.join(most)} or {last}"
 
 
 def _sentence(found: ErrorDetails) -> str:

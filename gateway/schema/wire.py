@@ -18,3 +18,9 @@ class Wire(BaseModel):
         if isinstance(value, dict) and len(value) > MOST_FIELDS:
             raise ValueError(f"an object must have at most {MOST_FIELDS} fields")
         return value
+
+
+def branch(value: Any) -> str:
+    """Name the branch of a union for `value`, in brackets to tell it from a field in an error's location."""
+    kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
+    return f"<{kind}>" if isinstance(kind, str) else "<>"

@@ -43,13 +43,13 @@ REQUESTS = st.fixed_dictionaries(
 @given(JSON | REQUESTS)
 def test_any_json_is_a_request_or_the_clients_error(content: Any) -> None:
     with contextlib.suppress(RequestError):
-        assert parse(orjson.dumps(content)).model
+        assert parse(orjson.dumps(content), ChatCompletionRequest).model
 
 
 @given(st.binary(max_size=50))
 def test_any_bytes_are_a_request_or_the_clients_error(content: bytes) -> None:
     with contextlib.suppress(RequestError):
-        assert parse(content).model
+        assert parse(content, ChatCompletionRequest).model
 
 
 @settings(deadline=None, max_examples=60)

@@ -21,6 +21,7 @@ from gateway.engine.vocabulary import TokenizerFile
 from gateway.generation import chat
 from gateway.generation.pipeline import Pipeline
 from gateway.images.loader import PictureLoader
+from gateway.schema.chat import ChatCompletionRequest
 from gateway.schema.validation import parse
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
@@ -89,7 +90,8 @@ async def _jobs(asks: Sequence[Ask], model: Model, profile: EngineProfile) -> li
     engine = cast("Engine", SimpleNamespace(model=model))
     pipeline = Pipeline(engine, loader, profile, settings, metrics)
     jobs = [
-        await pipeline.prepare(chat.read(parse(ask.body), str(number), "")) for number, ask in enumerate(asks)
+        await pipeline.prepare(chat.read(parse(ask.body, ChatCompletionRequest), str(number), ""))
+        for number, ask in enumerate(asks)
     ]
     await loader.close()
     return jobs

@@ -17,6 +17,7 @@ from gateway.images.source import parse as parse_source
 from gateway.prompt.styles import CARD
 from gateway.prompt.template import SLOT, Message, render
 from gateway.prompt.tokens import encode
+from gateway.schema.chat import ChatCompletionRequest
 from gateway.schema.completion import Chunk
 from gateway.schema.sse import ChunkWriter
 from gateway.schema.validation import parse
@@ -46,7 +47,7 @@ def vocabulary() -> TokenizerFile:
 
 @pytest.mark.parametrize("size", [0, 3 * 2**20], ids=["small", "4 MB of base64"])
 def test_parsing_a_body(benchmark: Benchmark, size: int) -> None:
-    request = benchmark(parse, body_with_picture(size))
+    request = benchmark(parse, body_with_picture(size), ChatCompletionRequest)
     assert request.messages[0].content[1].text == QUESTION
 
 

@@ -7,6 +7,7 @@ import orjson
 import pytest
 from PIL import Image
 
+from gateway.schema.chat import ChatCompletionRequest
 from gateway.schema.validation import parse
 from tests.bench import pictures, workloads
 from tests.bench.workloads import WORKLOADS, Ask, Mixed
@@ -20,7 +21,7 @@ def test_every_body_is_a_valid_request_and_no_two_are_the_same(name: str) -> Non
     plan = WORKLOADS[name].make(MODEL, 1)
     load = plan.pour if isinstance(plan, Mixed) else plan
     asks = [*load.warm_up, *(ask for conversation in load.conversations for ask in conversation)]
-    requests = [parse(ask.body) for ask in asks[:12]]
+    requests = [parse(ask.body, ChatCompletionRequest) for ask in asks[:12]]
     assert all(request.max_tokens == request.min_tokens for request in requests)
     assert all(request.ignore_eos for request in requests)
     pictures_of = {url for ask in asks for url in urls(ask)}

@@ -62,7 +62,7 @@ WHOLE_NUMBERS = [
 
 
 def asked(**fields: Any) -> ChatCompletionRequest:
-    return parse(json.dumps({**REQUEST, **fields}).encode())
+    return parse(json.dumps({**REQUEST, **fields}).encode(), ChatCompletionRequest)
 
 
 def refused(**fields: Any) -> RequestError:
@@ -189,7 +189,7 @@ def test_messages_name_the_field_the_limit_and_what_came(fields: dict[str, Any],
 
 def test_missing_field_is_named() -> None:
     with pytest.raises(MissingParameter) as caught:
-        parse(b'{"messages": []}')
+        parse(b'{"messages": []}', ChatCompletionRequest)
     assert caught.value.message == "model: this field is required"
 
 
@@ -220,13 +220,16 @@ def test_large_values_are_not_sent_back(fields: dict[str, Any]) -> None:
 
 def test_values_nested_deeply_are_refused() -> None:
     with pytest.raises(InvalidJSON):
-        parse(b'{"messages": [], "model": ' + b"[" * 1000 + b"]" * 1000 + b"}")
+        parse(b'{"messages": [], "model": ' + b"[" * 1000 + b"]" * 1000 + b"}", ChatCompletionRequest)
 
 
 def test_integers_of_any_length_are_refused_by_name() -> None:
     for digits in (20, 3000):
         with pytest.raises(InvalidValue) as caught:
-            parse(b'{"model": "m", "messages": [{"role": "user"}], "n": ' + b"9" * digits + b"}")
+            parse(
+                b'{"model": "m", "messages": [{"role": "user"}], "n": ' + b"9" * digits + b"}",
+                ChatCompletionRequest,
+            )
         assert caught.value.param == "n"
         assert caught.value.message.endswith("an integer of more than 64 bits came")
 
@@ -247,7 +250,7 @@ def test_a_body_of_many_mistakes_takes_no_memory_for_each(body: bytes) -> None:
     tracemalloc.start()
     try:
         with pytest.raises(InvalidValue) as caught:
-            parse(body)
+            parse(body, ChatCompletionRequest)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -260,7 +263,7 @@ def test_a_body_of_many_mistakes_takes_no_memory_for_each(body: bytes) -> None:
 def test_a_body_of_too_many_values_is_refused_before_it_is_parsed(value: bytes) -> None:
     body = b'{"model":[' + b",".join([value] * 250_000) + b"]}"
     with pytest.raises(InvalidValue, match="commas and brackets; the limit is 250000"):
-        parse(body)
+        parse(body, ChatCompletionRequest)
 
 
 def test_a_large_picture_has_few_values() -> None:

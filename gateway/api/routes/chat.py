@@ -36,7 +36,7 @@ def router(exchange: Exchange) -> APIRouter:
 
 
 def _read(body: bytes, caller: str) -> tuple[GenerationRequest, "Answer"]:
-    request = parse(body)
+    request = parse(body, ChatCompletionRequest)
     answer = Answer(request.model, request.stream_options or StreamOptions())
     return chat.read(request, answer.id, caller), answer
 
