@@ -75,8 +75,8 @@ def list_profiles() -> None:
 
 @app.command("settings")
 def list_settings() -> None:
-    """Print every setting as the Markdown table that the README has."""
-    sys.stdout.write(configuration.table())
+    """Print every setting, as docs/settings.md has them."""
+    sys.stdout.write(configuration.page())
 
 
 def main() -> None:

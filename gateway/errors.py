@@ -2,6 +2,7 @@
 
 GatewayError                     500  server_error           internal_error
 ├── RequestError                 400  invalid_request_error  invalid_request
+│   ├── BadHTTP                  400                         invalid_http
 │   ├── InvalidJSON              400                         invalid_json
 │   ├── InvalidValue             400                         invalid_value
 │   ├── MissingParameter         400                         missing_required_parameter
@@ -17,7 +18,9 @@ GatewayError                     500  server_error           internal_error
 │   ├── NotFound                 404                         not_found
 │   ├── MethodNotAllowed         405                         method_not_allowed
 │   ├── BodyTimeout              408                         request_timeout
-│   └── BodyTooLarge             413                         request_too_large
+│   ├── HeaderTimeout            408                         header_timeout
+│   ├── BodyTooLarge             413                         request_too_large
+│   └── HeadersTooLarge          431                         headers_too_large
 ├── GenerationFailed             500  server_error           generation_failed
 └── Unavailable                  503  server_error           unavailable
     ├── Overloaded               503                         overloaded
@@ -46,6 +49,10 @@ class RequestError(GatewayError):
     status = 400
     type = "invalid_request_error"
     code = "invalid_request"
+
+
+class BadHTTP(RequestError):
+    code = "invalid_http"
 
 
 class InvalidJSON(RequestError):
@@ -112,9 +119,19 @@ class BodyTimeout(RequestError):
     code = "request_timeout"
 
 
+class HeaderTimeout(RequestError):
+    status = 408
+    code = "header_timeout"
+
+
 class BodyTooLarge(RequestError):
     status = 413
     code = "request_too_large"
+
+
+class HeadersTooLarge(RequestError):
+    status = 431
+    code = "headers_too_large"
 
 
 class GenerationFailed(GatewayError):

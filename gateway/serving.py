@@ -3,6 +3,7 @@
 import asyncio
 import ctypes
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from huggingface_hub import try_to_load_from_cache
 from rich.console import Console
 
 from engine_config.profile import EngineProfile
+from gateway.api.protocol import bounded
 from gateway.app import create_app
 from gateway.engine.interface import Engine
 from gateway.engine.supervisor import Supervisor
@@ -23,6 +25,7 @@ from gateway.engine.vllm_engine import VLLMEngine
 from gateway.settings import Settings
 from gateway.telemetry import logs
 
+OWN_FILES = 512  # descriptors for the engine, fetched images, logs, and connections that are being refused
 TICK = 5.0  # seconds between two lines about a start that goes on, where there is no terminal
 
 log = structlog.get_logger()
@@ -33,6 +36,7 @@ def run(settings: Settings, profile: EngineProfile, reason: str) -> None:
     logs.configure(settings.log_format, settings.log_level)
     _keep_freed_memory()
     console = Console(stderr=True, soft_wrap=True, highlight=False)
+    settings = _with_descriptors(settings, console)
     console.print(f"[bold]{profile.name}[/bold]: {profile.summary} Chosen because {reason}.")
     if fetched := _download(profile):
         console.print(fetched)
@@ -44,6 +48,24 @@ def run(settings: Settings, profile: EngineProfile, reason: str) -> None:
     sys.stdout.flush()
     # A start that was under way may still hold a thread inside vLLM; nothing of ours is left to wait for.
     os._exit(1 if failed else 0)
+
+
+def _with_descriptors(settings: Settings, console: Console) -> Settings:
+    """Raise the limit on open files to what the settings need, or lower `max_connections` and say so."""
+    needed = settings.max_connections + OWN_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft >= needed or soft == resource.RLIM_INFINITY:
+        return settings
+    allowed = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed >= needed:
+        return settings
+    possible = max(1, allowed - OWN_FILES)
+    console.print(
+        f"This process may open {allowed} files (ulimit -n), too few for GATEWAY_MAX_CONNECTIONS="
+        f"{settings.max_connections}: it takes {possible} connections. `ulimit -n {needed}` allows all."
+    )
+    return settings.model_copy(update={"max_connections": possible})
 
 
 def _keep_freed_memory() -> None:
@@ -102,7 +124,7 @@ def _uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
         host=settings.host,
         port=settings.port,
         loop="none",
-        http="httptools",
+        http=bounded(settings),
         ws="none",
         lifespan="on",
         log_level="warning",

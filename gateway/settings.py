@@ -42,9 +42,25 @@ class Settings(BaseSettings):
         default=256, description="Requests that may wait for one of those places; more get 503."
     )
     max_wait: PositiveFloat = Field(default=30, description="Longest wait for a place; then 503.")
+    max_connections: PositiveInt = Field(
+        default=1000,
+        description="Open at once. One more closes the longest idle; if all are busy, health alone answers.",
+    )
+    max_connections_per_address: NonNegativeInt = Field(
+        default=800, description="Open connections per client address; 0 means no limit of its own."
+    )
+    header_max_bytes: PositiveInt = Field(default=32 * 2**10, description="Largest request line and headers.")
+    header_max_lines: PositiveInt = Field(default=100, description="Most header lines in a request.")
+    header_timeout: PositiveFloat = Field(
+        default=20,
+        description="Longest time until a new connection, or a request begun, has sent its headers.",
+    )
     body_max_bytes: PositiveInt = Field(default=64 * 2**20, description="Largest request body.")
     body_timeout: PositiveFloat = Field(
         default=30, description="Longest time a request body may take to arrive."
+    )
+    body_min_rate: NonNegativeInt = Field(
+        default=1000, description="Least bytes per second of a body, on average, after its first 5 seconds."
     )
     send_timeout: PositiveFloat = Field(
         default=60, description="Longest time a client may take to accept a piece of its answer."
@@ -116,9 +132,17 @@ def explain(error: ValidationError) -> str:
     )
 
 
-def table() -> str:
-    """Return the settings as a Markdown table: variable, default, meaning."""
-    lines = ["| variable | default | meaning |", "| --- | --- | --- |"]
+def page() -> str:
+    """Return docs/settings.md: every setting with its variable, default and meaning."""
+    lines = [
+        "# Settings",
+        "",
+        "Environment variables; sizes are in bytes, times in seconds, lists are separated by commas. A",
+        "misspelt variable is refused at the start. This page is written by `llava-gateway settings`.",
+        "",
+        "| variable | default | meaning |",
+        "| --- | --- | --- |",
+    ]
     for name, field in Settings.model_fields.items():
         lines.append(f"| `{PREFIX}{name.upper()}` | {_default(field.default)} | {field.description} |")
     return "\n".join(lines) + "\n"

@@ -18,6 +18,7 @@ import uvicorn
 from prometheus_client.parser import text_string_to_metric_families
 
 from engine_config.profile import load as load_profile
+from gateway.api.protocol import bounded
 from gateway.app import create_app
 from gateway.engine.interface import Engine
 from gateway.engine.supervisor import Report, Supervisor
@@ -59,11 +60,12 @@ async def supervised_gateway(
     make: Callable[[Report], Engine], on_failure: Callable[[BaseException], None], **settings: Any
 ) -> AsyncIterator[Gateway]:
     """Run the whole application on a port of its own, from when it listens on."""
-    app = create_app(Settings(**settings), load_profile("demo"), make, on_failure)
+    chosen = Settings(**settings)
+    app = create_app(chosen, load_profile("demo"), make, on_failure)
     config = uvicorn.Config(
         app,
         port=0,
-        http="httptools",
+        http=bounded(chosen),
         ws="none",
         log_config=None,
         access_log=False,

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive
@@ -11,6 +12,7 @@ from gateway.errors import BodyTimeout, BodyTooLarge
 from gateway.settings import Settings
 
 AHEAD = 2**16  # bytes of a body that are read while it waits for a ticket: as many as uvicorn keeps anyway
+GRACE = 5.0  # seconds before a body's rate counts
 
 
 class ReadAhead:
@@ -42,17 +44,35 @@ async def read(headers: Headers, receive: Receive, settings: Settings) -> bytes:
     announced = headers.get("content-length")
     if announced is not None and announced.isascii() and announced.isdigit() and int(announced) > limit:
         raise BodyTooLarge(f"the request body is {announced} bytes; the limit is {limit}")
+    arrives_in_time = _Pace(settings.body_timeout, settings.body_min_rate)
     try:
-        async with asyncio.timeout(settings.body_timeout):
-            return await _collect(receive, limit)
+        async with asyncio.timeout(None) as patience:
+            return await _collect(receive, limit, lambda size: patience.reschedule(arrives_in_time(size)))
     except TimeoutError:
-        raise BodyTimeout(f"the request body did not arrive within {settings.body_timeout:g} s") from None
+        raise BodyTimeout(
+            f"the request body did not arrive within {settings.body_timeout:g} s, "
+            f"or came at less than {settings.body_min_rate} bytes a second"
+        ) from None
 
 
-async def _collect(receive: Receive, limit: int) -> bytes:
+class _Pace:
+    """When a body must have sent more, on the loop's clock: in time as a whole, and at the least rate."""
+
+    def __init__(self, longest: float, least_rate: int) -> None:
+        self._began = asyncio.get_running_loop().time()
+        self._longest = longest
+        self._least_rate = least_rate
+
+    def __call__(self, size: int) -> float:
+        allowed = GRACE + size / self._least_rate if self._least_rate else self._longest
+        return self._began + min(self._longest, allowed)
+
+
+async def _collect(receive: Receive, limit: int, came: Callable[[int], None]) -> bytes:
     parts: list[bytes] = []
     size = 0
     while True:
+        came(size)
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientLeft
