@@ -1,4 +1,4 @@
-"""The command `llava-gateway`: serve, ask, profiles, settings."""
+"""The command `llava-gateway`: serve, ask, profiles, settings, parameters."""
 
 import sys
 from pathlib import Path
@@ -77,6 +77,14 @@ def list_profiles() -> None:
 def list_settings() -> None:
     """Print every setting, as docs/settings.md has them."""
     sys.stdout.write(configuration.page())
+
+
+@app.command("parameters")
+def list_parameters() -> None:
+    """Print what becomes of every field of a chat request, as Markdown: the page docs/parameters.md."""
+    from gateway.schema import parameters
+
+    sys.stdout.write(parameters.page())
 
 
 def main() -> None:

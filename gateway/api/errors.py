@@ -8,7 +8,7 @@ from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
 from gateway.errors import BodyTimeout, GatewayError, InvalidValue, MethodNotAllowed, NotFound, Unavailable
-from gateway.schema.validation import short
+from gateway.schema.paths import short
 
 
 def error_body(error: GatewayError) -> bytes:

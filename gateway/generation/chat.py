@@ -1,7 +1,7 @@
 """From a chat request on the wire to a `GenerationRequest`."""
 
 from gateway.generation.request import GenerationRequest, InputImage, InputMessage
-from gateway.schema.chat import ChatCompletionRequest, ImagePart, Message
+from gateway.schema.chat import ChatCompletionRequest, ImagePart, Message, Part, RefusalPart, TextPart
 
 
 def read(chat: ChatCompletionRequest, id: str, caller: str) -> GenerationRequest:  # noqa: A002  # the wire's word
@@ -20,10 +20,17 @@ def read(chat: ChatCompletionRequest, id: str, caller: str) -> GenerationRequest
 
 
 def _message(message: Message, param: str) -> InputMessage:
-    parts = (
-        InputImage(part.image_url.url, f"{param}.content[{place}].image_url.url")
-        if isinstance(part, ImagePart)
-        else part.text
-        for place, part in enumerate(message.content or ())
-    )
+    parts = [_part(part, f"{param}.content[{place}]") for place, part in enumerate(message.content or ())]
+    if message.refusal:
+        parts.append(message.refusal)
     return InputMessage("system" if message.role == "developer" else message.role, tuple(parts), param)
+
+
+def _part(part: Part, param: str) -> str | InputImage:
+    match part:
+        case TextPart():
+            return part.text
+        case RefusalPart():
+            return part.refusal
+        case ImagePart():
+            return InputImage(part.image_url.url, f"{param}.image_url.url")

@@ -15,7 +15,7 @@ from gateway.images import source
 from gateway.images.loader import PictureLoader
 from gateway.prompt import template, tokens
 from gateway.prompt.styles import STYLES
-from gateway.schema.validation import short
+from gateway.schema.paths import short
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from gateway.engine.interface import Model, Sampling
 from gateway.errors import ContextLengthExceeded, InvalidValue
-from gateway.schema.validation import short
+from gateway.schema.paths import short
 
 TOKEN_ID = re.compile(r"[0-9]{1,9}")
 
@@ -51,7 +51,7 @@ def _max_tokens(given: Mapping[str, Any], model: Model, prompt_tokens: int) -> i
     least = given.get("min_tokens", 0)
     if least > wanted:
         raise InvalidValue(
-            f"min_tokens: {least} came; the answer can have {wanted} tokens", param="min_tokens"
+            f"min_tokens: the answer can have {wanted} tokens; got {least}", param="min_tokens"
         )
     return wanted
 
@@ -68,7 +68,7 @@ def _logit_bias(given: Mapping[str, Any], model: Model) -> dict[int, float]:
     for name, bias in given.get("logit_bias", {}).items():
         param = f"logit_bias.{short(name)}"
         if TOKEN_ID.fullmatch(name) is None:
-            raise InvalidValue(f"{param}: the keys are token ids; {short(name)!r} came", param=param)
+            raise InvalidValue(f"{param}: the keys are token ids; got {short(name)!r}", param=param)
         _check_token(int(name), param, model)
         biases[int(name)] = bias
     return biases
@@ -76,9 +76,7 @@ def _logit_bias(given: Mapping[str, Any], model: Model) -> dict[int, float]:
 
 def _check_token(token: int, param: str, model: Model) -> None:
     if token >= model.vocabulary_size:
-        raise InvalidValue(
-            f"{param}: the model has {model.vocabulary_size} tokens; {token} came", param=param
-        )
+        raise InvalidValue(f"{param}: the model has {model.vocabulary_size} tokens; got {token}", param=param)
 
 
 def _logprobs(given: Mapping[str, Any]) -> int | None:

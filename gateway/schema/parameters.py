@@ -1,85 +1,178 @@
-"""Parameters that are known and not honoured: some without effect, the rest refused unless they say nothing.
+"""The ledger of chat requests: every field of OpenAI's, vLLM's and what clients, routers and SDKs add.
 
-`None` is always as good as absent. Sources: OpenAI's API reference, vLLM's extra parameters, and what routers
-(vllm-router, sglang-router) add at its default to every request that they pass on.
+A new parameter is a row here and a field of the request (`schema/chat.py`, `schema/sampling.py`). Sources:
+OpenAI's API reference, vLLM's extra parameters, what vllm-router and sglang-router add to every request at
+its default, and what SDKs and chat frontends were seen to echo.
 """
 
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
-# Accepted with any value: they change nothing that LLaVA could answer.
-WITHOUT_EFFECT: Final = frozenset(
+from gateway.schema.ledger import Ledger, honoured, refused, without_effect
+
+_NO_AUDIO = "LLaVA-1.5 neither hears nor speaks."
+_NO_CACHE_HINTS = "Prompts and pictures are cached anyway."
+_NOT_REMEMBERED = "Nothing is kept for OpenAI's dashboards."
+_NO_REASONING = "LLaVA-1.5 does not reason before it answers."
+_OLD_TOOLS = "The form before `tools`."
+_ROUTERS = "Another engine's."
+
+_REQUEST: Final = (
+    honoured("model", "The served name."),
+    honoured("messages", "The conversation; see [prompts.md](prompts.md)."),
+    honoured("stream", "Server-sent events."),
+    honoured("stream_options", "Only where `stream` is true."),
+    honoured("stream_options.include_usage", "A last chunk tells the usage."),
+    without_effect("stream_options.include_obfuscation", "No padding is added to chunks."),
+    honoured("n", "1 to 16 answers."),
+    honoured("max_completion_tokens", "Longest answer in tokens; goes before `max_tokens`."),
+    honoured("max_tokens", "Longest answer in tokens."),
+    honoured("temperature", "0 to 2."),
+    honoured("top_p", "Over 0, up to 1."),
+    honoured("stop", "A string, or up to four."),
+    honoured("seed", "A signed 64-bit integer."),
+    honoured("presence_penalty", "-2 to 2."),
+    honoured("frequency_penalty", "-2 to 2."),
+    honoured("logit_bias", "Up to 300 token ids, each -100 to 100."),
+    honoured("logprobs", "Log probabilities of the answer's tokens."),
+    honoured("top_logprobs", "0 to 20; needs `logprobs`."),
+    refused("audio", _NO_AUDIO),
+    refused("function_call", _OLD_TOOLS, ("none",)),
+    refused("functions", _OLD_TOOLS, ([],)),
+    without_effect("metadata", _NOT_REMEMBERED),
+    refused("modalities", "Answers are text.", (["text"],)),
+    refused("moderation", "No moderation model is served."),
+    refused("parallel_tool_calls", "Tools are not supported.", (True, False)),
+    without_effect("prediction", "A hint for speed, which cannot change the answer."),
+    without_effect("prompt_cache_key", _NO_CACHE_HINTS),
+    without_effect("prompt_cache_options", _NO_CACHE_HINTS),
+    without_effect("prompt_cache_retention", _NO_CACHE_HINTS),
+    without_effect("reasoning_effort", _NO_REASONING),
+    refused("response_format", "Answers are free text.", ({"type": "text"},)),
+    without_effect("safety_identifier", "Nobody is reported to OpenAI."),
+    without_effect("service_tier", "There is one tier."),
+    without_effect("store", _NOT_REMEMBERED),
+    refused("tool_choice", "Tools are not supported.", ("none", "auto")),
+    refused("tools", "Tools are not supported.", ([],)),
+    without_effect("user", "Callers are told apart by their API keys."),
+    without_effect("verbosity", "Ask for a short or a long answer in words."),
+    refused("web_search_options", "The model has no access to the web."),
+)
+
+_MESSAGES: Final = (
+    honoured("messages[].role", "`system`, `developer` (the same), `user` or `assistant`."),
+    honoured("messages[].content", "Text, or a list of parts."),
+    without_effect("messages[].name", "LLaVA-1.5's prompt has no place for names."),
+    refused("messages[].audio", _NO_AUDIO),
+    refused("messages[].function_call", _OLD_TOOLS),
+    honoured("messages[].refusal", "The assistant's words where it refused; as text."),
+    refused("messages[].tool_calls", "Tools are not supported.", ([],)),
+    refused("messages[].tool_call_id", "Tools are not supported."),
+    honoured("messages[].content[].type", "`text`, `refusal` or `image_url`."),
+    honoured("messages[].content[].text", "Never taken for a token, whatever it spells."),
+    honoured("messages[].content[].refusal", "As text."),
+    honoured("messages[].content[].image_url", "A picture."),
+    honoured("messages[].content[].image_url.url", "A `data:` URL in base64, or an `http:` or `https:` URL."),
+    without_effect("messages[].content[].image_url.detail", "LLaVA-1.5 sees every picture at one size."),
+    refused("messages[].content[].input_audio", _NO_AUDIO),
+    refused("messages[].content[].file", "Files are not supported."),
+    without_effect("messages[].content[].prompt_cache_breakpoint", _NO_CACHE_HINTS),
+)
+
+_ECHOES: Final = (
+    without_effect("messages[].annotations", "OpenAI's answers have it."),
+    without_effect("messages[].id", "SDKs and frontends add it."),
+    without_effect("messages[].parsed", "OpenAI's SDKs add it; `content` says the same."),
+    without_effect("messages[].provider_specific_fields", "LiteLLM adds it."),
+    without_effect("messages[].reasoning", _NO_REASONING),
+    without_effect("messages[].reasoning_content", _NO_REASONING),
+    without_effect("messages[].content[].cache_control", _NO_CACHE_HINTS + " Anthropic's; LiteLLM sends it."),
+    without_effect("messages[].content[].uuid", "vLLM's; pictures are known by their bytes."),
+)
+
+_VLLM: Final = (
+    honoured("stream_options.continuous_usage_stats", "Every chunk tells the usage so far."),
+    honoured("top_k", "-1 and 0 mean all."),
+    honoured("min_p", "0 to 1."),
+    honoured("repetition_penalty", "Over 0, up to 2."),
+    honoured("min_tokens", "Shortest answer in tokens."),
+    honoured("ignore_eos", "Goes on where the model would end."),
+    honoured("stop_token_ids", "Up to 64 token ids."),
+    refused("add_generation_prompt", "The answer is always the assistant's next message.", (True,)),
+    refused("add_special_tokens", "The gateway sets the prompt's tokens.", (False,)),
+    refused("allowed_token_ids", "Use `logit_bias`.", ([],)),
+    refused("bad_words", "Use `logit_bias`.", ([],)),
+    refused("best_of", "Use `n`.", (1,)),
+    refused("cache_salt", "Caches are separate for each caller anyway."),
+    refused("chat_template", "Prompts have the profile's style."),
+    refused("chat_template_kwargs", "Prompts have the profile's style.", ({},)),
+    refused("continue_final_message", "A reply cannot be continued.", (False,)),
+    refused("documents", "Prompts have the profile's style.", ([],)),
+    refused("echo", "Answers hold what is new.", (False,)),
+    refused("guided_choice", "vLLM no longer has it either."),
+    refused("guided_grammar", "vLLM no longer has it either."),
+    refused("guided_json", "vLLM no longer has it either."),
+    refused("guided_regex", "vLLM no longer has it either."),
+    refused("include_reasoning", _NO_REASONING, (True, False)),
+    refused("include_stop_str_in_output", "Answers end before the stop string, as OpenAI's do.", (False,)),
+    refused("kv_transfer_params", "The engine is alone."),
+    refused("length_penalty", "It is beam search's.", (1, 1.0)),
+    refused("logits_processors", "No code is taken from clients.", ([],)),
+    refused("mm_processor_kwargs", "Use `image_fit`.", ({},)),
+    refused("priority", "Operators decide about it.", (0,)),
+    refused("prompt_logprobs", "Log probabilities are the answer's."),
+    refused("request_id", "Use the header `x-request-id`."),
+    refused("return_token_ids", "Answers are text.", (False,)),
+    refused("return_tokens_as_token_ids", "Answers are text.", (False,)),
+    refused("skip_special_tokens", "Answers are text.", (True,)),
+    refused("spaces_between_special_tokens", "Answers are text.", (True,)),
+    refused("structured_outputs", "Answers are free text."),
+    refused("truncate_prompt_tokens", "No part of a prompt is cut off."),
+    refused("use_beam_search", "Tokens are drawn.", (False,)),
+)
+
+_GATEWAY: Final = (honoured("image_fit", "How a picture becomes square: `pad`, `crop` or `squash`."),)
+
+_OTHERS: Final = (
+    refused("custom_params", _ROUTERS),
+    refused("ebnf", _ROUTERS),
+    refused("json_schema", _ROUTERS),
+    refused("lora_path", _ROUTERS),
+    refused("no_stop_trim", _ROUTERS, (False,)),
+    refused("regex", _ROUTERS),
+    refused("return_hidden_states", _ROUTERS, (False,)),
+    refused("return_routed_experts", _ROUTERS, (False,)),
+    refused("rid", _ROUTERS),
+    refused("sampling_seed", "Another engine's; use `seed`."),
+    refused("separate_reasoning", _NO_REASONING, (True, False)),
+    refused("session_params", _ROUTERS),
+    refused("stream_reasoning", _NO_REASONING, (True, False)),
+)
+
+CHAT: Final = Ledger(
     {
-        "metadata",
-        "prompt_cache_key",
-        "prompt_cache_retention",
-        "safety_identifier",
-        "service_tier",
-        "user",
+        "OpenAI's parameters": _REQUEST,
+        "OpenAI's messages": _MESSAGES,
+        "What SDKs and frontends add to messages": _ECHOES,
+        "vLLM's parameters": _VLLM,
+        "The gateway's own": _GATEWAY,
+        "Other engines'": _OTHERS,
     }
 )
 
-# Refused by name, but for these values, which ask for nothing that is not done anyway.
-UNSUPPORTED: Final[Mapping[str, tuple[Any, ...]]] = {
-    # OpenAI's
-    "audio": (),
-    "function_call": ("none",),
-    "functions": ([],),
-    "modalities": (["text"],),
-    "moderation": (),
-    "parallel_tool_calls": (True, False),
-    "prediction": (),
-    "reasoning_effort": ("none",),
-    "response_format": ({"type": "text"},),
-    "store": (False,),
-    "tool_choice": ("none", "auto"),
-    "tools": ([],),
-    "verbosity": ("medium",),
-    "web_search_options": (),
-    # vLLM's
-    "add_generation_prompt": (True,),
-    "add_special_tokens": (False,),
-    "allowed_token_ids": ([],),
-    "bad_words": ([],),
-    "best_of": (1,),
-    "cache_salt": (),
-    "chat_template": (),
-    "chat_template_kwargs": ({},),
-    "continue_final_message": (False,),
-    "documents": ([],),
-    "echo": (False,),
-    "guided_choice": (),
-    "guided_grammar": (),
-    "guided_json": (),
-    "guided_regex": (),
-    "include_reasoning": (True, False),
-    "include_stop_str_in_output": (False,),
-    "kv_transfer_params": (),
-    "length_penalty": (1, 1.0),
-    "logits_processors": ([],),
-    "mm_processor_kwargs": ({},),
-    "priority": (0,),
-    "prompt_logprobs": (),
-    "request_id": (),
-    "return_token_ids": (False,),
-    "return_tokens_as_token_ids": (False,),
-    "skip_special_tokens": (True,),
-    "spaces_between_special_tokens": (True,),
-    "structured_outputs": (),
-    "truncate_prompt_tokens": (),
-    "use_beam_search": (False,),
-    # Those of routers and of other engines
-    "custom_params": (),
-    "ebnf": (),
-    "json_schema": (),
-    "lora_path": (),
-    "no_stop_trim": (False,),
-    "regex": (),
-    "return_hidden_states": (False,),
-    "return_routed_experts": (False,),
-    "rid": (),
-    "sampling_seed": (),
-    "separate_reasoning": (True, False),
-    "session_params": (),
-    "stream_reasoning": (True, False),
-}
+_INTRODUCTION: Final = """# Parameters
+
+What becomes of every field of a chat request, at every depth (`[]` stands after a list).
+This page is `llava-gateway parameters`, printed from the data that requests are checked by.
+
+- **honoured**: it does what it says.
+- **without effect**: any value is taken, and nothing that LLaVA-1.5 could answer depends on it.
+- **refused**: the request ends with a 400 that names the field, unless the value asks for nothing.
+
+A field whose value is `null` asks for nothing and is taken anywhere. A field that is in no table is refused
+with `unknown_parameter`. What is inside a field that is refused or without effect shares its fate.
+"""
+
+
+def page() -> str:
+    """Return the ledger as a page of Markdown."""
+    return f"{_INTRODUCTION}\n{CHAT.tables()}"

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from gateway.schema.wire import Wire
+from gateway.schema.wire import Body
 
 MOST_BIASES = 300  # OpenAI's limit
 
@@ -28,7 +28,7 @@ def _few(biases: Any) -> Any:
     return biases
 
 
-class SamplingFields(Wire):
+class SamplingFields(Body):
     """OpenAI's sampling parameters and vLLM's; ranges are OpenAI's where it has the parameter."""
 
     n: Annotated[int, Field(ge=1, le=16)] | None = None

@@ -15,16 +15,16 @@ from gateway.errors import (
     UnknownParameter,
     UnsupportedParameter,
 )
-from gateway.schema.wire import Wire
+from gateway.schema.paths import path, short
+from gateway.schema.wire import Body
 
-SHOWN = 60  # characters of a bad value that an error repeats
 MOST_VALUES = 250_000  # more than any text that a context can hold has, were it all commas
 BRANCH = re.compile(r"<[a-z_]*>")  # how `wire.branch` names a branch of a union
 
-W = TypeVar("W", bound=Wire)
+B = TypeVar("B", bound=Body)
 
 
-def parse(body: bytes, kind: type[W]) -> W:
+def parse(body: bytes, kind: type[B]) -> B:
     """Return the request in `body`. Raises RequestError, which names the first field that is wrong."""
     _check_values(body)
     try:
@@ -35,7 +35,7 @@ def parse(body: bytes, kind: type[W]) -> W:
     if not isinstance(content, dict):
         raise InvalidJSON(f"the body is a JSON {_json_name(content)}; it must be an object")
     try:
-        return kind.model_validate(content)
+        return kind.model_validate(kind.ledger.sift(content))
     except ValidationError as error:
         raise _first(error) from None
 
@@ -57,22 +57,6 @@ def _check_values(body: bytes) -> None:
             at = body.find(mark, at + 1)
 
 
-def path(location: tuple[int | str, ...]) -> str:
-    """Return where a field is, as OpenAI writes it: `messages[0].content[1].image_url`."""
-    written = ""
-    for step in location:
-        if isinstance(step, int):
-            written += f"[{step}]"
-        else:
-            written += f".{short(step)}" if written else short(step)
-    return written
-
-
-def short(text: str) -> str:
-    """Return `text`, or its beginning where it is long: what a client sent is not sent back at any length."""
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}… ({len(text)} characters)"
-
-
 def _first(error: ValidationError) -> RequestError:
     found = error.errors(include_url=False)[0]
     *steps, last = found["loc"] or ("",)
@@ -87,10 +71,8 @@ def _first(error: ValidationError) -> RequestError:
             return _bad_part(found, param)
         case "literal_error" if param.endswith(".role") and found["input"] in ("tool", "function"):
             return UnsupportedParameter(f"{param}: messages of tools are not supported", param=param)
-        case "none_required" | "too_long" if param.split(".")[-1] in ("tool_calls", "function_call"):
-            return UnsupportedParameter(f"{param}: tools are not supported", param=param)
     where = f"{param}: " if param else ""
-    return InvalidValue(f"{where}{_sentence(found)}; {_shown(found['input'])} came", param=param or None)
+    return InvalidValue(f"{where}{_sentence(found)}; got {_shown(found['input'])}", param=param or None)
 
 
 def _is_branch(step: int | str) -> bool:
@@ -101,12 +83,12 @@ def _bad_part(found: ErrorDetails, param: str) -> RequestError:
     part = found["input"]
     kinds = _alternatives(found["ctx"]["expected_tags"])
     if not isinstance(part, dict):
-        return InvalidValue(f"{param}: a part must be an object; {_shown(part)} came", param=param)
+        return InvalidValue(f"{param}: a part must be an object; got {_shown(part)}", param=param)
     param = f"{param}.type"
     if "type" not in part:
         return MissingParameter(f"{param}: this field is required; it is {kinds}", param=param)
-    came = _shown(part["type"])
-    return UnsupportedParameter(f"{param}: a part must be {kinds}; {came} came", param=param)
+    got = _shown(part["type"])
+    return UnsupportedParameter(f"{param}: a part must be {kinds}; got {got}", param=param)
 
 
 def _alternatives(expected_tags: str) -> str:

@@ -90,7 +90,7 @@ async def test_bad_request_is_the_sdks_bad_request_error(served: Gateway, stream
     assert (error.status_code, error.code, error.param) == (400, "invalid_value", "temperature")
     assert error.type == "invalid_request_error"
     assert error.body == {
-        "message": "temperature: input should be less than or equal to 2; 3 came",
+        "message": "temperature: input should be less than or equal to 2; got 3",
         "type": "invalid_request_error",
         "param": "temperature",
         "code": "invalid_value",

@@ -7,7 +7,7 @@ from fastapi import APIRouter
 
 from engine_config.profile import EngineProfile
 from gateway.errors import ModelNotFound
-from gateway.schema.validation import short
+from gateway.schema.paths import short
 
 
 def router(profile: EngineProfile) -> APIRouter:

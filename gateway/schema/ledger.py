@@ -1,0 +1,160 @@
+"""The ledger's machinery: what becomes of every field of a request, as data for validation and the docs.
+
+A field is honoured, refused, or without effect. A field whose value is null asks for nothing and is dropped,
+known or not.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+import orjson
+
+from gateway.errors import UnsupportedParameter
+from gateway.schema.paths import path
+
+
+class Verdict(Enum):
+    HONOURED = "honoured"
+    WITHOUT_EFFECT = "without effect"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What becomes of one field.
+
+    `field` is its dotted path, with `[]` after a list: `messages[].content[].text`. A refused field is still
+    taken with one of the values `but`, which ask for nothing that is not done anyway.
+    """
+
+    field: str
+    verdict: Verdict
+    says: str
+    but: tuple[Any, ...] = ()
+
+
+def honoured(name: str, says: str) -> Row:
+    return Row(name, Verdict.HONOURED, says)
+
+
+def without_effect(name: str, says: str) -> Row:
+    return Row(name, Verdict.WITHOUT_EFFECT, says)
+
+
+def refused(name: str, says: str, but: tuple[Any, ...] = ()) -> Row:
+    return Row(name, Verdict.REFUSED, says, but)
+
+
+@dataclass(slots=True)
+class _Node:
+    """A row in the tree of fields; `fields` are those inside it."""
+
+    row: Row | None = None
+    fields: dict[str, "_Node"] = field(default_factory=dict)
+
+
+class Ledger:
+    """The rows of one route, by the title of their section in the docs."""
+
+    def __init__(self, sections: Mapping[str, tuple[Row, ...]]) -> None:
+        self.sections = sections
+        self._root = _Node()
+        for row in self.rows():
+            self._add(row)
+
+    def rows(self) -> Iterator[Row]:
+        for rows in self.sections.values():
+            yield from rows
+
+    def row(self, name: str) -> Row | None:
+        """Return the row that decides about the field `name` (a dotted path), None where none does.
+
+        What is inside a field that is refused or without effect shares its fate.
+        """
+        node = self._root
+        for step in _steps(name):
+            if step not in node.fields:
+                return None
+            node = node.fields[step]
+            if node.row is not None and node.row.verdict is not Verdict.HONOURED:
+                break
+        return node.row
+
+    def sift(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Return `body` with the honoured fields and the unknown ones; those whose value is null are dropped.
+
+        The content of a field without rows of its own inside, such as a JSON schema, is left as it is.
+        Raises UnsupportedParameter for a refused field that asks for something.
+        """
+        return _sifted(body, self._root, ())
+
+    def tables(self) -> str:
+        """Return the rows as Markdown, a table for each section."""
+        return "\n".join(_table(title, rows) for title, rows in self.sections.items())
+
+    def _add(self, row: Row) -> None:
+        node = self._root
+        *above, last = _steps(row.field)
+        for step in above:
+            node = node.fields[step]
+        if last in node.fields:
+            raise ValueError(f"{row.field} is there twice")
+        node.fields[last] = _Node(row)
+
+
+def _steps(name: str) -> list[str]:
+    return name.replace("[]", "").split(".")
+
+
+def _sifted(given: dict[str, Any], node: _Node, where: tuple[int | str, ...]) -> dict[str, Any]:
+    changed: dict[str, Any] = {}
+    dropped: set[str] = set()
+    for name, value in given.items():
+        if value is None:
+            dropped.add(name)
+            continue
+        known = node.fields.get(name)
+        if known is None or known.row is None:
+            continue
+        if known.row.verdict is not Verdict.HONOURED:
+            if known.row.verdict is Verdict.REFUSED and not _asks_for_nothing(value, known.row.but):
+                raise _refusal(known.row, path((*where, name)))
+            dropped.add(name)
+        elif known.fields:
+            inside = _inside(value, known, (*where, name))
+            if inside is not value:
+                changed[name] = inside
+    if not (changed or dropped):
+        return given
+    return {name: changed.get(name, value) for name, value in given.items() if name not in dropped}
+
+
+def _inside(value: Any, node: _Node, where: tuple[int | str, ...]) -> Any:
+    if isinstance(value, dict):
+        return _sifted(value, node, where)
+    if not isinstance(value, list):
+        return value
+    items = [
+        _sifted(item, node, (*where, at)) if isinstance(item, dict) else item for at, item in enumerate(value)
+    ]
+    return value if all(item is old for item, old in zip(items, value, strict=True)) else items
+
+
+def _asks_for_nothing(value: Any, defaults: tuple[Any, ...]) -> bool:
+    # `True == 1`: the types must agree too.
+    return any(type(value) is type(default) and value == default for default in defaults)
+
+
+def _refusal(row: Row, param: str) -> UnsupportedParameter:
+    return UnsupportedParameter(f"{param}: this parameter is not supported: {row.says}", param=param)
+
+
+def _table(title: str, rows: tuple[Row, ...]) -> str:
+    lines = [f"## {title}", "", "| field | | |", "| --- | --- | --- |"]
+    for row in rows:
+        taken = ", ".join(f"`{orjson.dumps(value).decode()}`" for value in row.but)
+        but = f" Taken as {taken}." if taken else ""
+        lines.append(f"| `{row.field}` | {row.verdict.value} | {row.says}{but} |")
+    return "\n".join(lines) + "\n"

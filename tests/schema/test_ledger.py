@@ -1,0 +1,220 @@
+"""The ledger: it knows every field of OpenAI's, and what it says is what happens."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from openai.types.chat import completion_create_params
+from typer.testing import CliRunner
+
+from gateway.cli import app
+from gateway.errors import UnknownParameter, UnsupportedParameter
+from gateway.schema.chat import ChatCompletionRequest
+from gateway.schema.ledger import Ledger, Row, Verdict, honoured, refused, without_effect
+from gateway.schema.parameters import CHAT
+from gateway.schema.validation import parse
+from tests.schema.openai_fields import fields
+
+OPENAI = sorted(
+    {
+        *fields(completion_create_params.CompletionCreateParamsNonStreaming),
+        *fields(completion_create_params.CompletionCreateParamsStreaming),
+    }
+)
+
+
+def those(verdict: Verdict) -> list[Row]:
+    return [row for row in CHAT.rows() if row.verdict is verdict]
+
+
+def body(name: str | None = None, value: Any = None) -> bytes:
+    """Return a request in which the field `name` (a dotted path) has `value`."""
+    part = {"type": "image_url", "image_url": {"url": "data:"}}
+    content: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": [part]}]}
+    content |= {"stream": True, "stream_options": {}}
+    if name is not None:
+        *above, last = name.replace("[]", "").split(".")
+        place: Any = content
+        for step in above:
+            place = place[step][0] if isinstance(place[step], list) else place[step]
+        place[last] = value
+    return orjson.dumps(content)
+
+
+def read(name: str | None = None, value: Any = None) -> ChatCompletionRequest:
+    return parse(body(name, value), ChatCompletionRequest)
+
+
+def test_the_walk_finds_openais_fields_at_every_depth() -> None:
+    assert {
+        "model",
+        "stream",
+        "messages[].content[].image_url.url",
+        "messages[].tool_calls[].function.arguments",
+        "response_format.json_schema.schema",
+        "tools[].function.parameters",
+    } <= set(OPENAI)
+
+
+@pytest.mark.parametrize("name", OPENAI)
+def test_the_ledger_knows_every_field_of_openais(name: str) -> None:
+    assert CHAT.row(name) is not None
+
+
+def test_what_is_honoured_is_what_a_request_has() -> None:
+    schema = ChatCompletionRequest.model_json_schema()
+    assert {row.field for row in those(Verdict.HONOURED)} == set(in_schema(schema, schema["$defs"]))
+
+
+def in_schema(kind: dict[str, Any], definitions: dict[str, Any], path: str = "") -> Iterator[str]:
+    """Yield the dotted path of every field in a JSON schema."""
+    if "$ref" in kind:
+        kind = definitions[kind["$ref"].rpartition("/")[2]]
+    for choice in (*kind.get("anyOf", ()), *kind.get("oneOf", ())):
+        yield from in_schema(choice, definitions, path)
+    yield from in_schema(kind["items"], definitions, f"{path}[]") if "items" in kind else ()
+    for name, inner in kind.get("properties", {}).items():
+        where = f"{path}.{name}" if path else name
+        yield where
+        yield from in_schema(inner, definitions, where)
+
+
+@pytest.mark.parametrize("name", [row.field for row in those(Verdict.WITHOUT_EFFECT)])
+@pytest.mark.parametrize("value", ["x", 1, {"a": ["b"]}])
+def test_what_is_without_effect_changes_nothing(name: str, value: Any) -> None:
+    assert read(name, value) == read()
+
+
+@pytest.mark.parametrize("row", those(Verdict.REFUSED), ids=lambda row: row.field)
+def test_what_is_refused_is_refused_by_name_and_with_the_reason(row: Row) -> None:
+    with pytest.raises(UnsupportedParameter) as caught:
+        read(row.field, "something else")
+    param = row.field.replace("[]", "[0]")
+    assert caught.value.param == param
+    assert caught.value.message == f"{param}: this parameter is not supported: {row.says}"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [(row.field, value) for row in those(Verdict.REFUSED) for value in row.but]
+)
+def test_what_is_refused_is_taken_where_it_asks_for_nothing(name: str, value: Any) -> None:
+    assert read(name, value) == read()
+
+
+def test_a_value_of_another_type_is_not_the_one_that_asks_for_nothing() -> None:
+    for name, value in (("best_of", True), ("echo", 0), ("priority", False)):
+        with pytest.raises(UnsupportedParameter):
+            read(name, value)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(row.field for row in CHAT.rows() if row.field not in ("model", "messages")),
+        "options",
+        "messages[].metadata",
+        "messages[].options",
+        "messages[].content[].options",
+        "messages[].content[].image_url.size",
+        "stream_options.options",
+    ],
+)
+def test_null_asks_for_nothing_anywhere_known_or_not(name: str) -> None:
+    required = {"role", "content", "type", "image_url", "url", "stream", "stream_options"}
+    if name.rpartition(".")[2] not in required:
+        assert read(name, None) == read()
+
+
+@pytest.mark.parametrize(
+    "name", ["options", "messages[].metadata", "messages[].content[].alt", "stream_options.speed"]
+)
+def test_what_the_ledger_does_not_know_is_refused_by_name(name: str) -> None:
+    with pytest.raises(UnknownParameter) as caught:
+        read(name, "x")
+    assert caught.value.param == name.replace("[]", "[0]")
+
+
+ROWS = Ledger(
+    {
+        "A": (honoured("a", "It is."), honoured("a.b", "It is."), refused("a.c", "No.", (1, []))),
+        "B": (without_effect("d", "Why not."), honoured("e", "Free.")),
+    }
+)
+
+
+def test_what_is_inside_shares_the_fate_of_what_is_around_it() -> None:
+    assert ROWS.row("a.c.x[].y") is ROWS.row("a.c")
+    assert ROWS.row("d[].x") is ROWS.row("d")
+    assert ROWS.row("a.x") is None
+    assert ROWS.row("e.x") is None
+
+
+def test_a_body_without_anything_to_drop_is_not_copied() -> None:
+    content = {"a": [{"b": {"x": None}}, 5], "e": {"x": None}, "f": 1}
+    assert ROWS.sift(content) is content
+
+
+def test_a_field_without_rows_inside_is_left_as_it_is() -> None:
+    assert ROWS.sift({"e": {"const": None}, "a": {"b": {"const": None}, "x": None}}) == {
+        "e": {"const": None},
+        "a": {"b": {"const": None}},
+    }
+
+
+def test_a_field_cannot_be_in_a_ledger_twice() -> None:
+    with pytest.raises(ValueError, match=r"^a is there twice$"):
+        Ledger({"A": (honoured("a", ""),), "B": (refused("a", ""),)})
+
+
+def test_the_tables_have_a_row_for_each_field() -> None:
+    assert ROWS.tables().splitlines()[:7] == [
+        "## A",
+        "",
+        "| field | | |",
+        "| --- | --- | --- |",
+        "| `a` | honoured | It is. |",
+        "| `a.b` | honoured | It is. |",
+        "| `a.c` | refused | No. Taken as `1`, `[]`. |",
+    ]
+    assert CHAT.tables().count("\n| `") == len(list(CHAT.rows()))
+
+
+def test_the_page_in_the_docs_is_the_ledger() -> None:
+    """Bring it up to date with `llava-gateway parameters > docs/parameters.md`."""
+    result = CliRunner().invoke(app, ["parameters"])
+    assert result.exit_code == 0
+    assert (Path(__file__).parents[2] / "docs/parameters.md").read_text(encoding="utf-8") == result.stdout
+
+
+ECHOED: list[dict[str, Any]] = [
+    # OpenAI's SDKs, after `.parse()` or `.stream()`
+    {
+        "role": "assistant",
+        "content": "A.",
+        "refusal": None,
+        "annotations": [],
+        "parsed": None,
+        "tool_calls": [],
+    },
+    # LiteLLM
+    {
+        "role": "assistant",
+        "content": "A.",
+        "provider_specific_fields": {"refusal": None},
+        "function_call": None,
+    },
+    # Gradio's `load_chat`
+    {"role": "assistant", "content": "A.", "metadata": None, "options": None},
+    {"role": "assistant", "content": "A.", "reasoning_content": None, "tool_call_id": None, "id": "msg_1"},
+]
+
+
+@pytest.mark.parametrize("message", ECHOED)
+def test_an_answer_may_be_sent_back_as_sdks_echo_it(message: dict[str, Any]) -> None:
+    request = {"model": "m", "messages": [message]}
+    plain = {"model": "m", "messages": [{"role": "assistant", "content": "A."}]}
+    assert parse(orjson.dumps(request), ChatCompletionRequest) == parse(
+        orjson.dumps(plain), ChatCompletionRequest
+    )
