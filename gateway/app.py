@@ -8,6 +8,8 @@ from fastapi import FastAPI
 
 from engine_config.profile import EngineProfile
 from gateway.access.admission import Admission
+from gateway.access.lifecycle import Lifecycle
+from gateway.access.running import RunningRequests
 from gateway.api.edge import Edge
 from gateway.api.errors import answer_errors
 from gateway.api.exchange import Exchange
@@ -34,13 +36,17 @@ def create_app(
     supervisor = Supervisor(make_engine, metrics)
     loader = PictureLoader(settings, metrics)
     admission = Admission(settings, metrics)
+    lifecycle = Lifecycle()
+    running = RunningRequests(settings, metrics)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        running = asyncio.create_task(supervisor.run())
-        running.add_done_callback(lambda task: None if task.cancelled() else on_failure(_reason(task)))
+        supervising = asyncio.create_task(supervisor.run())
+        supervising.add_done_callback(lambda task: None if task.cancelled() else on_failure(_reason(task)))
+        watching = asyncio.create_task(running.watch())
         yield
-        running.cancel()
+        supervising.cancel()
+        watching.cancel()
         await supervisor.shutdown()
         await loader.close()
 
@@ -50,11 +56,11 @@ def create_app(
     )
     answer_errors(app)
     pipeline = Pipeline(supervisor, loader, profile, settings, metrics)
-    app.include_router(chat.router(Exchange(settings, admission, pipeline)))
+    app.include_router(chat.router(Exchange(settings, admission, pipeline, lifecycle, running)))
     app.include_router(models.router(profile))
-    app.include_router(operations.router(supervisor, metrics))
-    app.add_middleware(Edge, metrics=metrics)
-    app.state.supervisor = supervisor
+    app.include_router(operations.router(supervisor, metrics, lifecycle))
+    app.add_middleware(Edge, metrics=metrics, lifecycle=lifecycle)
+    app.state.supervisor, app.state.lifecycle, app.state.running = supervisor, lifecycle, running
     return app
 
 

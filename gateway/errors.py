@@ -22,9 +22,12 @@ GatewayError                     500  server_error           internal_error
 │   ├── BodyTooLarge             413                         request_too_large
 │   └── HeadersTooLarge          431                         headers_too_large
 ├── GenerationFailed             500  server_error           generation_failed
+├── EngineStalled                504  server_error           engine_stalled
+├── DeadlineExceeded             504  server_error           deadline_exceeded
 └── Unavailable                  503  server_error           unavailable
     ├── Overloaded               503                         overloaded
-    └── EngineNotReady           503                         engine_not_ready
+    ├── EngineNotReady           503                         engine_not_ready
+    └── ShuttingDown             503                         shutting_down
 """
 
 from typing import ClassVar
@@ -138,6 +141,16 @@ class GenerationFailed(GatewayError):
     code = "generation_failed"
 
 
+class EngineStalled(GatewayError):
+    status = 504
+    code = "engine_stalled"
+
+
+class DeadlineExceeded(GatewayError):
+    status = 504
+    code = "deadline_exceeded"
+
+
 class Unavailable(GatewayError):
     """Nothing is wrong with the request: it may be sent again after `retry_after` seconds."""
 
@@ -155,3 +168,7 @@ class Overloaded(Unavailable):
 
 class EngineNotReady(Unavailable):
     code = "engine_not_ready"
+
+
+class ShuttingDown(Unavailable):
+    code = "shutting_down"

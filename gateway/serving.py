@@ -5,9 +5,11 @@ import ctypes
 import os
 import resource
 import signal
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from types import FrameType
 
 import structlog
 import uvicorn
@@ -17,15 +19,19 @@ from huggingface_hub import try_to_load_from_cache
 from rich.console import Console
 
 from engine_config.profile import EngineProfile
+from gateway.access.lifecycle import Lifecycle, Phase
+from gateway.access.running import RunningRequests
 from gateway.api.protocol import bounded
 from gateway.app import create_app
 from gateway.engine.interface import Engine
 from gateway.engine.supervisor import Supervisor
 from gateway.engine.vllm_engine import VLLMEngine
+from gateway.errors import ShuttingDown
 from gateway.settings import Settings
 from gateway.telemetry import logs
 
 OWN_FILES = 512  # descriptors for the engine, fetched images, logs, and connections that are being refused
+TO_TELL = 2.0  # seconds for those that are ended to be told
 TICK = 5.0  # seconds between two lines about a start that goes on, where there is no terminal
 
 log = structlog.get_logger()
@@ -82,7 +88,35 @@ def _keep_freed_memory() -> None:
 
 
 class Server(uvicorn.Server):
-    """uvicorn, but a signal that it was asked to end by is not raised again once it has ended."""
+    """uvicorn, with an end in steps; it does not re-raise the signal after it (uvicorn does)."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI, settings: Settings) -> None:
+        super().__init__(config)
+        self._lifecycle: Lifecycle = app.state.lifecycle
+        self._running: RunningRequests = app.state.running
+        self._settings = settings
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to end; a second signal ends at once."""
+        if self.should_exit:
+            self.force_exit = True
+        super().handle_exit(sig, frame)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Drain, close, and end what still runs after its time. The port answers until all is told."""
+        self._lifecycle.phase = Phase.DRAINING
+        await self._until(self._settings.drain_delay)
+        self._lifecycle.phase = Phase.CLOSING
+        await self._until(self._settings.shutdown_timeout, lambda: not self._running)
+        self._running.end_all(ShuttingDown("the gateway is shutting down"))
+        await self._until(TO_TELL, lambda: not self.server_state.tasks)
+        await super().shutdown(sockets)
+
+    async def _until(self, seconds: float, condition: Callable[[], bool] = lambda: False) -> None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        while loop.time() < deadline and not condition() and not self.force_exit:  # noqa: ASYNC110  # uvicorn has flags
+            await asyncio.sleep(0.02)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -108,7 +142,7 @@ async def _serve(settings: Settings, profile: EngineProfile, console: Console) -
         server.should_exit = True
 
     app = create_app(settings, profile, make_engine, on_failure)
-    server = Server(_uvicorn_config(app, settings))
+    server = Server(_uvicorn_config(app, settings), app, settings)
     watching = asyncio.create_task(_watch(app.state.supervisor, settings, profile, console))
     await server.serve()
     if server.force_exit:
@@ -132,7 +166,7 @@ def _uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
         server_header=False,
         # Longer than the proxies in front keep a connection, or they would send into one that is closing.
         timeout_keep_alive=75,
-        timeout_graceful_shutdown=max(1, round(settings.shutdown_timeout)),
+        timeout_graceful_shutdown=1,  # After our own end nothing runs but what cannot be told of it.
     )
 
 

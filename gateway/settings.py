@@ -4,7 +4,15 @@ import os
 from ipaddress import ip_network
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, field_validator
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PREFIX = "GATEWAY_"
@@ -65,8 +73,18 @@ class Settings(BaseSettings):
     send_timeout: PositiveFloat = Field(
         default=60, description="Longest time a client may take to accept a piece of its answer."
     )
+    request_timeout: PositiveFloat = Field(
+        default=900, description="Longest time for an answer, from the request's first byte to its last."
+    )
+    stall_timeout: PositiveFloat = Field(
+        default=300, description="Longest time that a request may hear nothing from the engine."
+    )
+    drain_delay: NonNegativeFloat = Field(
+        default=0,
+        description="Time after SIGTERM in which requests are still taken, while health says not ready.",
+    )
     shutdown_timeout: PositiveFloat = Field(
-        default=30, description="Time that running requests get to end after SIGTERM."
+        default=30, description="Time that running requests get to end after that."
     )
 
     max_images: PositiveInt = Field(default=7, description="Pictures a request.")

@@ -22,6 +22,7 @@ from gateway.api.protocol import bounded
 from gateway.app import create_app
 from gateway.engine.interface import Engine
 from gateway.engine.supervisor import Report, Supervisor
+from gateway.serving import Server
 from gateway.settings import Settings
 from tests.scripted_engine import ScriptedEngine
 
@@ -36,6 +37,7 @@ class Gateway:
     pid: int = 0
     log: Path | None = None
     supervisor: Supervisor | None = None
+    server: Server | None = None
 
     @property
     def api(self) -> str:
@@ -60,7 +62,7 @@ async def supervised_gateway(
     make: Callable[[Report], Engine], on_failure: Callable[[BaseException], None], **settings: Any
 ) -> AsyncIterator[Gateway]:
     """Run the whole application on a port of its own, from when it listens on."""
-    chosen = Settings(**settings)
+    chosen = Settings(**{"shutdown_timeout": 1, **settings})
     app = create_app(chosen, load_profile("demo"), make, on_failure)
     config = uvicorn.Config(
         app,
@@ -69,21 +71,21 @@ async def supervised_gateway(
         ws="none",
         log_config=None,
         access_log=False,
-        timeout_graceful_shutdown=2,
+        timeout_graceful_shutdown=1,
     )
-    server = _Server(config)
+    server = _Server(config, app, chosen)
     serving = asyncio.create_task(server.serve())
     await until(lambda: server.started)
     port = server.servers[0].sockets[0].getsockname()[1]
     try:
-        yield Gateway(f"http://127.0.0.1:{port}", supervisor=app.state.supervisor)
+        yield Gateway(f"http://127.0.0.1:{port}", supervisor=app.state.supervisor, server=server)
     finally:
         server.should_exit = True
         await serving
 
 
-class _Server(uvicorn.Server):
-    """uvicorn, but signals stay with the tests."""
+class _Server(Server):
+    """The gateway's server, but signals stay with the tests."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

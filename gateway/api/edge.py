@@ -9,6 +9,7 @@ import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gateway.access.lifecycle import Lifecycle
 from gateway.api.errors import error_response
 from gateway.api.streaming import ClientLeft
 from gateway.errors import GatewayError
@@ -23,15 +24,16 @@ log = structlog.get_logger()
 class Edge:
     """The outermost middleware. Pure ASGI: it neither buffers bodies nor adds tasks."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, lifecycle: Lifecycle) -> None:
         self._app = app
         self._metrics = metrics
+        self._lifecycle = lifecycle
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        observed = Observed(scope, send)
+        observed = Observed(scope, send, self._lifecycle)
         try:
             await self._app(scope, receive, observed.send)
         except ClientLeft:
@@ -70,13 +72,14 @@ QUIET = frozenset({"/health", "/health/live", "/health/ready", "/metrics"})  # a
 class Observed:
     """One request and what was answered."""
 
-    def __init__(self, scope: Scope, send: Send) -> None:
+    def __init__(self, scope: Scope, send: Send, lifecycle: Lifecycle) -> None:
         self.began = time.perf_counter()
         headers = Headers(scope=scope)
         asked = headers.get("x-request-id", "")
         self.id = asked if SANE_ID.fullmatch(asked) else f"req_{uuid4().hex}"
         self.status = 0
         self._expects = "expect" in headers
+        self._lifecycle = lifecycle
         self._send = send
 
     async def send(self, message: Message) -> None:
@@ -88,5 +91,7 @@ class Observed:
             if self._expects and self.status >= HTTPStatus.BAD_REQUEST:
                 # The client may now send the body that it held back, or its next request in the body's place:
                 # nobody can tell which (RFC 9110, 10.1.1).
+                headers["connection"] = "close"
+            if self._lifecycle.draining:
                 headers["connection"] = "close"
         await self._send(message)

@@ -4,11 +4,14 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
+from math import inf
 from typing import Any, Protocol
 
 from fastapi import Request, Response
 
 from gateway.access.admission import Admission
+from gateway.access.lifecycle import Lifecycle
+from gateway.access.running import RunningRequests
 from gateway.api import body
 from gateway.api.streaming import EventStream, while_connected
 from gateway.engine.interface import Delta, Job
@@ -38,27 +41,45 @@ class Exchange:
     settings: Settings
     admission: Admission
     pipeline: Pipeline
+    lifecycle: Lifecycle
+    running: RunningRequests
 
     async def respond(self, request: Request, read: Read) -> Response:
         """Return the answer to `request`, whose body `read` understands."""
         arrived = time.perf_counter()
+        self.lifecycle.check()
         async with AsyncExitStack() as held:
+            patience = _client_timeout(request)
+            running = held.enter_context(self.running.request(patience))
             # Admit before reading: a request that waits must hold no picture in memory.
             ahead = body.ReadAhead(request.receive)
             async with while_connected(ahead.look):
                 await held.enter_async_context(self.admission.ticket())
+            running.heard = time.perf_counter()
             content = await body.read(request.headers, ahead.receive, self.settings)
             async with while_connected(request.receive):
                 wanted, answer = read(content, _caller(request))
                 del content
+                if not wanted.stream:
+                    running.answer_within(min(patience, self.settings.request_timeout))
                 job = await self.pipeline.prepare(wanted)
-                deltas = await held.enter_async_context(aclosing(self.pipeline.run(job, arrived)))
+                deltas = await held.enter_async_context(aclosing(self.pipeline.run(job, arrived, running)))
                 # Until the first delta is there, an error still has an HTTP status.
                 first = await anext(deltas)
                 request.state.facts = _facts(job)
                 if not job.stream:
                     return await answer.whole(first, deltas)
             return EventStream(answer.events(first, deltas), held.pop_all(), self.settings.send_timeout)
+
+
+def _client_timeout(request: Request) -> float:
+    """Return how many seconds OpenAI's clients say that they wait for an answer's next bytes."""
+    told = request.headers.get("x-stainless-read-timeout", "")
+    try:
+        seconds = float(told)
+    except ValueError:
+        return inf
+    return seconds if seconds > 0 else inf
 
 
 def _caller(request: Request) -> str:

@@ -9,6 +9,8 @@ import orjson
 from fastapi import Response
 from starlette.types import Receive, Scope, Send
 
+from gateway.errors import GatewayError
+
 
 class ClientLeft(Exception):
     """The client closed its connection before the answer was whole."""
@@ -64,6 +66,13 @@ class EventStream(Response):
         self._send_timeout = send_timeout
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  # ASGI's form
+        try:
+            await self._stream(receive, send)
+        except GatewayError:
+            # It was ended while its client took nothing: there is nobody to tell.
+            raise ClientLeft from None
+
+    async def _stream(self, receive: Receive, send: Send) -> None:
         async with self._held, aclosing(self._events), while_connected(receive):
             await send(
                 {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}

@@ -7,6 +7,7 @@ from contextlib import aclosing
 from typing import Any
 
 from engine_config.profile import EngineProfile
+from gateway.access.running import Running
 from gateway.engine.interface import Delta, Engine, Job, Picture
 from gateway.errors import GatewayError, ModelNotFound, TooManyImages
 from gateway.generation.request import GenerationRequest, InputImage, InputMessage
@@ -61,26 +62,31 @@ class Pipeline:
         )
         return Job(request.id, ids, tuple(pictures), sampling, stream=request.stream)
 
-    async def run(self, job: Job, arrived: float) -> AsyncGenerator[Delta]:
-        """Yield the deltas of `job`, measured; `arrived` is when its request did, on the monotonic clock.
+    async def run(self, job: Job, arrived: float, running: Running) -> AsyncGenerator[Delta]:
+        """Yield the deltas of `job`, measured; `arrived` is when its request did (`time.perf_counter`).
 
-        Closing the generator aborts the job.
+        Closing the generator aborts the job. Raises what `running` is ended with.
         """
         before = arrived
         histogram = self._metrics.first_token_seconds
         image_tokens = len(job.pictures) * self._engine.model.tokens_per_image
         deltas = self._engine.generate(job)
-        async with aclosing(deltas):
-            async for delta in deltas:
-                now = time.perf_counter()
-                if job.stream:
-                    histogram.observe(now - before)
-                if before is arrived:
-                    self._metrics.prompt_tokens.inc(delta.prompt_tokens)
-                    self._metrics.image_tokens.inc(image_tokens)
-                histogram, before = self._metrics.between_tokens_seconds, now
-                self._metrics.completion_tokens.inc(delta.tokens)
-                yield delta
+        try:
+            async with aclosing(deltas):
+                async for delta in deltas:
+                    now = running.heard = time.perf_counter()
+                    if job.stream:
+                        histogram.observe(now - before)
+                    if before is arrived:
+                        self._metrics.prompt_tokens.inc(delta.prompt_tokens)
+                        self._metrics.image_tokens.inc(image_tokens)
+                    histogram, before = self._metrics.between_tokens_seconds, now
+                    self._metrics.completion_tokens.inc(delta.tokens)
+                    yield delta
+        except asyncio.CancelledError:
+            if (reason := running.reason()) is None:
+                raise
+            raise reason from None
 
     def _sources(self, images: list[InputImage]) -> list[source.Source]:
         if len(images) > self._max_images:

@@ -2,12 +2,13 @@
 
 from fastapi import APIRouter, Response
 
+from gateway.access.lifecycle import Lifecycle
 from gateway.api.streaming import json_response
 from gateway.engine.supervisor import Supervisor
 from gateway.telemetry.metrics import Metrics
 
 
-def router(supervisor: Supervisor, metrics: Metrics) -> APIRouter:
+def router(supervisor: Supervisor, metrics: Metrics, lifecycle: Lifecycle) -> APIRouter:
     """Return the routes; `/health` is `/health/ready`."""
     routes = APIRouter()
 
@@ -18,6 +19,8 @@ def router(supervisor: Supervisor, metrics: Metrics) -> APIRouter:
     @routes.get("/health")
     @routes.get("/health/ready")
     async def ready() -> Response:
+        if lifecycle.draining:
+            return json_response({"status": "shutting down"}, 503)
         if supervisor.ready:
             return json_response({"status": "ready"})
         state = {"status": "starting", "stage": supervisor.stage, "seconds": round(supervisor.elapsed, 1)}

@@ -1,0 +1,33 @@
+"""The gateway's way to its end: serving → draining → closing.
+
+While it drains it answers as before, but says that it is not ready and closes each connection after its
+answer, so that balancers and clients go elsewhere. While it closes it takes no new request; those that run
+may end.
+"""
+
+from enum import IntEnum
+
+from gateway.errors import ShuttingDown
+
+
+class Phase(IntEnum):
+    SERVING = 0
+    DRAINING = 1
+    CLOSING = 2
+
+
+class Lifecycle:
+    """The phase that the gateway is in."""
+
+    def __init__(self) -> None:
+        self.phase = Phase.SERVING
+
+    @property
+    def draining(self) -> bool:
+        """Whether the gateway is on its way to its end."""
+        return self.phase >= Phase.DRAINING
+
+    def check(self) -> None:
+        """Raise ShuttingDown (503) where no new request is taken."""
+        if self.phase is Phase.CLOSING:
+            raise ShuttingDown("the gateway is shutting down")

@@ -1,0 +1,147 @@
+"""Whatever ends a request from outside, its client is told, and everything that the request held is free."""
+
+import asyncio
+
+import orjson
+import pytest
+
+from tests.api.asking import ask, chat, send
+from tests.api.wire import LIVE, connected, head, post
+from tests.scripted_engine import ScriptedEngine
+from tests.servers import Gateway, metric, scripted_gateway, until
+
+SLOW = ScriptedEngine.words * 1000
+
+
+async def begin_to_end(gateway: Gateway) -> None:
+    assert gateway.server is not None
+    gateway.server.should_exit = True
+    await asyncio.sleep(0.2)  # uvicorn looks ten times a second
+
+
+async def test_a_draining_gateway_answers_says_not_ready_and_closes_connections() -> None:
+    async with (
+        scripted_gateway(ScriptedEngine(), drain_delay=1) as gateway,
+        connected(gateway) as kept,
+    ):
+        await kept.send(LIVE)
+        assert (await kept.answer()).headers.get("connection") is None
+        await begin_to_end(gateway)
+        ready = await send(gateway, "GET", "/health/ready")
+        assert (ready.status, orjson.loads(ready.body)) == (503, {"status": "shutting down"})
+        await kept.send(post(chat()))
+        answer = await kept.answer()
+        assert (answer.status, answer.headers["connection"]) == (200, "close")
+        assert await kept.rest() == b""
+
+
+async def test_a_closing_gateway_ends_what_runs_and_takes_nothing_new() -> None:
+    engine = ScriptedEngine(("A", "B", "C", "D"), pause=0.2)
+    async with (
+        scripted_gateway(engine, shutdown_timeout=10) as gateway,
+        connected(gateway) as running,
+        connected(gateway) as late,
+    ):
+        await running.send(post(chat(stream=True)))
+        await until(lambda: engine.running == 1)
+        await begin_to_end(gateway)
+        await late.send(post(chat()))
+        answer = await late.answer()
+        assert (answer.status, answer.error["code"]) == (503, "shutting_down")
+        assert answer.headers["connection"] == "close"
+        assert answer.headers["retry-after"] == "1"
+        assert (await running.rest()).endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
+
+
+async def test_what_cannot_end_in_time_is_told_so() -> None:
+    engine = ScriptedEngine(SLOW, pause=0.05)
+    async with (
+        scripted_gateway(engine, shutdown_timeout=0.3, max_running=2) as gateway,
+        connected(gateway) as stream,
+        connected(gateway) as whole,
+        connected(gateway) as waiting,
+    ):
+        await stream.send(post(chat(stream=True)))
+        await whole.send(post(chat()))
+        await until(lambda: engine.running == 2)
+        await waiting.send(post(chat()))
+        await begin_to_end(gateway)
+        for told in (whole, waiting):
+            answer = await told.answer()
+            assert (answer.status, answer.error["code"]) == (503, "shutting_down")
+        *_, last = (await stream.rest()).removesuffix(b"\r\n0\r\n\r\n").split(b"data: ")
+        assert orjson.loads(last)["error"]["code"] == "shutting_down"
+    assert engine.running == 0
+
+
+async def test_a_second_signal_ends_it_at_once() -> None:
+    engine = ScriptedEngine(pause=30)
+    async with scripted_gateway(engine, shutdown_timeout=30) as gateway, connected(gateway) as running:
+        assert gateway.server is not None
+        await running.send(post(chat()))
+        await until(lambda: engine.running == 1)
+        gateway.server.handle_exit(15, None)
+        await asyncio.sleep(0.2)
+        assert not gateway.server.force_exit
+        gateway.server.handle_exit(15, None)
+        began = asyncio.get_running_loop().time()
+        await running.rest()
+        assert asyncio.get_running_loop().time() - began < 5
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_request_that_hears_nothing_from_the_engine_is_ended(*, stream: bool) -> None:
+    engine = ScriptedEngine(pause=60)
+    async with scripted_gateway(engine, stall_timeout=0.2) as gateway:
+        answer = await ask(gateway, chat(stream=stream))
+        assert (answer.status, answer.error["code"]) == (504, "engine_stalled")
+        assert engine.running == 0
+        assert await metric(gateway, "gateway_stalled_requests_total") == 1
+
+
+async def test_an_engine_that_stops_in_the_middle_ends_the_stream_with_an_error() -> None:
+    engine = ScriptedEngine(("A",) * 3 + ("B",), pause=0.05)
+    async with scripted_gateway(engine, stall_timeout=0.4) as gateway:
+        asked = asyncio.create_task(ask(gateway, chat(stream=True)))
+        await until(lambda: engine.running == 1)
+        await asyncio.sleep(0.1)
+        engine.pause = 60
+        answer = await asked
+        assert answer.status == 200
+        *_, last = answer.body.strip().split(b"data: ")
+        assert orjson.loads(last)["error"]["code"] == "engine_stalled"
+        assert engine.running == 0
+
+
+async def test_an_answer_has_a_deadline() -> None:
+    engine = ScriptedEngine(SLOW, pause=0.05)
+    async with scripted_gateway(engine, request_timeout=0.4) as gateway:
+        answer = await ask(gateway)
+        assert (answer.status, answer.error["code"]) == (504, "deadline_exceeded")
+        assert answer.error["message"] == "the answer was not ready within 0.4 s"
+        stream = await ask(gateway, chat(stream=True))
+        *_, last = stream.body.strip().split(b"data: ")
+        assert orjson.loads(last)["error"]["code"] == "deadline_exceeded"
+        assert engine.running == 0
+
+
+async def test_a_whole_answer_is_given_up_when_its_client_does() -> None:
+    engine = ScriptedEngine(SLOW, pause=0.05)
+    async with scripted_gateway(engine) as gateway:
+        answer = await ask(gateway, x_stainless_read_timeout="0.3")
+        assert (answer.status, answer.error["code"]) == (504, "deadline_exceeded")
+
+
+async def test_a_stream_may_take_longer_than_its_client_waits_for_one_piece() -> None:
+    engine = ScriptedEngine(("A",) * 20, pause=0.05)
+    async with scripted_gateway(engine) as gateway:
+        answer = await ask(gateway, chat(stream=True), x_stainless_read_timeout="0.5")
+        assert answer.body.endswith(b"data: [DONE]\n\n")
+
+
+@pytest.mark.parametrize("told", ["None", "nan", "-1", "0", "abc", "1e400"])
+async def test_an_odd_read_timeout_counts_as_none(served: Gateway, told: str) -> None:
+    async with connected(served) as connection:
+        await connection.send(head("GET", "/health/live"))
+        await connection.answer()
+    assert (await ask(served, x_stainless_read_timeout=told)).status == 200
