@@ -31,6 +31,7 @@ class EngineProfile:
     max_model_len: int
     max_num_seqs: int
     gpu_memory_utilization: float
+    revision: str | None = None  # a branch, tag or commit of the repository; its default branch where not set
     quantization: Literal["bitsandbytes"] | None = None
     distributed_executor_backend: str | None = None
     enforce_eager: bool = False

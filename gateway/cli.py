@@ -1,5 +1,7 @@
-"""The command `llava-gateway`: serve, ask, profiles, settings, parameters."""
+"""The command `llava-gateway`: serve, fetch, ask, profiles, settings, parameters."""
 
+import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -36,6 +38,32 @@ def serve(
     except (configuration.UnknownSetting, profiles.ProfileError) as error:
         raise _refused(str(error)) from None
     run(settings, chosen, reason)
+
+
+@app.command()
+def fetch(
+    profile: Annotated[str | None, typer.Option(help="Profile, or the path of one.")] = None,
+) -> None:
+    """Fetch a profile's weights from the Hugging Face hub, verify them and say where they are."""
+    from engine_config.hub import HubError
+    from gateway import fetching
+
+    try:
+        chosen, reason = profiles.choose(configuration.load(profile=profile).profile)
+        errors.print(
+            f"[bold]{chosen.name}[/bold]: {chosen.summary} Chosen because {reason}.", highlight=False
+        )
+        folder = fetching.fetch(chosen, errors)
+    except ValidationError as error:
+        raise _refused(configuration.explain(error)) from None
+    except (configuration.UnknownSetting, profiles.ProfileError) as error:
+        raise _refused(str(error)) from None
+    except HubError as error:
+        raise _refused(str(error), code=1) from None
+    except KeyboardInterrupt:
+        errors.print("stopped; what is here is kept, and the next run continues")
+        os._exit(128 + signal.SIGINT)  # A thread may still wait for bytes.
+    sys.stdout.write(f"{folder}\n")
 
 
 @app.command()
@@ -91,6 +119,6 @@ def main() -> None:
     app()
 
 
-def _refused(message: str) -> typer.Exit:
+def _refused(message: str, code: int = 2) -> typer.Exit:
     errors.print(f"[red]error:[/red] {escape(message)}", highlight=False)
-    return typer.Exit(2)
+    return typer.Exit(code)

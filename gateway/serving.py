@@ -15,16 +15,16 @@ import structlog
 import uvicorn
 import uvloop
 from fastapi import FastAPI
-from huggingface_hub import try_to_load_from_cache
 from rich.console import Console
 
+from engine_config import hub
 from engine_config.profile import EngineProfile
 from gateway.access.lifecycle import Lifecycle, Phase
 from gateway.access.running import RunningRequests
 from gateway.api.protocol import bounded
 from gateway.app import create_app
 from gateway.engine.interface import Engine
-from gateway.engine.supervisor import Supervisor
+from gateway.engine.supervisor import Report, Supervisor
 from gateway.engine.vllm_engine import VLLMEngine
 from gateway.errors import ShuttingDown
 from gateway.settings import Settings
@@ -133,7 +133,7 @@ class Server(uvicorn.Server):
 async def _serve(settings: Settings, profile: EngineProfile, console: Console) -> bool:
     failures: list[BaseException] = []
 
-    def make_engine(report: Callable[[str], None]) -> Engine:
+    def make_engine(report: Report) -> Engine:
         return VLLMEngine(profile, settings.max_images, report)
 
     def on_failure(reason: BaseException) -> None:
@@ -197,11 +197,12 @@ async def _ready_within(supervisor: Supervisor, seconds: float) -> None:
 
 def _download(profile: EngineProfile) -> str | None:
     """Say what the start will fetch and how large it is, if anything."""
-    if profile.is_local or isinstance(try_to_load_from_cache(profile.model, "config.json"), str):
+    if profile.is_local or hub.find(profile.model, profile.revision) is not None:
         return None
     return (
         f"The weights of {profile.model} are not on this machine: {profile.download_gb:g} GB will now be "
-        "fetched from the Hugging Face hub. (Ctrl-C ends it; `--profile demo` needs no download.)"
+        "fetched from the Hugging Face hub. (Ctrl-C stops it, and the next start continues; `--profile demo` "
+        "needs no download.)"
     )
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable
+from typing import Protocol
 
 import structlog
 
@@ -14,7 +15,12 @@ POLL = 0.25  # seconds between two looks at a running engine's health
 ATTEMPTS = 5  # starts that may fail one after the other before the gateway gives up
 LONGEST_PAUSE = 30.0  # seconds between two of them
 
-Report = Callable[[str], None]
+
+class Report(Protocol):
+    """Takes the stage that a start has reached, and how far that is; may be called from any thread."""
+
+    def __call__(self, stage: str, progress: str = "") -> None: ...
+
 
 log = structlog.get_logger()
 
@@ -29,12 +35,14 @@ class Supervisor:
         self._starting: Engine | None = None
         self._began = time.monotonic()
         self._stage = "starting"
+        self._progress = ""
 
     @property
     def stage(self) -> str:
         """What the engine is doing, in words for people."""
-        died = self._engine is not None and self._engine.failed
-        return "the engine died" if died else self._stage
+        if self._engine is not None and self._engine.failed:
+            return "the engine died"
+        return f"{self._stage}: {self._progress}" if self._progress else self._stage
 
     @property
     def ready(self) -> bool:
@@ -94,9 +102,10 @@ class Supervisor:
             )
         return self._engine
 
-    def _reach(self, stage: str) -> None:
-        self._stage = stage
-        log.info("engine_stage", stage=stage, seconds=round(self.elapsed, 1))
+    def _reach(self, stage: str, progress: str = "") -> None:
+        changed, self._stage, self._progress = stage != self._stage, stage, progress
+        if changed:  # Progress comes twice a second: it is shown, and not logged.
+            log.info("engine_stage", stage=stage, seconds=round(self.elapsed, 1))
 
     async def _end(self) -> None:
         self._metrics.ready.set(0)

@@ -8,16 +8,17 @@ import asyncio
 import gc
 import os
 import threading
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
+from dataclasses import replace
 from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import hf_hub_download
-
+from engine_config import hub
 from engine_config.profile import EngineProfile
 from gateway.engine.interface import Delta, FinishReason, Job, Model, Sampling
+from gateway.engine.supervisor import Report
 from gateway.engine.vocabulary import TokenizerFile
 from gateway.errors import EngineNotReady, GatewayError, GenerationFailed, InvalidValue, Overloaded
 
@@ -26,12 +27,14 @@ ATTEMPTS = 2  # at a job whose picture vLLM's two caches disagree about
 FINISH_REASONS: Mapping[str, FinishReason] = {"stop": "stop", "length": "length"}
 
 
+def _ignore(stage: str, progress: str = "") -> None:
+    """Report to nobody."""
+
+
 class VLLMEngine:
     """LLaVA on vLLM, as a profile says. `report` is told each stage of the start."""
 
-    def __init__(
-        self, profile: EngineProfile, max_images: int, report: Callable[[str], None] = lambda _: None
-    ) -> None:
+    def __init__(self, profile: EngineProfile, max_images: int, report: Report = _ignore) -> None:
         self._profile = profile
         self._max_images = max_images
         self._report = report
@@ -52,7 +55,7 @@ class VLLMEngine:
         return self._llm is not None and bool(self._llm.errored)
 
     async def start(self) -> None:
-        """Load the model, in a thread: vLLM's constructor blocks until its processes answer."""
+        """Fetch the model if need be and load it: in a thread, because both block."""
         loop = asyncio.get_running_loop()
         done: asyncio.Future[Any] = loop.create_future()
 
@@ -75,7 +78,7 @@ class VLLMEngine:
         from gateway.engine.vllm_inputs import Inputs
 
         settings = self._llm.model_config
-        self._vocabulary = TokenizerFile.from_file(_file(self._profile, "tokenizer.json"))
+        self._vocabulary = TokenizerFile.from_file(Path(self._profile.model_path, "tokenizer.json"))
         model = describe(self._profile, settings, self._vocabulary)
         self._inputs = Inputs(self._llm.renderer, model, settings.dtype)
         # Asked for once, vLLM has it at hand, and sends a request in the moment that it gets it.
@@ -116,7 +119,8 @@ class VLLMEngine:
             process.terminate()
 
     def _build(self) -> Any:
-        profile = self._profile
+        name = self._profile.model
+        profile = self._profile = with_weights(self._profile, self._report)
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
         for name, value in profile.environment.items():
@@ -130,7 +134,7 @@ class VLLMEngine:
         from vllm.usage.usage_lib import UsageContext
         from vllm.v1.engine.async_llm import AsyncLLM
 
-        self._report(f"loading {profile.model} on vLLM")
+        self._report(f"loading {name} on vLLM")
         arguments = AsyncEngineArgs(**engine_arguments(profile, self._max_images))
         if self._ended:
             raise EngineNotReady("the gateway is shutting down")
@@ -188,6 +192,23 @@ def engine_arguments(profile: EngineProfile, max_images: int) -> dict[str, Any]:
     }
 
 
+def with_weights(profile: EngineProfile, report: Report) -> EngineProfile:
+    """Return `profile` with its model in a folder, fetched where it is not here. Raises HubError.
+
+    A copy that is here is used as it is, without asking the hub whether there is a newer one.
+    """
+    if profile.is_local:
+        if lacking := hub.missing(Path(profile.model_path)):
+            raise hub.HubError(f"profile {profile.name!r}: {profile.model_path} lacks {', '.join(lacking)}")
+        return profile
+    folder = hub.find(profile.model, profile.revision)
+    if folder is None:
+        stage = f"fetching {profile.model}"
+        report(stage)
+        folder = hub.fetch(profile.model, profile.revision, lambda progress: report(stage, str(progress)))
+    return replace(profile, model=str(folder))
+
+
 def describe(profile: EngineProfile, settings: Any, vocabulary: TokenizerFile) -> Model:
     """Return what the gateway has to know of the model; `settings` is vLLM's `ModelConfig`."""
     config = settings.hf_config
@@ -203,12 +224,6 @@ def describe(profile: EngineProfile, settings: Any, vocabulary: TokenizerFile) -
         vocabulary_size=config.text_config.vocab_size,
         vocabulary=vocabulary,
     )
-
-
-def _file(profile: EngineProfile, name: str) -> Path:
-    if profile.is_local:
-        return Path(profile.model_path) / name
-    return Path(hf_hub_download(profile.model_path, name))
 
 
 def _sampling_params(job: Job) -> Any:

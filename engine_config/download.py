@@ -1,0 +1,163 @@
+"""One large file of a Hugging Face repository: resumed where it broke off, and verified.
+
+huggingface_hub 2 deletes what it has of a file when a download breaks and starts again; with 5 GB a file this
+module continues. It leaves the finished file where huggingface_hub's cache expects it, `blobs/<sha256>`.
+"""
+
+import fcntl
+import hashlib
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+import httpx2
+from huggingface_hub import get_session, hf_hub_url
+from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
+
+CHUNK = 2**20  # bytes
+TIMEOUT = 30.0  # seconds without a byte
+ATTEMPTS = 5  # in a row that bring nothing, before a download fails
+WINDOW = 10.0  # seconds over which the rate is measured
+
+
+class Corrupt(Exception):
+    """What came is not what the hub says the file is."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """A file of a repository at one commit."""
+
+    repo: str
+    commit: str
+    name: str
+    size: int  # bytes
+    sha256: str
+
+    def blob(self, blobs: Path) -> Path:
+        """Return where huggingface_hub's cache has the file's content."""
+        return blobs / self.sha256
+
+    def partial(self, blobs: Path) -> Path:
+        """Return where the content is collected until it is whole."""
+        return blobs / f"{self.sha256}.incomplete"
+
+    def bytes_here(self, blobs: Path) -> int:
+        """Return how many of the file's bytes are on this disk."""
+        for path in (self.blob(blobs), self.partial(blobs)):
+            if path.exists():
+                return min(path.stat().st_size, self.size)
+        return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a download is, in bytes and bytes a second."""
+
+    done: int
+    total: int
+    rate: float
+
+    @property
+    def seconds_left(self) -> float | None:
+        return (self.total - self.done) / self.rate if self.rate > 0 else None
+
+    def __str__(self) -> str:
+        """Say it as in `3.2 of 14.1 GB, 85 MB/s, 2 min left`."""
+        unit, name = (1e9, "GB") if self.total >= 1e9 else (1e6, "MB")  # noqa: PLR2004  # the unit itself
+        amount = f"{self.done / unit:.1f} of {self.total / unit:.1f} {name}"
+        left = self.seconds_left
+        if left is None:
+            return amount
+        time_left = f"{left / 60:.0f} min" if left >= 90 else f"{left:.0f} s"  # noqa: PLR2004  # reads better below
+        return f"{amount}, {self.rate / 1e6:.0f} MB/s, {time_left} left"
+
+
+@dataclass(slots=True)
+class Meter:
+    """Measures the rate of a growing number of bytes."""
+
+    total: int
+    _seen: deque[tuple[float, int]] = field(default_factory=deque)
+
+    def at(self, done: int) -> Progress:
+        now = time.monotonic()
+        self._seen.append((now, done))
+        while now - self._seen[0][0] > WINDOW:
+            self._seen.popleft()
+        since, before = self._seen[0]
+        return Progress(done, self.total, (done - before) / (now - since) if now > since else 0.0)
+
+
+def download(file: RemoteFile, blobs: Path, stop: threading.Event) -> None:
+    """Fetch what is missing of `file`, verify it and move it to its place; returns early once `stop` is set.
+
+    Raises Corrupt when twice something else came, and what the last of ATTEMPTS attempts raised.
+    """
+    for last in (False, True):
+        with file.partial(blobs).open("ab") as out:
+            fcntl.flock(out, fcntl.LOCK_EX)  # Another process may be fetching the same.
+            if file.blob(blobs).exists():
+                return
+            _complete(file, out, stop)
+            if stop.is_set():
+                return
+            out.flush()
+            if sha256(file.partial(blobs)) == file.sha256:
+                file.partial(blobs).rename(file.blob(blobs))
+                return
+            out.truncate(0)
+        if last:
+            raise Corrupt(f"{file.name} arrived with a wrong SHA-256 twice")
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _complete(file: RemoteFile, out: IO[bytes], stop: threading.Event) -> None:
+    """Append to `out` until it has the file's size."""
+    if out.tell() > file.size:
+        out.truncate(0)
+        out.seek(0)
+    failures = 0
+    while out.tell() < file.size and not stop.is_set():
+        before = out.tell()
+        try:
+            _append(file, out, stop)
+        except (httpx2.TransportError, HfHubHTTPError) as error:
+            failures = 1 if out.tell() > before else failures + 1
+            if failures == ATTEMPTS or not _passes(error):
+                raise
+            stop.wait(2.0**failures / 2)
+
+
+def _append(file: RemoteFile, out: IO[bytes], stop: threading.Event) -> None:
+    """Ask once for the rest of the file and write what comes."""
+    url = hf_hub_url(file.repo, file.name, revision=file.commit)
+    headers = {
+        **build_hf_headers(),
+        "range": f"bytes={out.tell()}-",
+        "accept-encoding": "identity",  # A range of a compressed body would be no range of the file.
+    }
+    with get_session().stream("GET", url, headers=headers, timeout=TIMEOUT) as response:
+        hf_raise_for_status(response)
+        if response.status_code != httpx2.codes.PARTIAL_CONTENT:
+            out.truncate(0)
+            out.seek(0)
+        for chunk in response.iter_bytes(CHUNK):
+            out.write(chunk)
+            if stop.is_set():
+                return
+
+
+def _passes(error: Exception) -> bool:
+    """Say whether asking again can help."""
+    if isinstance(error, HfHubHTTPError):
+        return error.response.status_code in (408, 425, 429) or error.response.status_code >= 500  # noqa: PLR2004
+    return True
