@@ -13,7 +13,7 @@ from gateway.access.running import RunningRequests
 from gateway.api.edge import Edge
 from gateway.api.errors import answer_errors
 from gateway.api.exchange import Exchange
-from gateway.api.routes import chat, models, operations
+from gateway.api.routes import chat, models, operations, responses
 from gateway.engine.interface import Engine
 from gateway.engine.supervisor import Report, Supervisor
 from gateway.generation.pipeline import Pipeline
@@ -56,7 +56,9 @@ def create_app(
     )
     answer_errors(app)
     pipeline = Pipeline(supervisor, loader, profile, settings, metrics)
-    app.include_router(chat.router(Exchange(settings, admission, pipeline, lifecycle, running)))
+    exchange = Exchange(settings, admission, pipeline, lifecycle, running)
+    app.include_router(chat.router(exchange))
+    app.include_router(responses.router(exchange))
     app.include_router(models.router(profile))
     app.include_router(operations.router(supervisor, metrics, lifecycle))
     app.add_middleware(Edge, metrics=metrics, lifecycle=lifecycle)

@@ -109,7 +109,7 @@ def list_settings() -> None:
 
 @app.command("parameters")
 def list_parameters() -> None:
-    """Print what becomes of every field of a chat request, as Markdown: the page docs/parameters.md."""
+    """Print what becomes of every field of a request, as Markdown: the page docs/parameters.md."""
     from gateway.schema import parameters
 
     sys.stdout.write(parameters.page())

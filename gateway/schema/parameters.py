@@ -8,6 +8,7 @@ its default, and what SDKs and chat frontends were seen to echo.
 from typing import Final
 
 from gateway.schema.ledger import Ledger, honoured, refused, without_effect
+from gateway.schema.response_parameters import RESPONSES
 
 _NO_AUDIO = "LLaVA-1.5 neither hears nor speaks."
 _NO_CACHE_HINTS = "Prompts and pictures are cached anyway."
@@ -161,7 +162,8 @@ CHAT: Final = Ledger(
 
 _INTRODUCTION: Final = """# Parameters
 
-What becomes of every field of a chat request, at every depth (`[]` stands after a list).
+What becomes of every field of a chat request, and further below of a Responses request, at every depth (`[]`
+stands after a list).
 This page is `llava-gateway parameters`, printed from the data that requests are checked by.
 
 - **honoured**: it does what it says.
@@ -174,5 +176,5 @@ with `unknown_parameter`. What is inside a field that is refused or without effe
 
 
 def page() -> str:
-    """Return the ledger as a page of Markdown."""
-    return f"{_INTRODUCTION}\n{CHAT.tables()}"
+    """Return the ledgers as a page of Markdown."""
+    return f"{_INTRODUCTION}\n{CHAT.tables()}\n{RESPONSES.tables()}"

@@ -28,12 +28,9 @@ def _few(biases: Any) -> Any:
     return biases
 
 
-class SamplingFields(Body):
-    """OpenAI's sampling parameters and vLLM's; ranges are OpenAI's where it has the parameter."""
+class DrawingFields(Body):
+    """What all generating routes have; ranges are OpenAI's where it has the parameter."""
 
-    n: Annotated[int, Field(ge=1, le=16)] | None = None
-    max_tokens: Annotated[int, Field(ge=1)] | None = None
-    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     stop: Stop | None = None
@@ -41,7 +38,6 @@ class SamplingFields(Body):
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     logit_bias: Annotated[dict[str, Bias], BeforeValidator(_few), Field(max_length=MOST_BIASES)] | None = None
-    logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
 
     top_k: Annotated[int, Field(ge=-1)] | None = None
@@ -51,7 +47,23 @@ class SamplingFields(Body):
     ignore_eos: bool | None = None
     stop_token_ids: Annotated[list[TokenId], Field(max_length=64)] | None = None
 
+    def given_drawing(self) -> dict[str, Any]:
+        """Return the fields that the client gave a value, by name."""
+        return self._given(DrawingFields)
+
+    def _given(self, kind: type[Body]) -> dict[str, Any]:
+        values = ((name, getattr(self, name)) for name in kind.model_fields)
+        return {name: value for name, value in values if value is not None}
+
+
+class SamplingFields(DrawingFields):
+    """Those of chat besides."""
+
+    n: Annotated[int, Field(ge=1, le=16)] | None = None
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    logprobs: bool | None = None
+
     def given_sampling(self) -> dict[str, Any]:
         """Return the fields that the client gave a value, by name."""
-        values = ((name, getattr(self, name)) for name in SamplingFields.model_fields)
-        return {name: value for name, value in values if value is not None}
+        return self._given(SamplingFields)

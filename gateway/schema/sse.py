@@ -3,6 +3,7 @@
 import orjson
 
 from gateway.schema.completion import Chunk, Usage
+from gateway.schema.response import Event
 
 DONE = b"data: [DONE]\n\n"
 
@@ -51,3 +52,8 @@ class ChunkWriter:
 def error(body: bytes) -> bytes:
     """Return the event that ends a stream which cannot go on; `body` is OpenAI's error object."""
     return b"data: " + body + b"\n\n"
+
+
+def typed(event: Event) -> bytes:
+    """Return an event of a response; its type is told twice, as OpenAI does."""
+    return b"".join((b"event: ", event.type.encode(), b"\ndata: ", orjson.dumps(event), b"\n\n"))

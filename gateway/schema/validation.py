@@ -60,8 +60,11 @@ def _check_values(body: bytes) -> None:
 def _first(error: ValidationError) -> RequestError:
     found = error.errors(include_url=False)[0]
     *steps, last = found["loc"] or ("",)
-    # In the last place only the client's own field can look like a branch.
-    param = path((*(step for step in steps if not _is_branch(step)), last))
+    steps = [step for step in steps if not _is_branch(step)]
+    # Where a field is unknown, what looks like a branch in the last place is the client's own.
+    if found["type"] == "extra_forbidden" or not _is_branch(last):
+        steps.append(last)
+    param = path(tuple(steps))
     match found["type"]:
         case "missing":
             return MissingParameter(f"{param}: this field is required", param=param)

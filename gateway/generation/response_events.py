@@ -1,0 +1,149 @@
+"""From chunks to the typed events of a response. Pure: no I/O, no clock.
+
+The events are OpenAI's, in OpenAI's order (https://platform.openai.com/docs/api-reference/responses-streaming):
+
+    response.created, response.in_progress
+    for each item   response.output_item.added
+                    a message: response.content_part.added, response.output_text.delta …,
+                               response.output_text.done, response.content_part.done
+                    response.output_item.done
+    response.completed, response.incomplete or response.failed
+
+A whole answer is the response that the last event tells.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from uuid import uuid4
+
+from gateway.errors import GatewayError
+from gateway.schema.completion import Chunk, TokenLogprob
+from gateway.schema.response import (
+    ErrorEvent,
+    Event,
+    IncompleteDetails,
+    ItemEvent,
+    OutputItem,
+    OutputMessage,
+    OutputText,
+    PartEvent,
+    PartKind,
+    Response,
+    ResponseError,
+    ResponseEvent,
+    Status,
+    TextDelta,
+    TextDone,
+    Usage,
+)
+
+
+class ResponseEvents:
+    """The events of one response, which is `response` while it has no output yet."""
+
+    def __init__(self, response: Response) -> None:
+        self._response = response
+        self._next = 0
+        self._done: list[OutputItem] = []
+        self._message: _Message | None = None
+        self._status: Status = "completed"
+
+    def begin(self) -> Iterator[Event]:
+        yield ResponseEvent("response.created", self._number(), self._response)
+        yield ResponseEvent("response.in_progress", self._number(), self._response)
+
+    def chunk(self, chunk: Chunk) -> Iterator[Event]:
+        """Yield the events for what `chunk` adds."""
+        if chunk.content or chunk.logprobs:
+            yield from self._text(chunk.content, chunk.logprobs.content if chunk.logprobs else [])
+        if chunk.finish_reason == "length":
+            self._status = "incomplete"
+
+    def close(self) -> Iterator[Event]:
+        """Yield what is left of the items once the last chunk is told."""
+        if not self._message and not self._done:
+            yield from self._text("", [])  # an answer without words is a message all the same
+        yield from self._close_message()
+
+    def end(self, usage: Usage, now: int) -> ResponseEvent:
+        """Return the last event, which tells the whole response. `now` is in Unix seconds."""
+        response = replace(self._response, status=self._status, output=self._done, usage=usage)
+        if self._status == "incomplete":
+            response = replace(response, incomplete_details=IncompleteDetails("max_output_tokens"))
+            return ResponseEvent("response.incomplete", self._number(), response)
+        return ResponseEvent("response.completed", self._number(), replace(response, completed_at=now))
+
+    def fail(self, error: GatewayError) -> Iterator[Event]:
+        """Yield the end of an answer that cannot go on."""
+        told = {"type": error.type, "code": error.code, "message": error.message, "param": error.param}
+        yield ErrorEvent(
+            sequence_number=self._number(),
+            code=error.code,
+            message=error.message,
+            param=error.param,
+            error=told,
+        )
+        failed = ResponseError("server_error", error.message)
+        response = replace(self._response, status="failed", error=failed, output=self._done)
+        yield ResponseEvent("response.failed", self._number(), response)
+
+    def _number(self) -> int:
+        self._next += 1
+        return self._next - 1
+
+    def _text(self, text: str, logprobs: list[TokenLogprob]) -> Iterator[Event]:
+        message = self._message
+        if message is None:
+            message = self._message = _Message(len(self._done))
+            yield ItemEvent(
+                "response.output_item.added", self._number(), message.index, OutputMessage(id=message.id)
+            )
+            yield self._part("response.content_part.added", message, OutputText())
+        message.texts.append(text)
+        message.logprobs += logprobs
+        if text or logprobs:
+            yield TextDelta(
+                sequence_number=self._number(),
+                item_id=message.id,
+                output_index=message.index,
+                delta=text,
+                logprobs=logprobs,
+            )
+
+    def _close_message(self) -> Iterator[Event]:
+        if (message := self._message) is None:
+            return
+        self._message = None
+        text = OutputText(text="".join(message.texts), logprobs=message.logprobs)
+        yield TextDone(
+            sequence_number=self._number(),
+            item_id=message.id,
+            output_index=message.index,
+            text=text.text,
+            logprobs=text.logprobs,
+        )
+        yield self._part("response.content_part.done", message, text)
+        yield from self._item_done(OutputMessage(id=message.id, status=self._status, content=[text]))
+
+    def _item_done(self, item: OutputItem) -> Iterator[Event]:
+        yield ItemEvent("response.output_item.done", self._number(), len(self._done), item)
+        self._done.append(item)
+
+    def _part(self, kind: PartKind, message: "_Message", part: OutputText) -> Event:
+        return PartEvent(
+            type=kind,
+            sequence_number=self._number(),
+            item_id=message.id,
+            output_index=message.index,
+            part=part,
+        )
+
+
+class _Message:
+    """The message that is being written."""
+
+    def __init__(self, index: int) -> None:
+        self.id = f"msg_{uuid4().hex}"
+        self.index = index
+        self.texts: list[str] = []
+        self.logprobs: list[TokenLogprob] = []

@@ -1,0 +1,160 @@
+"""From a Responses request on the wire to a `GenerationRequest`, and to the response before it has output."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from gateway.errors import UnsupportedParameter
+from gateway.generation.request import GenerationRequest, InputImage, InputMessage, ToolCall
+from gateway.schema.items import (
+    FunctionCallItem,
+    FunctionCallOutputItem,
+    InputItem,
+    InputText,
+    ItemReference,
+    MessageItem,
+    OutputText,
+    Refusal,
+)
+from gateway.schema.items import InputImage as ImagePart
+from gateway.schema.response import Response
+from gateway.schema.responses import LOGPROBS, FunctionTool, ResponseRequest
+
+_T = TypeVar("_T")
+Part = InputText | ImagePart | OutputText | Refusal
+
+
+def read(
+    request: ResponseRequest,
+    earlier: Sequence[InputItem],
+    id: str,  # noqa: A002  # the wire's word
+    caller: str,
+) -> GenerationRequest:
+    """Return what `request` asks for, in a conversation that began with the items `earlier`."""
+    return GenerationRequest(
+        id=id,
+        model=request.model,
+        messages=tuple(_messages(request, earlier)),
+        caller=caller,
+        sampling=_sampling(request),
+        stream=bool(request.stream),
+        image_fit=request.image_fit,
+    )
+
+
+def check(request: ResponseRequest) -> None:
+    """Refuse by name what is not served yet."""
+    kind = request.text.format.type if request.text and request.text.format else "text"
+    for name, asked in (
+        ("tools", bool(request.tools)),
+        ("tool_choice", not isinstance(request.tool_choice or "", str)),
+        ("text.format", kind != "text"),
+        ("previous_response_id", request.previous_response_id is not None),
+        ("store", request.store is True),
+    ):
+        if asked:
+            raise UnsupportedParameter(f"{name}: this parameter is not supported yet", param=name)
+
+
+def _sampling(request: ResponseRequest) -> dict[str, Any]:
+    given = request.given_drawing()
+    if request.max_output_tokens is not None:
+        given["max_completion_tokens"] = request.max_output_tokens
+    if LOGPROBS in (request.include or ()):
+        given["logprobs"] = True
+    return given
+
+
+def _messages(request: ResponseRequest, earlier: Sequence[InputItem]) -> list[InputMessage]:
+    messages = []
+    if request.instructions:
+        messages.append(InputMessage("system", (request.instructions,), "instructions"))
+    for place, item in enumerate((*earlier, *request.input), -len(earlier)):
+        param = f"input[{place}]" if place >= 0 else "previous_response_id"
+        match item:
+            case ItemReference():
+                raise UnsupportedParameter(f"{param}: items are not stored yet", param=param)
+            case MessageItem():
+                role = "system" if item.role == "developer" else item.role
+                messages.append(InputMessage(role, _parts(item.content, f"{param}.content"), param))
+            case FunctionCallItem():
+                _add_call(messages, ToolCall(item.call_id, item.name, item.arguments), param)
+            case FunctionCallOutputItem():
+                parts = _parts(item.output, f"{param}.output")
+                messages.append(InputMessage("tool", parts, param, tool_call_id=item.call_id))
+    return messages
+
+
+def _add_call(messages: list[InputMessage], call: ToolCall, param: str) -> None:
+    """Add `call` to the assistant's message before it: one turn may have text and several calls."""
+    last = messages[-1] if messages else None
+    if last is None or last.role != "assistant":
+        messages.append(InputMessage("assistant", (), param, tool_calls=(call,)))
+        return
+    messages[-1] = replace(last, tool_calls=(*last.tool_calls, call))
+
+
+def _parts(parts: Sequence[Part], param: str) -> tuple[str | InputImage, ...]:
+    return tuple(_part(part, f"{param}[{place}]") for place, part in enumerate(parts))
+
+
+def _part(part: Part, param: str) -> str | InputImage:
+    match part:
+        case ImagePart() if part.file_id is not None:
+            raise UnsupportedParameter(
+                f"{param}.file_id: files are not supported yet", param=f"{param}.file_id"
+            )
+        case ImagePart():
+            return InputImage(part.image_url or "", f"{param}.image_url")
+        case Refusal():
+            return part.refusal
+        case _:
+            return part.text
+
+
+def started(request: ResponseRequest, id: str, now: int, *, stored: bool) -> Response:  # noqa: A002  # the wire's word
+    """Return the response as it is told before it has output; `now` is in Unix seconds."""
+    return Response(
+        id=id,
+        created_at=now,
+        frequency_penalty=_or(request.frequency_penalty, 0.0),
+        instructions=request.instructions,
+        max_output_tokens=request.max_output_tokens,
+        model=request.model,
+        parallel_tool_calls=_or(request.parallel_tool_calls, True),
+        presence_penalty=_or(request.presence_penalty, 0.0),
+        previous_response_id=request.previous_response_id,
+        prompt_cache_key=request.prompt_cache_key,
+        safety_identifier=request.safety_identifier,
+        store=stored,
+        temperature=_or(request.temperature, 1.0),
+        text={"format": _format(request), "verbosity": "medium"},
+        tool_choice=_tool_choice(request),
+        tools=[_tool(tool) for tool in request.tools or ()],
+        top_logprobs=_or(request.top_logprobs, 0),
+        top_p=_or(request.top_p, 1.0),
+        truncation=_or(request.truncation, "disabled"),
+        user=request.user,
+        metadata=request.metadata or {},
+    )
+
+
+def _or(value: _T | None, default: _T) -> _T:
+    return default if value is None else value
+
+
+def _format(request: ResponseRequest) -> dict[str, Any]:
+    chosen = request.text.format if request.text else None
+    if chosen is None:
+        return {"type": "text"}
+    told = chosen.model_dump(by_alias=True)
+    return told | {"strict": bool(told["strict"])} if "strict" in told else told
+
+
+def _tool(tool: FunctionTool) -> dict[str, Any]:
+    return tool.model_dump() | {"strict": tool.strict is not False}
+
+
+def _tool_choice(request: ResponseRequest) -> Any:
+    choice = request.tool_choice or "auto"
+    return choice if isinstance(choice, str) else choice.model_dump()

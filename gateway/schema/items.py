@@ -1,0 +1,135 @@
+"""The items of `POST /v1/responses`: what `input` may hold, each kind checked once."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+
+from gateway.schema.wire import Wire, branch
+
+
+class InputText(Wire):
+    type: Literal["input_text"]
+    text: str
+
+
+class InputImage(Wire):
+    type: Literal["input_image"]
+    image_url: str | None = Field(
+        default=None, description="`data:` URL in base64, or an `http:` or `https:` URL."
+    )
+    file_id: str | None = None
+
+    @model_validator(mode="after")
+    def _comes_from_one_place(self) -> Self:
+        if (self.image_url is None) == (self.file_id is None):
+            raise ValueError("there must be either `image_url` or `file_id`")
+        return self
+
+
+class OutputText(Wire):
+    type: Literal["output_text"]
+    text: str
+
+
+class Refusal(Wire):
+    type: Literal["refusal"]
+    refusal: str
+
+
+InputPart = Annotated[
+    Annotated[InputText, Tag("<input_text>")] | Annotated[InputImage, Tag("<input_image>")],
+    Discriminator(branch),
+]
+ContentPart = Annotated[
+    Annotated[InputText, Tag("<input_text>")]
+    | Annotated[InputImage, Tag("<input_image>")]
+    | Annotated[OutputText, Tag("<output_text>")]
+    | Annotated[Refusal, Tag("<refusal>")],
+    Discriminator(branch),
+]
+
+
+def _content(value: Any) -> Any:
+    if isinstance(value, str):
+        return [{"type": "input_text", "text": value}]
+    if isinstance(value, list):
+        return value
+    raise ValueError("it must be a string or a list of parts")
+
+
+class MessageItem(Wire):
+    """A message of either side. An answer's message may be sent back as it came."""
+
+    role: Literal["user", "system", "developer", "assistant"]
+    content: Annotated[
+        Annotated[list[ContentPart], Field(fail_fast=True)],
+        BeforeValidator(_content, json_schema_input_type=str | list[ContentPart]),
+    ]
+    type: Literal["message"] = "message"
+    id: str | None = None
+
+
+class FunctionCallItem(Wire):
+    type: Literal["function_call"]
+    call_id: str
+    name: str
+    arguments: str
+    id: str | None = None
+
+
+class FunctionCallOutputItem(Wire):
+    type: Literal["function_call_output"]
+    call_id: str
+    output: Annotated[
+        Annotated[list[InputPart], Field(fail_fast=True)],
+        BeforeValidator(_content, json_schema_input_type=str | list[InputPart]),
+    ]
+    id: str | None = None
+    name: str | None = None
+
+
+class ItemReference(Wire):
+    """An item of an earlier response that is stored."""
+
+    id: str
+    type: Literal["item_reference"] = "item_reference"
+
+
+class ReasoningItem(Wire):
+    """What another model thought before it answered. It is left out of the prompt."""
+
+    type: Literal["reasoning"]
+    id: str | None = None
+    content: Any = None
+
+
+def _item_branch(item: Any) -> str:
+    """Name the union's branch for `item`; what has no type is a message, or a reference by its id."""
+    if isinstance(item, Mapping) and "type" not in item:
+        return "<message>" if "role" in item else "<item_reference>" if "id" in item else "<>"
+    return branch(item)
+
+
+InputItem = Annotated[
+    Annotated[MessageItem, Tag("<message>")]
+    | Annotated[FunctionCallItem, Tag("<function_call>")]
+    | Annotated[FunctionCallOutputItem, Tag("<function_call_output>")]
+    | Annotated[ItemReference, Tag("<item_reference>")]
+    | Annotated[ReasoningItem, Tag("<reasoning>")],
+    Discriminator(_item_branch),
+]
+
+
+def _items(value: Any) -> Any:
+    if isinstance(value, str):
+        return [{"role": "user", "content": value}]
+    if isinstance(value, list):
+        return value
+    raise ValueError("it must be a string or a list of items")
+
+
+Items = Annotated[
+    Annotated[list[InputItem], Field(min_length=1, fail_fast=True)],
+    BeforeValidator(_items, json_schema_input_type=str | list[InputItem]),
+]

@@ -1,0 +1,146 @@
+"""The ledger of Responses requests: every field of OpenAI's, and the sampling parameters of chat.
+
+A new parameter is a row here and a field of the request (`schema/responses.py`, `schema/items.py`).
+"""
+
+from typing import Final
+
+from gateway.schema.ledger import Ledger, honoured, refused, without_effect
+
+_ECHOED = "Told again in the answer; it changes nothing else."
+_NO_CACHE_HINTS = "Prompts and images are cached anyway."
+_NO_REASONING = "LLaVA-1.5 does not reason before it answers."
+_ONLY_FUNCTIONS = "Only functions are called."
+
+_REQUEST: Final = (
+    honoured("model", "The served name."),
+    honoured("input", "A string, or a list of items."),
+    honoured(
+        "instructions", "A system message before all others; it is not carried over to the next response."
+    ),
+    honoured("previous_response_id", "The conversation goes on from there, images included."),
+    honoured("store", "`true` where not said: the response can be fetched and continued."),
+    honoured("metadata", "Up to 16 strings. " + _ECHOED),
+    honoured("stream", "Server-sent events."),
+    honoured("stream_options", "Only where `stream` is true."),
+    without_effect("stream_options.include_obfuscation", "No padding is added to events."),
+    honoured("max_output_tokens", "Longest answer in tokens."),
+    honoured("temperature", "0 to 2."),
+    honoured("top_p", "Over 0, up to 1."),
+    honoured("top_logprobs", "0 to 20; with `include`."),
+    honoured("include", "`message.output_text.logprobs`; the others name what no answer here has."),
+    honoured("text", "The form of the answer."),
+    honoured("text.format", "`text`, `json_object` or `json_schema`."),
+    honoured("text.format.type", "`text`, `json_object` or `json_schema`."),
+    honoured("text.format.name", "Needed for `json_schema`."),
+    honoured("text.format.schema", "The JSON schema."),
+    honoured("text.format.description", _ECHOED),
+    honoured("text.format.strict", "The answer always has the form of the schema."),
+    without_effect("text.verbosity", "Ask for a short or a long answer in words."),
+    honoured("tools", "Functions; every other type is refused by name."),
+    honoured("tools[].type", "`function`."),
+    honoured("tools[].name", "1 to 64 letters, digits, `_` and `-`."),
+    honoured("tools[].description", "Part of the prompt."),
+    honoured("tools[].parameters", "The JSON schema of the arguments."),
+    honoured("tools[].strict", "Arguments always have the form of the schema."),
+    refused("tools[].async", "A call is part of the answer.", (False,)),
+    refused("tools[].defer_loading", "There is no tool search.", (False,)),
+    without_effect("tools[].allowed_callers", "The model is the only caller."),
+    without_effect("tools[].output_schema", "LLaVA-1.5's prompt has no place for it."),
+    honoured("tool_choice", "`none`, `auto`, `required`, one function, or `allowed_tools`."),
+    honoured("tool_choice.type", "`function` or `allowed_tools`."),
+    honoured("tool_choice.name", "The function that must be called."),
+    honoured("tool_choice.mode", "`auto` or `required`."),
+    honoured("tool_choice.tools", "The only functions that may be called."),
+    honoured("tool_choice.tools[].type", "`function`."),
+    honoured("tool_choice.tools[].name", "One of `tools`."),
+    honoured("parallel_tool_calls", "Whether there may be several calls in one answer."),
+    honoured(
+        "truncation", "`disabled` (where not said) or `auto`: the oldest images and turns are left out."
+    ),
+    honoured("user", _ECHOED),
+    honoured("safety_identifier", _ECHOED),
+    honoured("prompt_cache_key", _ECHOED),
+    refused("access_programs", "There are none here.", ({},)),
+    refused("background", "A response is ready when it is answered.", (False,)),
+    refused("background_options", "A response is ready when it is answered.", ({},)),
+    refused("context_management", "Conversations are not compacted; see `truncation`.", ([],)),
+    refused("conversation", "Use `previous_response_id`."),
+    without_effect("image", "An image costs the same number of tokens however it is sent."),
+    without_effect("max_tool_calls", "It counts OpenAI's own tools, which are not served."),
+    refused("moderation", "No moderation model is served."),
+    refused("prompt", "No prompts are stored; send `instructions` and `input`."),
+    honoured("prompt_cache_options", _NO_CACHE_HINTS),
+    without_effect("prompt_cache_options.mode", _NO_CACHE_HINTS),
+    without_effect("prompt_cache_options.ttl", _NO_CACHE_HINTS),
+    without_effect("prompt_cache_options.comparison_response_id", _NO_CACHE_HINTS),
+    refused("prompt_cache_options.prewarm", "Every request is answered.", (False,)),
+    without_effect("prompt_cache_retention", _NO_CACHE_HINTS),
+    without_effect("reasoning", _NO_REASONING),
+    without_effect("service_tier", "There is one tier."),
+)
+
+_ITEMS: Final = (
+    honoured(
+        "input[].type",
+        "`message`, `function_call`, `function_call_output`, `item_reference` or `reasoning`.",
+    ),
+    honoured("input[].role", "`system`, `developer` (the same), `user` or `assistant`."),
+    honoured("input[].content", "Text, or a list of parts."),
+    honoured("input[].content[].type", "`input_text`, `input_image`, `output_text` or `refusal`."),
+    honoured("input[].content[].text", "Never taken for a token, whatever it spells."),
+    honoured("input[].content[].refusal", "As text."),
+    honoured("input[].content[].image_url", "A `data:` URL in base64, or an `http:` or `https:` URL."),
+    honoured("input[].content[].file_id", "An uploaded image."),
+    without_effect("input[].content[].detail", "LLaVA-1.5 sees every image at one size."),
+    without_effect("input[].content[].annotations", "Answers have none."),
+    without_effect("input[].content[].logprobs", "Answers may have them."),
+    without_effect("input[].content[].prompt_cache_breakpoint", _NO_CACHE_HINTS),
+    refused("input[].content[].file_data", "Send an image as `input_image`."),
+    refused("input[].content[].file_url", "Send an image as `input_image`."),
+    refused("input[].content[].filename", "Send an image as `input_image`."),
+    honoured("input[].id", "Of an `item_reference`: an item of a stored response."),
+    without_effect("input[].phase", "Both phases are the assistant's words."),
+    without_effect("input[].status", "Answers have it."),
+    honoured("input[].call_id", "Which call an output belongs to."),
+    honoured("input[].name", "The function that was called."),
+    honoured("input[].arguments", "JSON."),
+    honoured("input[].output", "What the function returned: text, or a list of parts."),
+    honoured("input[].output[].type", "`input_text` or `input_image`."),
+    honoured("input[].output[].text", "As it is."),
+    honoured("input[].output[].image_url", "As in a message."),
+    honoured("input[].output[].file_id", "As in a message."),
+    without_effect("input[].output[].detail", "LLaVA-1.5 sees every image at one size."),
+    without_effect("input[].output[].prompt_cache_breakpoint", _NO_CACHE_HINTS),
+    refused("input[].output[].file_data", "Send an image as `input_image`."),
+    refused("input[].output[].file_url", "Send an image as `input_image`."),
+    refused("input[].output[].filename", "Send an image as `input_image`."),
+    without_effect("input[].caller", "The model is the only caller."),
+    without_effect("input[].namespace", "Functions have no namespaces here."),
+    refused("input[].async", "A call is part of the answer.", (False,)),
+    without_effect("input[].summary", _NO_REASONING),
+    without_effect("input[].encrypted_content", _NO_REASONING),
+)
+
+_SAMPLING: Final = (
+    honoured("seed", "A signed 64-bit integer."),
+    honoured("stop", "A string, or up to four."),
+    honoured("presence_penalty", "-2 to 2."),
+    honoured("frequency_penalty", "-2 to 2."),
+    honoured("logit_bias", "Up to 300 token ids, each -100 to 100."),
+    honoured("top_k", "-1 and 0 mean all."),
+    honoured("min_p", "0 to 1."),
+    honoured("repetition_penalty", "Over 0, up to 2."),
+    honoured("min_tokens", "Shortest answer in tokens."),
+    honoured("ignore_eos", "Goes on where the model would end."),
+    honoured("stop_token_ids", "Up to 64 token ids."),
+    honoured("image_fit", "How an image becomes square: `pad`, `crop` or `squash`."),
+)
+
+RESPONSES: Final = Ledger(
+    {
+        "Responses: OpenAI's parameters": _REQUEST,
+        "Responses: items of the input": _ITEMS,
+        "Responses: chat's, vLLM's and the gateway's parameters": _SAMPLING,
+    }
+)

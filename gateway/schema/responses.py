@@ -1,0 +1,144 @@
+"""`POST /v1/responses`, the request: what a client may send, checked once."""
+
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+
+from gateway.errors import InvalidValue, UnsupportedParameter
+from gateway.schema.items import Items
+from gateway.schema.ledger import Ledger
+from gateway.schema.paths import short
+from gateway.schema.response_parameters import RESPONSES
+from gateway.schema.sampling import DrawingFields
+from gateway.schema.wire import Wire, branch
+
+LOGPROBS = "message.output_text.logprobs"
+IMAGE_URLS = "message.input_image.image_url"
+
+Name = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+Includable = Literal[
+    "code_interpreter_call.outputs",
+    "computer_call_output.output.image_url",
+    "file_search_call.results",
+    "message.input_image.image_url",
+    "message.output_text.logprobs",
+    "reasoning.encrypted_content",
+    "web_search_call.action.sources",
+    "web_search_call.results",
+]
+Metadata = Annotated[
+    dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
+]
+
+
+class TextFormat(Wire):
+    type: Literal["text"]
+
+
+class JSONObjectFormat(Wire):
+    type: Literal["json_object"]
+
+
+class JSONSchemaFormat(Wire):
+    type: Literal["json_schema"]
+    name: Name
+    json_schema: dict[str, Any] = Field(alias="schema")
+    description: str | None = None
+    strict: bool | None = None
+
+
+Format = Annotated[
+    Annotated[TextFormat, Tag("<text>")]
+    | Annotated[JSONObjectFormat, Tag("<json_object>")]
+    | Annotated[JSONSchemaFormat, Tag("<json_schema>")],
+    Discriminator(branch),
+]
+
+
+class TextConfig(Wire):
+    format: Format | None = None
+
+
+class FunctionTool(Wire):
+    type: Literal["function"]
+    name: Name
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class ChosenFunction(Wire):
+    type: Literal["function"]
+    name: str
+
+
+class AllowedTools(Wire):
+    type: Literal["allowed_tools"]
+    mode: Literal["auto", "required"]
+    tools: Annotated[list[ChosenFunction], Field(max_length=128)]
+
+
+ToolChoice = Annotated[
+    Annotated[Literal["none", "auto", "required"], Tag("<mode>")]
+    | Annotated[ChosenFunction, Tag("<function>")]
+    | Annotated[AllowedTools, Tag("<allowed_tools>")],
+    Discriminator(lambda choice: "<mode>" if isinstance(choice, str) else branch(choice)),
+]
+
+
+def _functions(tools: Any) -> Any:
+    for place, tool in enumerate(tools if isinstance(tools, list) else ()):
+        kind = tool.get("type") if isinstance(tool, dict) else None
+        if isinstance(kind, str) and kind != "function":
+            param = f"tools[{place}].type"
+            raise UnsupportedParameter(
+                f"{param}: tools of type `{short(kind)}` are not supported; use `function`", param=param
+            )
+    return tools
+
+
+Tools = Annotated[
+    list[FunctionTool],
+    Field(max_length=128, fail_fast=True),
+    BeforeValidator(_functions, json_schema_input_type=list[FunctionTool]),
+]
+
+
+class StreamOptions(Wire):
+    """Nothing in it has an effect."""
+
+
+class ResponseRequest(DrawingFields):
+    """OpenAI's request. What chat has besides and Responses has not may be asked for by chat's names."""
+
+    ledger: ClassVar[Ledger] = RESPONSES
+
+    model: str
+    input: Items
+    instructions: str | None = None
+    previous_response_id: str | None = None
+    store: bool | None = None
+    metadata: Metadata | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    max_output_tokens: Annotated[int, Field(ge=1)] | None = None
+    include: Annotated[list[Includable], Field(max_length=16)] | None = None
+    text: TextConfig | None = None
+    tools: Tools | None = None
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    truncation: Literal["auto", "disabled"] | None = None
+    user: str | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+    prompt_cache_options: StreamOptions | None = None
+
+    image_fit: Literal["pad", "crop", "squash"] | None = Field(
+        default=None, description="How an image becomes square; the profile's way where not said."
+    )
+
+    @model_validator(mode="after")
+    def _stream_options_are_for_streams(self) -> Self:
+        if self.stream_options is not None and not self.stream:
+            raise InvalidValue("stream_options: they need `stream` to be true", param="stream_options")
+        return self
