@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 PREFIX = "GATEWAY_"
 
 Fit = Literal["pad", "crop", "squash"]
+History = Literal["keep_last", "strict"]
 Decode = Literal["fast", "exact"]
 Names = Annotated[tuple[str, ...], NoDecode]
 
@@ -87,7 +88,12 @@ class Settings(BaseSettings):
         default=30, description="Time that running requests get to end after that."
     )
 
-    max_images: PositiveInt = Field(default=7, description="Pictures a request.")
+    max_images: PositiveInt = Field(default=7, description="Pictures per request.")
+    image_history: History = Field(
+        default="keep_last",
+        description="What becomes of a conversation with more pictures than fit: `keep_last` leaves out the "
+        "oldest, `strict` refuses it.",
+    )
     image_max_bytes: PositiveInt = Field(default=20 * 2**20, description="Largest encoded picture.")
     image_max_pixels: PositiveInt = Field(
         default=64_000_000, description="Largest picture in pixels, checked before it is decoded."

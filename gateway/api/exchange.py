@@ -14,19 +14,21 @@ from gateway.access.lifecycle import Lifecycle
 from gateway.access.running import RunningRequests
 from gateway.api import body
 from gateway.api.streaming import EventStream, while_connected
-from gateway.engine.interface import Delta, Job
+from gateway.engine.interface import Delta
 from gateway.generation.pipeline import Pipeline
-from gateway.generation.request import GenerationRequest
+from gateway.generation.request import GenerationRequest, Prepared
 from gateway.settings import Settings
 
 
 class Answer(Protocol):
     """Writes one answer in the words of its route."""
 
-    async def whole(self, first: Delta, deltas: AsyncGenerator[Delta]) -> Response:
+    async def whole(self, prepared: Prepared, first: Delta, deltas: AsyncGenerator[Delta]) -> Response:
         """Return the answer in one piece."""
 
-    def events(self, first: Delta, deltas: AsyncGenerator[Delta]) -> AsyncGenerator[bytes]:
+    def events(
+        self, prepared: Prepared, first: Delta, deltas: AsyncGenerator[Delta]
+    ) -> AsyncGenerator[bytes]:
         """Yield the answer's server-sent events; one that cannot go on ends with an error event."""
 
 
@@ -62,14 +64,19 @@ class Exchange:
                 del content
                 if not wanted.stream:
                     running.answer_within(min(patience, self.settings.request_timeout))
-                job = await self.pipeline.prepare(wanted)
-                deltas = await held.enter_async_context(aclosing(self.pipeline.run(job, arrived, running)))
+                prepared = await self.pipeline.prepare(wanted)
+                deltas = await held.enter_async_context(
+                    aclosing(self.pipeline.run(prepared.job, arrived, running))
+                )
                 # Until the first delta is there, an error still has an HTTP status.
                 first = await anext(deltas)
-                request.state.facts = _facts(job)
-                if not job.stream:
-                    return await answer.whole(first, deltas)
-            return EventStream(answer.events(first, deltas), held.pop_all(), self.settings.send_timeout)
+                request.state.facts = _facts(prepared)
+                if not wanted.stream:
+                    response = await answer.whole(prepared, first, deltas)
+                    response.headers.update(prepared.notices)
+                    return response
+            events = answer.events(prepared, first, deltas)
+            return EventStream(events, held.pop_all(), self.settings.send_timeout, prepared.notices)
 
 
 def _client_timeout(request: Request) -> float:
@@ -87,6 +94,8 @@ def _caller(request: Request) -> str:
     return request.headers.get("authorization", "")
 
 
-def _facts(job: Job) -> dict[str, Any]:
+def _facts(prepared: Prepared) -> dict[str, Any]:
     """Return what a request's line in the log says beside its status: sizes, no content."""
-    return {"id": job.id, "stream": job.stream, "images": len(job.pictures)}
+    job = prepared.job
+    facts = {"id": job.id, "stream": job.stream, "images": len(job.pictures)}
+    return facts | {"dropped_images": prepared.dropped_images} if prepared.dropped_images else facts

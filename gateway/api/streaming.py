@@ -57,9 +57,15 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, events: AsyncGenerator[bytes], held: AsyncExitStack, send_timeout: float) -> None:
+    def __init__(
+        self,
+        events: AsyncGenerator[bytes],
+        held: AsyncExitStack,
+        send_timeout: float,
+        headers: Mapping[str, str],
+    ) -> None:
         # Proxies such as nginx must pass events on as they come.
-        super().__init__(headers={"cache-control": "no-cache", "x-accel-buffering": "no"})
+        super().__init__(headers={"cache-control": "no-cache", "x-accel-buffering": "no", **headers})
         del self.headers["content-length"]
         self._events = events
         self._held = held

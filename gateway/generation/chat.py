@@ -16,6 +16,7 @@ def read(chat: ChatCompletionRequest, id: str, caller: str) -> GenerationRequest
         sampling=chat.given_sampling(),
         stream=bool(chat.stream),
         image_fit=chat.image_fit,
+        image_history=chat.image_history,
     )
 
 

@@ -9,8 +9,9 @@ from typing import Any
 from engine_config.profile import EngineProfile
 from gateway.access.running import Running
 from gateway.engine.interface import Delta, Engine, Job, Picture
-from gateway.errors import GatewayError, ModelNotFound, TooManyImages
-from gateway.generation.request import GenerationRequest, InputImage, InputMessage
+from gateway.errors import GatewayError, ModelNotFound
+from gateway.generation import history
+from gateway.generation.request import GenerationRequest, InputImage, InputMessage, Prepared
 from gateway.generation.sampling import sampling_of
 from gateway.images import source
 from gateway.images.loader import PictureLoader
@@ -36,12 +37,11 @@ class Pipeline:
         self._loader = loader
         self._style = STYLES[profile.prompt_style]
         self._fit = settings.image_fit or profile.image_fit
-        self._max_images = settings.max_images
-        self._image_max_bytes = settings.image_max_bytes
+        self._settings = settings
         self._metrics = metrics
 
-    async def prepare(self, request: GenerationRequest) -> Job:
-        """Return the job that `request` asks for.
+    async def prepare(self, request: GenerationRequest) -> Prepared:
+        """Return the job that `request` asks for, and what was left out of it.
 
         Whatever can be known without a picture's bytes is checked before any is fetched. Raises RequestError.
         """
@@ -50,17 +50,20 @@ class Pipeline:
             raise ModelNotFound(
                 f"model: {short(request.model)!r} is not served here; {model.name!r} is", param="model"
             )
-        images = [image for message in request.messages for image in message.images]
-        sources = self._sources(images)
-        messages = [_message(message) for message in request.messages]
-        ids = tokens.encode(template.render(messages, self._style), model)
-        sampling = sampling_of(request.sampling, model, tokens.length(ids, model))
+        fitted = history.fit(request.messages, self._budget(request), model, self._encode)
+        images = [image for message in fitted.messages for image in message.images]
+        sources = [
+            source.parse(image.url, param=image.param, max_bytes=self._settings.image_max_bytes)
+            for image in images
+        ]
+        sampling = sampling_of(request.sampling, model, tokens.length(fitted.ids, model))
         fit = request.image_fit or self._fit
         pictures = await _gather(
             self._loader.load(found, param=image.param, side=model.image_side, fit=fit, caller=request.caller)
             for image, found in zip(images, sources, strict=True)
         )
-        return Job(request.id, ids, tuple(pictures), sampling, stream=request.stream)
+        job = Job(request.id, fitted.ids, tuple(pictures), sampling, stream=request.stream)
+        return Prepared(job, fitted.dropped_images)
 
     async def run(self, job: Job, arrived: float, running: Running) -> AsyncGenerator[Delta]:
         """Yield the deltas of `job`, measured; `arrived` is when its request did (`time.perf_counter`).
@@ -88,15 +91,15 @@ class Pipeline:
                 raise
             raise reason from None
 
-    def _sources(self, images: list[InputImage]) -> list[source.Source]:
-        if len(images) > self._max_images:
-            raise TooManyImages(
-                f"messages: the request has {len(images)} images; the limit is {self._max_images}",
-                param="messages",
-            )
-        return [
-            source.parse(image.url, param=image.param, max_bytes=self._image_max_bytes) for image in images
-        ]
+    def _encode(self, messages: Iterable[InputMessage]) -> list[int]:
+        segments = template.render([_message(message) for message in messages], self._style)
+        return tokens.encode(segments, self._engine.model)
+
+    def _budget(self, request: GenerationRequest) -> history.Budget:
+        policy = request.image_history or self._settings.image_history
+        limits = ("max_tokens", "max_completion_tokens")
+        wanted = [request.sampling[name] for name in limits if name in request.sampling]
+        return history.Budget(policy, self._settings.max_images, min([history.RESERVE, *wanted]))
 
 
 async def _gather(loads: Iterable[Coroutine[Any, Any, Picture]]) -> list[Picture]:

@@ -13,6 +13,7 @@ from gateway.schema.completion import (
     PromptTokensDetails,
     TokenLogprob,
     TopLogprob,
+    TrimmedPromptTokensDetails,
     Usage,
 )
 
@@ -22,7 +23,8 @@ LEAST_LOGPROB = -9999.0
 class Reply:
     """The chunks of one answer, and what it has used so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, dropped_images: int = 0) -> None:
+        self._dropped_images = dropped_images
         self._prompt_tokens = 0
         self._cached_tokens = 0
         self._completion_tokens = 0
@@ -56,8 +58,13 @@ class Reply:
             prompt_tokens=self._prompt_tokens,
             completion_tokens=self._completion_tokens,
             total_tokens=self._prompt_tokens + self._completion_tokens,
-            prompt_tokens_details=PromptTokensDetails(self._cached_tokens),
+            prompt_tokens_details=self._details(),
         )
+
+    def _details(self) -> PromptTokensDetails:
+        if self._dropped_images:
+            return TrimmedPromptTokensDetails(self._cached_tokens, dropped_images=self._dropped_images)
+        return PromptTokensDetails(self._cached_tokens)
 
 
 def fold(chunks: Iterable[Chunk]) -> list[Choice]:

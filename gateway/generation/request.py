@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from gateway.engine.interface import Constraint
+from gateway.engine.interface import Constraint, Job
 from gateway.prompt.template import Role
-from gateway.settings import Fit
+from gateway.settings import Fit, History
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,21 @@ class GenerationRequest:
     sampling: Mapping[str, Any] = field(default_factory=dict)
     stream: bool = False
     image_fit: Fit | None = None
+    image_history: History | None = None
     constraint: Constraint | None = None
     tools: tuple[Tool, ...] = ()
     tool_choice: ToolChoice = ToolChoice()
     parallel_tool_calls: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A request made ready: the engine's job, and what was left out so that it fits."""
+
+    job: Job
+    dropped_images: int = 0
+
+    @property
+    def notices(self) -> dict[str, str]:
+        """Return what the client is told of it beside the answer, by the name of the header."""
+        return {"x-gateway-dropped-images": str(self.dropped_images)} if self.dropped_images else {}

@@ -74,6 +74,10 @@ class ChatCompletionRequest(SamplingFields):
         default=None, description="How a picture becomes square; the profile's way where not said."
     )
 
+    image_history: Literal["keep_last", "strict"] | None = Field(
+        default=None, description="Whether the oldest pictures are left out where not all fit."
+    )
+
     @model_validator(mode="after")
     def _stream_options_are_for_streams(self) -> Self:
         if self.stream_options is not None and not self.stream:

@@ -37,6 +37,13 @@ class PromptTokensDetails:
 
 
 @dataclass(frozen=True, slots=True)
+class TrimmedPromptTokensDetails(PromptTokensDetails):
+    """The gateway's own: how many pictures were left out of the conversation, where any were."""
+
+    dropped_images: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Usage:
     prompt_tokens: int
     completion_tokens: int

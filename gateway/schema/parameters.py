@@ -131,7 +131,10 @@ _VLLM: Final = (
     refused("use_beam_search", "Tokens are drawn.", (False,)),
 )
 
-_GATEWAY: Final = (honoured("image_fit", "How a picture becomes square: `pad`, `crop` or `squash`."),)
+_GATEWAY: Final = (
+    honoured("image_fit", "How a picture becomes square: `pad`, `crop` or `squash`."),
+    honoured("image_history", "More pictures than fit: `keep_last` leaves out the oldest, `strict` refuses."),
+)
 
 _OTHERS: Final = (
     refused("custom_params", _ROUTERS),

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import orjson
 import pytest
 from aiohttp import web
 from PIL import Image
@@ -12,7 +13,7 @@ from PIL import Image
 from tests.api.asking import ask, chat, image, saying, text
 from tests.images.pictures import encoded, url_of
 from tests.scripted_engine import MODEL, ScriptedEngine
-from tests.servers import scripted_gateway
+from tests.servers import Gateway, scripted_gateway
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 128, 0), "blue": (0, 0, 255)}
 LOCAL = ("127.0.0.1",)
@@ -184,13 +185,17 @@ async def test_nothing_is_fetched_for_a_prompt_that_does_not_fit(words: str, mes
 async def test_more_pictures_than_allowed_are_refused_unfetched() -> None:
     async with (
         site() as pictures,
-        scripted_gateway(ScriptedEngine(), fetch_allow=LOCAL, max_images=2) as gateway,
+        scripted_gateway(
+            ScriptedEngine(), fetch_allow=LOCAL, max_images=2, image_history="strict"
+        ) as gateway,
     ):
         parts = [image(pictures.url("red")) for _ in range(3)]
-        answer = await ask(gateway, chat(messages=[*saying(*parts[:2]), *saying(parts[2])]))
+        messages = [*saying(*parts[:2]), *saying(parts[2])]
+        answer = await ask(gateway, chat(messages=messages, image_history="strict"))
         assert answer.status == 400
         assert answer.error == {
-            "message": "messages: the request has 3 images; the limit is 2",
+            "message": "messages: the request has 3 images; the limit is 2; "
+            "leave some out, or set `image_history` to `keep_last`",
             "type": "invalid_request_error",
             "param": "messages",
             "code": "too_many_images",
@@ -242,3 +247,53 @@ async def test_callers_meet_in_no_cache() -> None:
             assert (await ask(gateway, body, authorization=caller)).status == 200
     keys = [job.pictures[0].key for job in engine.jobs]
     assert keys[0] == keys[2] != keys[1]
+
+
+def long_chat(turns: int) -> list[dict[str, Any]]:
+    """Return a conversation with a picture in each turn, of which none but the last seven can be fetched."""
+    messages: list[dict[str, Any]] = []
+    for turn in range(turns):
+        messages += saying(
+            image(f"http://127.0.0.1:1/{turn}" if turn < turns - 7 else plain("red")), text("?")
+        )
+        messages.append({"role": "assistant", "content": "Red."})
+    return messages[:-1]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_long_chat_goes_on_and_is_told_what_was_left_out(served: Gateway, stream: bool) -> None:
+    body = chat(messages=long_chat(20), stream=stream) | (
+        {"stream_options": {"include_usage": True}} if stream else {}
+    )
+    answer = await ask(served, body)
+    assert answer.status == 200, answer.body
+    assert answer.headers["x-gateway-dropped-images"] == "13"
+    usage = orjson.loads(answer.body.split(b"\n\n")[-3][6:] if stream else answer.body)["usage"]
+    assert usage["prompt_tokens_details"]["dropped_images"] == 13
+
+
+async def test_a_chat_that_fits_is_told_nothing(served: Gateway) -> None:
+    answer = await ask(served, chat(messages=long_chat(7)))
+    assert answer.status == 200
+    assert "x-gateway-dropped-images" not in answer.headers
+    assert b"dropped_images" not in answer.body
+
+
+async def test_a_long_chat_is_refused_where_the_request_or_the_settings_are_strict(served: Gateway) -> None:
+    answer = await ask(served, chat(messages=long_chat(8), image_history="strict"))
+    assert (answer.status, answer.error["code"]) == (400, "too_many_images")
+    async with scripted_gateway(ScriptedEngine(), image_history="strict") as gateway:
+        assert (await ask(gateway, chat(messages=long_chat(8)))).error["code"] == "too_many_images"
+        assert (await ask(gateway, chat(messages=long_chat(8), image_history="keep_last"))).status == 200
+
+
+@pytest.mark.parametrize(("fields", "dropped"), [({}, 1), ({"max_tokens": 16}, 0)])
+async def test_pictures_leave_room_for_the_answer_that_is_asked_for(
+    served: Gateway, fields: dict[str, Any], dropped: int
+) -> None:
+    """Both pictures and the text leave about 170 of the context's 2048 tokens."""
+    messages = [*long_chat(1), {"role": "assistant", "content": "Red."}]
+    messages += saying(image(plain("red")), text("x" * 1700))
+    answer = await ask(served, chat(messages=messages, **fields))
+    assert answer.status == 200, answer.body
+    assert answer.headers.get("x-gateway-dropped-images", "0") == str(dropped)

@@ -90,7 +90,7 @@ async def _jobs(asks: Sequence[Ask], model: Model, profile: EngineProfile) -> li
     engine = cast("Engine", SimpleNamespace(model=model))
     pipeline = Pipeline(engine, loader, profile, settings, metrics)
     jobs = [
-        await pipeline.prepare(chat.read(parse(ask.body, ChatCompletionRequest), str(number), ""))
+        (await pipeline.prepare(chat.read(parse(ask.body, ChatCompletionRequest), str(number), ""))).job
         for number, ask in enumerate(asks)
     ]
     await loader.close()

@@ -42,6 +42,7 @@ RANGES: dict[str, tuple[list[Any], list[Any]]] = {
         [{"5": -100.1}, {"5": 101}, {"5": "1"}, [], {str(token): 1 for token in range(301)}],
     ),
     "image_fit": (["pad", "crop", "squash"], ["stretch", "", 1]),
+    "image_history": (["keep_last", "strict"], ["last", 1]),
     "logprobs": ([True, False], []),
     "ignore_eos": ([True, False], []),
     "stream": ([True, False], []),

@@ -15,7 +15,7 @@ from gateway.engine.interface import Delta
 from gateway.errors import GatewayError
 from gateway.generation import chat
 from gateway.generation.reply import Reply, fold
-from gateway.generation.request import GenerationRequest
+from gateway.generation.request import GenerationRequest, Prepared
 from gateway.schema import sse
 from gateway.schema.chat import ChatCompletionRequest, StreamOptions
 from gateway.schema.completion import Completion
@@ -49,18 +49,21 @@ class Answer:
         self._created = int(time.time())
         self._model = model
         self._options = options
-        self._reply = Reply()
 
-    async def whole(self, first: Delta, deltas: AsyncGenerator[Delta]) -> Response:
+    async def whole(self, prepared: Prepared, first: Delta, deltas: AsyncGenerator[Delta]) -> Response:
         """Return the completion: the fold of the chunks that a stream would have had."""
+        self._reply = Reply(prepared.dropped_images)
         found = [self._reply.chunk(first)]
         async for delta in deltas:
             found.append(self._reply.chunk(delta))  # noqa: PERF401  # an asynchronous comprehension reads worse
         choices = fold(chunk for chunk in found if chunk is not None)
         return json_response(Completion(self.id, self._created, self._model, choices, self._reply.usage))
 
-    async def events(self, first: Delta, deltas: AsyncGenerator[Delta]) -> AsyncGenerator[bytes]:
+    async def events(
+        self, prepared: Prepared, first: Delta, deltas: AsyncGenerator[Delta]
+    ) -> AsyncGenerator[bytes]:
         """Yield the answer's events; one that cannot go on ends with an error and without `[DONE]`."""
+        self._reply = Reply(prepared.dropped_images)
         include_usage = bool(self._options.include_usage)
         writer = sse.ChunkWriter(self.id, self._created, self._model, usage_follows=include_usage)
         try:

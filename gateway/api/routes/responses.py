@@ -14,7 +14,7 @@ from gateway.engine.interface import Delta
 from gateway.errors import GatewayError
 from gateway.generation import responses
 from gateway.generation.reply import Reply
-from gateway.generation.request import GenerationRequest
+from gateway.generation.request import GenerationRequest, Prepared
 from gateway.generation.response_events import ResponseEvents
 from gateway.schema import sse
 from gateway.schema.response import Event, InputTokensDetails, OutputTokensDetails, ResponseEvent, Usage
@@ -47,11 +47,11 @@ class Answer:
 
     def __init__(self, request: ResponseRequest) -> None:
         self.id = f"resp_{uuid4().hex}"
-        self._reply = Reply()
         self._events = ResponseEvents(responses.started(request, self.id, int(time.time()), stored=False))
 
-    async def whole(self, first: Delta, deltas: AsyncGenerator[Delta]) -> Response:
+    async def whole(self, prepared: Prepared, first: Delta, deltas: AsyncGenerator[Delta]) -> Response:
         """Return the response that the last event of a stream would have told."""
+        self._reply = Reply(prepared.dropped_images)
         self._told(first)
         async for delta in deltas:
             self._told(delta)
@@ -59,8 +59,11 @@ class Answer:
             pass
         return json_response(self._end().response)
 
-    async def events(self, first: Delta, deltas: AsyncGenerator[Delta]) -> AsyncGenerator[bytes]:
+    async def events(
+        self, prepared: Prepared, first: Delta, deltas: AsyncGenerator[Delta]
+    ) -> AsyncGenerator[bytes]:
         """Yield the answer's events; one that cannot go on ends with `error` and `response.failed`."""
+        self._reply = Reply(prepared.dropped_images)
         try:
             yield _written([*self._events.begin(), *self._told(first)])
             async for delta in deltas:

@@ -1,0 +1,100 @@
+"""The history budget: a conversation that outgrew the model keeps its newest pictures.
+
+Chat frontends send every picture of a conversation with every turn. With `keep_last`, the newest that fit
+stay, and each older one becomes the text "[image n left out]", n being its number in the conversation. Two
+limits count: pictures per request, and the context, of which some is left for the answer. The pictures of the
+user's newest message are never left out.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+from gateway.engine.interface import Model
+from gateway.errors import ContextLengthExceeded, TooManyImages
+from gateway.generation.request import InputImage, InputMessage
+from gateway.prompt import tokens
+from gateway.settings import History
+
+# Tokens of the context that pictures leave for the answer, where the client does not ask for fewer.
+RESERVE = 256
+
+Messages = tuple[InputMessage, ...]
+Encode = Callable[[Messages], list[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What a conversation may hold: `max_images` pictures, and the context less `reserve` tokens."""
+
+    policy: History
+    max_images: int
+    reserve: int = RESERVE
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A conversation that fits as far as leaving out pictures can make it, and its prompt."""
+
+    messages: Messages
+    ids: list[int]
+    dropped_images: int
+
+
+def fit(messages: Messages, budget: Budget, model: Model, encode: Encode) -> Fitted:
+    """Return the conversation with as many of its newest pictures as `budget` and the context have room for.
+
+    Raises TooManyImages where the pictures that must stay are too many, and whatever `encode` raises of a
+    prompt that no picture can be left out of any more.
+    """
+    total = _count(messages)
+    needed = total if budget.policy == "strict" else _newest(messages)
+    if needed > budget.max_images:
+        raise _too_many(needed, budget)
+    kept = max(needed, min(total, budget.max_images))
+    while True:
+        left = _without(messages, total - kept)
+        try:
+            ids = encode(left)
+            over = tokens.length(ids, model) + budget.reserve - model.context_length
+        except ContextLengthExceeded:
+            if kept == needed:
+                raise
+            over = 1
+        if over <= 0 or kept == needed:
+            return Fitted(left, ids, total - kept)
+        kept = max(needed, kept - -(-over // model.tokens_per_image))
+
+
+def _count(messages: Iterable[InputMessage]) -> int:
+    return sum(len(message.images) for message in messages)
+
+
+def _newest(messages: Messages) -> int:
+    """Return how many pictures the user's newest message has."""
+    return next((len(message.images) for message in reversed(messages) if message.role == "user"), 0)
+
+
+def _without(messages: Messages, count: int) -> Messages:
+    """Return the messages with text in the place of their first `count` pictures."""
+    if count == 0:
+        return messages
+    number = 0
+    left: list[InputMessage] = []
+    for message in messages:
+        parts: list[str | InputImage] = []
+        for part in message.parts:
+            number += isinstance(part, InputImage)
+            told = isinstance(part, InputImage) and number <= count
+            parts.append(f"[image {number} left out]" if told else part)
+        left.append(replace(message, parts=tuple(parts)))
+    return tuple(left)
+
+
+def _too_many(count: int, budget: Budget) -> TooManyImages:
+    if budget.policy == "strict":
+        whose = f"the request has {count} images; the limit is {budget.max_images}"
+        advice = "leave some out, or set `image_history` to `keep_last`"
+    else:
+        whose = f"the newest message has {count} images; the limit is {budget.max_images}"
+        advice = "send fewer"
+    return TooManyImages(f"messages: {whose}; {advice}", param="messages")
