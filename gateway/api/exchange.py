@@ -1,7 +1,7 @@
 """What every route that generates does: ticket → body → request → job → answer. A route adds its own wire."""
 
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from math import inf
@@ -33,7 +33,7 @@ class Answer(Protocol):
 
 
 # From a body and the caller's name to what is asked for and who writes the answer. Raises RequestError.
-Read = Callable[[bytes, str], tuple[GenerationRequest, Answer]]
+Read = Callable[[bytes, str], Awaitable[tuple[GenerationRequest, Answer]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Exchange:
             running.heard = time.perf_counter()
             content = await body.read(request.headers, ahead.receive, self.settings)
             async with while_connected(request.receive):
-                wanted, answer = read(content, _caller(request))
+                wanted, answer = await read(content, _caller(request))
                 del content
                 if not wanted.stream:
                     running.answer_within(min(patience, self.settings.request_timeout))

@@ -3,11 +3,12 @@
 Chat frontends send every picture of a conversation with every turn. With `keep_last`, the newest that fit
 stay, and each older one becomes the text "[image n left out]", n being its number in the conversation. Two
 limits count: pictures per request, and the context, of which some is left for the answer. The pictures of the
-user's newest message are never left out.
+user's newest message are never left out. Where the client asks for it, the oldest turns go too.
 """
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from itertools import takewhile
 
 from gateway.engine.interface import Model
 from gateway.errors import ContextLengthExceeded, TooManyImages
@@ -29,18 +30,63 @@ class Budget:
     policy: History
     max_images: int
     reserve: int = RESERVE
+    drop_turns: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """A conversation that fits as far as leaving out pictures can make it, and its prompt."""
+    """A conversation that fits as far as leaving out can make it, and its prompt."""
 
     messages: Messages
     ids: list[int]
     dropped_images: int
+    dropped_messages: int = 0
 
 
 def fit(messages: Messages, budget: Budget, model: Model, encode: Encode) -> Fitted:
+    """Return as much of the conversation's end as `budget` and the context have room for.
+
+    Pictures go before turns. A turn begins with a message of the user; system messages at the head stay.
+    Raises what `_fit_images` does, of the turns that must stay.
+    """
+    cuts = _cuts(messages) if budget.drop_turns else [messages]
+    # The first that has room, by halving: each try encodes a whole prompt.
+    least, most, at = 0, len(cuts) - 1, 0
+    found: Fitted | None = None
+    while least < most:
+        tried = _with_room(cuts[at], budget, model, encode)
+        if tried is None:
+            least = at + 1
+        else:
+            most, found = at, tried
+        at = (least + most) // 2
+    # `found` is of the cut `least`, unless none had room but perhaps the last, which was not tried.
+    fitted = found or _fit_images(cuts[least], budget, model, encode)
+    return replace(
+        fitted,
+        dropped_images=fitted.dropped_images + _count(messages) - _count(cuts[least]),
+        dropped_messages=len(messages) - len(cuts[least]),
+    )
+
+
+def _cuts(messages: Messages) -> list[Messages]:
+    """Return the conversation whole, without its oldest turn, and so on to the newest turn alone."""
+    head = len(list(takewhile(lambda message: message.role == "system", messages)))
+    users = [place for place, message in enumerate(messages) if message.role == "user"]
+    return [messages, *(messages[:head] + messages[place:] for place in users if place > head)]
+
+
+def _with_room(messages: Messages, budget: Budget, model: Model, encode: Encode) -> Fitted | None:
+    """Return what `_fit_images` does where it leaves room for an answer, else None."""
+    try:
+        fitted = _fit_images(messages, budget, model, encode)
+    except ContextLengthExceeded:
+        return None
+    room = model.context_length - tokens.length(fitted.ids, model)
+    return fitted if room >= budget.reserve else None
+
+
+def _fit_images(messages: Messages, budget: Budget, model: Model, encode: Encode) -> Fitted:
     """Return the conversation with as many of its newest pictures as `budget` and the context have room for.
 
     Raises TooManyImages where the pictures that must stay are too many, and whatever `encode` raises of a

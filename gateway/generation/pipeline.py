@@ -63,7 +63,7 @@ class Pipeline:
             for image, found in zip(images, sources, strict=True)
         )
         job = Job(request.id, fitted.ids, tuple(pictures), sampling, stream=request.stream)
-        return Prepared(job, fitted.dropped_images)
+        return Prepared(job, fitted.dropped_images, fitted.dropped_messages)
 
     async def run(self, job: Job, arrived: float, running: Running) -> AsyncGenerator[Delta]:
         """Yield the deltas of `job`, measured; `arrived` is when its request did (`time.perf_counter`).
@@ -99,7 +99,8 @@ class Pipeline:
         policy = request.image_history or self._settings.image_history
         limits = ("max_tokens", "max_completion_tokens")
         wanted = [request.sampling[name] for name in limits if name in request.sampling]
-        return history.Budget(policy, self._settings.max_images, min([history.RESERVE, *wanted]))
+        reserve = min([history.RESERVE, *wanted])
+        return history.Budget(policy, self._settings.max_images, reserve, request.drop_turns)
 
 
 async def _gather(loads: Iterable[Coroutine[Any, Any, Picture]]) -> list[Picture]:

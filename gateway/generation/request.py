@@ -78,6 +78,7 @@ class GenerationRequest:
     stream: bool = False
     image_fit: Fit | None = None
     image_history: History | None = None
+    drop_turns: bool = False
     constraint: Constraint | None = None
     tools: tuple[Tool, ...] = ()
     tool_choice: ToolChoice = ToolChoice()
@@ -90,8 +91,10 @@ class Prepared:
 
     job: Job
     dropped_images: int = 0
+    dropped_messages: int = 0
 
     @property
     def notices(self) -> dict[str, str]:
         """Return what the client is told of it beside the answer, by the name of the header."""
-        return {"x-gateway-dropped-images": str(self.dropped_images)} if self.dropped_images else {}
+        dropped = {"images": self.dropped_images, "messages": self.dropped_messages}
+        return {f"x-gateway-dropped-{what}": str(count) for what, count in dropped.items() if count}

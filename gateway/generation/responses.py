@@ -1,8 +1,8 @@
 """From a Responses request on the wire to a `GenerationRequest`, and to the response before it has output."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from gateway.errors import UnsupportedParameter
 from gateway.generation.request import GenerationRequest, InputImage, InputMessage, ToolCall
@@ -19,7 +19,9 @@ from gateway.schema.items import (
 from gateway.schema.items import InputImage as ImagePart
 from gateway.schema.response import Response
 from gateway.schema.responses import LOGPROBS, FunctionTool, ResponseRequest
+from gateway.settings import History
 
+HISTORY: Final[Mapping[str, History]] = {"auto": "keep_last", "disabled": "strict"}
 _T = TypeVar("_T")
 Part = InputText | ImagePart | OutputText | Refusal
 
@@ -39,6 +41,8 @@ def read(
         sampling=_sampling(request),
         stream=bool(request.stream),
         image_fit=request.image_fit,
+        image_history=request.image_history or HISTORY.get(request.truncation or ""),
+        drop_turns=request.truncation == "auto",
     )
 
 

@@ -56,7 +56,7 @@ _REQUEST: Final = (
     honoured("tool_choice.tools[].name", "One of `tools`."),
     honoured("parallel_tool_calls", "Whether there may be several calls in one answer."),
     honoured(
-        "truncation", "`disabled` (where not said) or `auto`: the oldest images and turns are left out."
+        "truncation", "`auto`: the oldest images and turns are left out where not all fit; `disabled`: 400."
     ),
     honoured("user", _ECHOED),
     honoured("safety_identifier", _ECHOED),
@@ -135,6 +135,7 @@ _SAMPLING: Final = (
     honoured("ignore_eos", "Goes on where the model would end."),
     honoured("stop_token_ids", "Up to 64 token ids."),
     honoured("image_fit", "How an image becomes square: `pad`, `crop` or `squash`."),
+    honoured("image_history", "More images than fit: `keep_last` leaves out the oldest, `strict` refuses."),
 )
 
 RESPONSES: Final = Ledger(

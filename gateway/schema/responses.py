@@ -136,6 +136,9 @@ class ResponseRequest(DrawingFields):
     image_fit: Literal["pad", "crop", "squash"] | None = Field(
         default=None, description="How an image becomes square; the profile's way where not said."
     )
+    image_history: Literal["keep_last", "strict"] | None = Field(
+        default=None, description="Whether the oldest images are left out where not all fit."
+    )
 
     @model_validator(mode="after")
     def _stream_options_are_for_streams(self) -> Self:

@@ -321,3 +321,40 @@ async def test_what_cannot_be_done_is_refused_by_name(
 )
 async def test_what_asks_for_nothing_else_is_taken(served: Gateway, fields: dict[str, Any]) -> None:
     assert (await ask(served, **fields)).status == 200
+
+
+TURNS = [
+    {"role": role, "content": word * 200} for word in "abcdefgh" for role in ("user", "assistant")
+]  # longer than the context of 2048 tokens
+
+
+async def test_truncation_auto_leaves_out_the_oldest_turns() -> None:
+    engine = ScriptedEngine()
+    items = [{"role": "system", "content": "S"}, *TURNS, {"role": "user", "content": "What is it?"}]
+    async with scripted_gateway(engine) as gateway:
+        answer = await ask(gateway, input=items, truncation="auto")
+        assert answer.status == 200, answer.body
+    dropped = int(answer.headers["x-gateway-dropped-messages"])
+    assert 0 < dropped < len(TURNS)
+    kept = "".join(turn["content"] for turn in TURNS[dropped:])
+    said = prompt_of(engine)
+    assert said.startswith("S\nUSER: ")
+    assert kept == "".join(letter for letter in said if letter in "abcdefgh")[: len(kept)]
+    assert said.endswith("USER: What is it?\nASSISTANT:")
+
+
+async def test_a_conversation_that_is_too_long_is_refused_otherwise(served: Gateway) -> None:
+    items = [*TURNS, {"role": "user", "content": "What is it?"}]
+    for truncation in (None, "disabled"):
+        answer = await ask(served, input=items, truncation=truncation)
+        assert (answer.status, answer.error["code"]) == (400, "context_length_exceeded")
+
+
+async def test_truncation_decides_about_the_images_that_are_too_many(served: Gateway) -> None:
+    picture = {"type": "input_image", "image_url": data_url("star", "red", side=8)}
+    items = [{"role": "user", "content": [picture]} for _ in range(8)]
+    answer = await ask(served, input=items, truncation="disabled")
+    assert (answer.status, answer.error["code"]) == (400, "too_many_images")
+    for fields in ({"truncation": "auto"}, {}, {"truncation": "disabled", "image_history": "keep_last"}):
+        answer = await ask(served, input=items, **fields)
+        assert (answer.status, answer.headers["x-gateway-dropped-images"]) == (200, "1")

@@ -133,3 +133,61 @@ def test_text_that_is_too_long_without_any_picture_is_refused() -> None:
     messages = (*conversation(1), message("assistant", "A"), message("user", "x" * 3000))
     with pytest.raises(ContextLengthExceeded):
         fitted(messages)
+
+
+def trimmed(messages: tuple[InputMessage, ...], tokens: int, reserve: int = 0) -> Fitted:
+    return fit(messages, Budget("keep_last", 7, reserve, drop_turns=True), context(tokens), encode)
+
+
+def said(found: Fitted) -> list[str | InputImage]:
+    return [part for message in found.messages for part in message.parts]
+
+
+TALK = (
+    message("system", "S"),
+    *(
+        each
+        for turn in range(1, 9)
+        for each in (message("user", f"q{turn}"), message("assistant", f"a{turn}"))
+    ),
+    message("user", "q9"),
+)  # a token for `<s>`, one for S, four for each turn, two for the last question
+
+
+@pytest.mark.parametrize("kept", range(9))
+def test_as_few_of_the_oldest_turns_are_left_out_as_need_be(kept: int) -> None:
+    found = trimmed(TALK, 1 + 1 + 4 * kept + 2)
+    turns = [text for turn in range(9 - kept, 9) for text in (f"q{turn}", f"a{turn}")]
+    assert said(found) == ["S", *turns, "q9"]
+    assert found.dropped_messages == 16 - 2 * kept
+
+
+def test_turns_leave_room_for_the_answer() -> None:
+    assert said(trimmed(TALK, 12, reserve=4)) == ["S", "q8", "a8", "q9"]
+    assert said(trimmed(TALK, 11, reserve=4)) == ["S", "q9"]
+
+
+def test_the_newest_turn_is_never_left_out() -> None:
+    found = trimmed((*TALK, message("user", "x" * 50)), 40)
+    assert said(found) == ["S", "x" * 50]
+    with pytest.raises(ContextLengthExceeded):
+        trimmed((*TALK, message("user", "x" * MODEL.context_length)), 40)
+
+
+def test_pictures_are_left_out_before_turns() -> None:
+    messages = conversation(1, 1, 1)
+    whole = 1 + 3 * MODEL.tokens_per_image + 5
+    found = trimmed(messages, whole - 2 * MODEL.tokens_per_image + 2 * LEFT_OUT)
+    assert (found.dropped_images, found.dropped_messages, shown(found)) == (2, 0, ["3"])
+    found = trimmed(messages, whole - 2 * MODEL.tokens_per_image)
+    assert (found.dropped_images, found.dropped_messages, shown(found)) == (2, 4, ["3"])
+
+
+def test_no_turn_is_left_out_unless_it_is_asked_for() -> None:
+    assert fitted(TALK, context(20)).messages == TALK
+
+
+def test_a_greeting_goes_with_the_oldest_turn() -> None:
+    found = trimmed((message("assistant", "Hello!"), *TALK[1:]), 4)
+    assert said(found) == ["q9"]
+    assert found.dropped_messages == 17

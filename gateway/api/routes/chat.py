@@ -35,7 +35,7 @@ def router(exchange: Exchange) -> APIRouter:
     return routes
 
 
-def _read(body: bytes, caller: str) -> tuple[GenerationRequest, "Answer"]:
+async def _read(body: bytes, caller: str) -> tuple[GenerationRequest, "Answer"]:
     request = parse(body, ChatCompletionRequest)
     answer = Answer(request.model, request.stream_options or StreamOptions())
     return chat.read(request, answer.id, caller), answer
