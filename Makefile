@@ -30,7 +30,7 @@ check: ## Set up, then lint, types, import contracts and the tests without the e
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 	.venv/bin/lint-imports
-	.venv/bin/pytest -m "not engine" --ignore tests/engine -n 4 --dist worksteal
+	.venv/bin/pytest -m "not engine" --ignore tests/engine --ignore tests/full_shape -n 4 --dist worksteal
 
 format: ## Format the code and mend what ruff can mend.
 	$(SETUP) --dev

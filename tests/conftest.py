@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.prompt.llama import LlamaTokenizerJS
 from tests.servers import Gateway, served_gateway
 
 
@@ -20,3 +21,10 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     folder = tmp_path_factory.mktemp("gateway")
     with served_gateway(folder, profile="demo", fetch_allow="127.0.0.1") as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def llama_js(pytestconfig: pytest.Config) -> LlamaTokenizerJS:
+    cache = pytestconfig.cache
+    assert cache is not None
+    return LlamaTokenizerJS.install(cache.mkdir("llama-tokenizer-js"))

@@ -16,6 +16,7 @@ from typing import Any
 
 import uvicorn
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 from engine_config.profile import load as load_profile
 from gateway.api.protocol import bounded
@@ -153,15 +154,18 @@ def _environment(settings: dict[str, str]) -> dict[str, str]:
 
 async def metric(gateway: Gateway, name: str, **labels: str) -> float:
     """Return the value of the metric `name`, summed over the series that have `labels`."""
-    page = await asyncio.to_thread(_page, f"{gateway.url}/metrics")
     found = [
-        sample.value
-        for family in text_string_to_metric_families(page)
-        for sample in family.samples
-        if sample.name == name and labels.items() <= sample.labels.items()
+        sample.value for sample in await samples(gateway, name) if labels.items() <= sample.labels.items()
     ]
     assert found, f"there is no metric {name} with {labels}"
     return sum(found)
+
+
+async def samples(gateway: Gateway, name: str) -> list[Sample]:
+    """Return every series of the metric `name`, with its labels."""
+    page = await asyncio.to_thread(_page, f"{gateway.url}/metrics")
+    families = text_string_to_metric_families(page)
+    return [sample for family in families for sample in family.samples if sample.name == name]
 
 
 def _page(url: str) -> str:

@@ -10,13 +10,6 @@ from tests.prompt.llama import LlamaTokenizerJS
 
 
 @pytest.fixture(scope="session")
-def llama_js(pytestconfig: pytest.Config) -> LlamaTokenizerJS:
-    cache = pytestconfig.cache
-    assert cache is not None
-    return LlamaTokenizerJS.install(cache.mkdir("llama-tokenizer-js"))
-
-
-@pytest.fixture(scope="session")
 def llama_7b(llama_js: LlamaTokenizerJS, save: Callable[[Tokenizer], Path]) -> Model:
     """LLaVA-1.5-7B, as the hub has it."""
     return Model(

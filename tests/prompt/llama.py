@@ -7,12 +7,14 @@ import base64
 import json
 import re
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tokenizers import AddedToken, Tokenizer, models, normalizers
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, processors
 
+from gateway.prompt.template import END, SLOT, Segment
 from tests.debian import require
 
 PACKAGE = "llama-tokenizer-js@1.2.2"
@@ -54,6 +56,13 @@ class LlamaTokenizerJS:
         ids: list[list[int]] = json.loads(done.stdout)
         return ids
 
+    def prompt(self, segments: Sequence[Segment]) -> list[int]:
+        """Return the ids of a whole prompt by the package's own encoder, which knows no special tokens."""
+        texts = [segment for segment in segments if isinstance(segment, str)]
+        ids_of: dict[Segment, list[int]] = {SLOT: [32000], END: [2]}
+        ids_of |= dict(zip(texts, self.encode(texts), strict=True))
+        return [1, *(token for segment in segments for token in ids_of[segment])]
+
     def tokenizer(self) -> Tokenizer:
         """Return the same as the hub's llava-1.5-7b-hf has in tokenizer.json."""
         vocabulary = self._constant("llama_vocab_base64").decode().split("\n")
@@ -69,6 +78,17 @@ class LlamaTokenizerJS:
         )
         tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
         tokenizer.add_special_tokens([AddedToken(token, normalized=False) for token in SPECIAL + ADDED])
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="<s> $A", pair="<s> $A <s>:1 $B:1", special_tokens=[("<s>", 1)]
+        )
+        tokenizer.decoder = decoders.Sequence(
+            [
+                decoders.Replace("▁", " "),
+                decoders.ByteFallback(),
+                decoders.Fuse(),
+                decoders.Strip(" ", left=1, right=0),
+            ]
+        )
         return tokenizer
 
     def _constant(self, name: str) -> bytes:

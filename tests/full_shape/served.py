@@ -1,0 +1,82 @@
+"""A gateway in a process of its own, on the real engine, with a model of LLaVA-1.5-7B's shape."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from openai import AsyncOpenAI
+from openai.types.chat import ChatCompletion
+
+from tests.full_shape.shape import CONTEXT, Shape
+from tests.servers import Gateway, served_gateway
+
+NAME = "llava-shape"
+PROFILE = """
+summary = "LLaVA-1.5-7B's shape with random weights."
+model = "{model}"
+served_name = "{name}"
+download_gb = 0.0
+prompt_style = "card"
+image_fit = "pad"
+dtype = "{dtype}"
+max_model_len = {context}
+max_num_seqs = 16
+max_num_batched_tokens = {context}
+gpu_memory_utilization = 0.5
+enforce_eager = true
+mm_processor_cache_gb = 0.5
+cpu_kvcache_gib = {kv_gib}
+distributed_executor_backend = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
+"""
+BYTES = {"float32": 4, "bfloat16": 2}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is served: the shape, what it computes in, and the room for keys and values."""
+
+    shape: Shape
+    dtype: Literal["float32", "bfloat16"]
+    kv_gib: int
+
+    @property
+    def kv_tokens(self) -> int:
+        """Return how many tokens' keys and values fit into `kv_gib`."""
+        return self.kv_gib * 2**30 // self.shape.kv_bytes_per_token(BYTES[self.dtype])
+
+
+@dataclass(frozen=True)
+class Served:
+    """A gateway that serves `plan`, and an OpenAI client of it."""
+
+    plan: Plan
+    gateway: Gateway
+    client: AsyncOpenAI
+
+    async def ask(self, *messages: Any, **options: Any) -> ChatCompletion:
+        """Return the greedy answer; no end token ends it."""
+        extra = {"ignore_eos": True, **options.pop("extra_body", {})}
+        reply: ChatCompletion = await self.client.chat.completions.create(
+            model=NAME, messages=messages, temperature=0, extra_body=extra, **options
+        )
+        return reply
+
+
+def user(text: str, *urls: str) -> dict[str, Any]:
+    """Return a user's message: the images first, then the text."""
+    images = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
+    return {"role": "user", "content": [*images, {"type": "text", "text": text}]}
+
+
+@contextmanager
+def serve(plan: Plan, model: Path, folder: Path) -> Iterator[Gateway]:
+    """Serve the model in the folder `model` as `plan` says; profile and log are written into `folder`."""
+    profile = folder / "shape.toml"
+    profile.write_text(
+        PROFILE.format(model=model, name=NAME, dtype=plan.dtype, context=CONTEXT, kv_gib=plan.kv_gib)
+    )
+    # Images may be fetched from this machine, where the checks have a server that counts what is asked of it.
+    with served_gateway(folder, profile=str(profile), fetch_allow="127.0.0.1") as gateway:
+        yield gateway
