@@ -24,10 +24,12 @@ GatewayError                     500  server_error           internal_error
 ├── GenerationFailed             500  server_error           generation_failed
 ├── EngineStalled                504  server_error           engine_stalled
 ├── DeadlineExceeded             504  server_error           deadline_exceeded
+├── StorageFull                  507  server_error           storage_full
 └── Unavailable                  503  server_error           unavailable
     ├── Overloaded               503                         overloaded
     ├── EngineNotReady           503                         engine_not_ready
-    └── ShuttingDown             503                         shutting_down
+    ├── ShuttingDown             503                         shutting_down
+    └── StorageUnavailable       503                         storage_unavailable
 """
 
 from typing import ClassVar
@@ -151,6 +153,13 @@ class DeadlineExceeded(GatewayError):
     code = "deadline_exceeded"
 
 
+class StorageFull(GatewayError):
+    """What is stored has reached its limit, or the disk is full."""
+
+    status = 507
+    code = "storage_full"
+
+
 class Unavailable(GatewayError):
     """Nothing is wrong with the request: it may be sent again after `retry_after` seconds."""
 
@@ -172,3 +181,9 @@ class EngineNotReady(Unavailable):
 
 class ShuttingDown(Unavailable):
     code = "shutting_down"
+
+
+class StorageUnavailable(Unavailable):
+    """The state directory cannot be used; requests that store nothing are not concerned."""
+
+    code = "storage_unavailable"

@@ -2,6 +2,7 @@
 
 import os
 from ipaddress import ip_network
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -119,6 +120,18 @@ class Settings(BaseSettings):
     fetch_allow: Names = Field(
         default=(),
         description="Host names and networks that may be fetched from although they are not public.",
+    )
+
+    state_dir: Path | None = Field(
+        default=None,
+        description="Folder for files, batches and stored responses; `llava-gateway` in the user's "
+        "XDG_STATE_HOME where not set. It is not needed for anything else.",
+    )
+    state_max_bytes: PositiveInt = Field(
+        default=10 * 2**30, description="Size that everything stored may have together."
+    )
+    state_ttl: PositiveInt = Field(
+        default=30 * 86400, description="Time that responses, batches and their files are stored."
     )
 
     @field_validator("fetch_allow", mode="before")

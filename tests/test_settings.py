@@ -47,6 +47,9 @@ GIVEN: dict[str, tuple[str, Any]] = {
     "image_threads": ("2", 2),
     "fetch_timeout": ("0.25", 0.25),
     "fetch_max_redirects": ("0", 0),
+    "state_dir": ("/var/lib/gateway", Path("/var/lib/gateway")),
+    "state_max_bytes": ("1000000", 1_000_000),
+    "state_ttl": ("3600", 3600),
     "fetch_allow": ("pictures.lan, 10.0.0.0/8,", ("pictures.lan", "10.0.0.0/8")),
 }
 

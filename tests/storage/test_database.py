@@ -1,0 +1,260 @@
+"""One file, one thread: what is stored is whole or not there, and a failing disk is told by name."""
+
+import asyncio
+import sqlite3
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from gateway.errors import StorageFull, StorageUnavailable
+from gateway.storage.database import NAME, Database
+from gateway.storage.migrations import STEPS
+
+GIB = 2**30
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
+    opened = Database(tmp_path / "state", GIB)
+    yield opened
+    await opened.close()
+
+
+def put(connection: sqlite3.Connection, name: str = "file-1", size: int = 0) -> None:
+    connection.execute(
+        "INSERT INTO files (id, caller, filename, purpose, created_at) VALUES (?, 'a', 'x', 'vision', 1)",
+        (name,),
+    )
+    if size:
+        connection.execute("INSERT INTO file_chunks VALUES (?, 0, zeroblob(?))", (name, size))
+
+
+def everything(connection: sqlite3.Connection) -> list[tuple[object, ...]]:
+    return connection.execute("SELECT * FROM files JOIN file_chunks ON file_id = id").fetchall()
+
+
+def files(connection: sqlite3.Connection) -> list[tuple[object, ...]]:
+    return connection.execute("SELECT * FROM files").fetchall()
+
+
+def count(connection: sqlite3.Connection) -> int:
+    (rows,) = connection.execute("SELECT count(*) FROM files").fetchone()
+    return int(rows)
+
+
+async def test_nothing_is_on_the_disk_before_something_is_stored(tmp_path: Path) -> None:
+    unused = Database(tmp_path / "state", GIB)
+    assert not unused.exists()
+    await unused.close()
+    assert not (tmp_path / "state").exists()
+
+
+async def test_only_the_user_may_read_what_is_stored(database: Database) -> None:
+    await database.write(put)
+    files = sorted(path.name for path in database.folder.iterdir())
+    assert files == [NAME, f"{NAME}-shm", f"{NAME}-wal"]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in database.folder.iterdir()} == {0o600}
+    assert stat.S_IMODE(database.folder.stat().st_mode) == 0o700
+
+
+async def test_default_folder_is_the_users_state_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert Database(None, GIB).folder == tmp_path / "llava-gateway"
+    monkeypatch.delenv("XDG_STATE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert Database(None, GIB).folder == tmp_path / ".local" / "state" / "llava-gateway"
+
+
+async def test_all_work_runs_in_one_thread_that_is_not_the_loops(database: Database) -> None:
+    threads = await asyncio.gather(
+        *(database.read(lambda _: threading.get_ident()) for _ in range(4)),
+        *(database.write(lambda _: threading.get_ident()) for _ in range(4)),
+    )
+    assert len(set(threads)) == 1
+    assert threading.get_ident() not in threads
+
+
+async def test_work_that_fails_stores_nothing(database: Database) -> None:
+    def fails(connection: sqlite3.Connection) -> None:
+        put(connection)
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        await database.write(fails)
+    assert await database.read(count) == 0
+
+
+async def test_an_error_of_ours_is_not_told_as_the_disks(database: Database) -> None:
+    await database.write(put)
+    with pytest.raises(sqlite3.IntegrityError):
+        await database.write(put)
+    with pytest.raises(sqlite3.OperationalError, match="syntax error"):
+        await database.read(lambda connection: connection.execute("SELEKT"))
+
+
+async def test_what_is_stored_is_there_after_a_restart(tmp_path: Path) -> None:
+    first = Database(tmp_path, GIB)
+    await first.write(put)
+    await first.close()
+    second = Database(tmp_path, GIB)
+    assert second.exists()
+    assert await second.read(count) == 1
+    await second.close()
+
+
+async def test_two_processes_may_use_one_file(tmp_path: Path) -> None:
+    one, other = Database(tmp_path, GIB), Database(tmp_path, GIB)
+    await asyncio.gather(
+        *(one.write(partial(put, name=f"one-{n}")) for n in range(20)),
+        *(other.write(partial(put, name=f"other-{n}")) for n in range(20)),
+    )
+    assert await one.read(count) == await other.read(count) == 40
+    await one.close()
+    await other.close()
+
+
+async def test_size_is_bounded_and_deleting_makes_room(tmp_path: Path) -> None:
+    small = Database(tmp_path, 2**20)
+    await small.write(lambda connection: put(connection, "half", 2**19))
+    with pytest.raises(StorageFull, match=r"^the storage is full; delete files that are no longer needed$"):
+        await small.write(lambda connection: put(connection, "more", 2**20))
+    assert await small.read(count) == 1
+    await small.write(lambda connection: connection.execute("DELETE FROM files"))
+    await small.write(lambda connection: put(connection, "more", 2**19 + 2**18))
+    assert (tmp_path / NAME).stat().st_size <= 2**20
+    await small.close()
+
+
+async def test_folder_that_cannot_be_made_is_told_and_tried_again(tmp_path: Path) -> None:
+    (tmp_path / "in-the-way").write_text("a file")
+    blocked = Database(tmp_path / "in-the-way", GIB)
+    assert not blocked.exists()
+    with pytest.raises(StorageUnavailable, match=r"^nothing can be stored: File exists$"):
+        await blocked.write(put)
+    (tmp_path / "in-the-way").unlink()
+    await blocked.write(put)
+    await blocked.close()
+
+
+async def test_without_a_home_the_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_home() -> Path:
+        raise RuntimeError
+
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", no_home)
+    homeless = Database(None, GIB)
+    assert not homeless.exists()
+    with pytest.raises(StorageUnavailable, match=r"^nothing can be stored: GATEWAY_STATE_DIR is not set$"):
+        await homeless.write(put)
+    await homeless.close()
+
+
+@pytest.mark.parametrize("place", [0, 8192])
+async def test_damaged_file_is_told_and_left_as_it_is(tmp_path: Path, place: int) -> None:
+    first = Database(tmp_path, GIB)
+    for name in range(200):
+        await first.write(partial(put, name=f"file-{name}", size=1000))
+    await first.close()
+    content = bytearray((tmp_path / NAME).read_bytes())
+    content[place : place + 65536] = b"\xff" * 65536
+    (tmp_path / NAME).write_bytes(content)
+
+    damaged = Database(tmp_path, GIB)
+    with pytest.raises(StorageUnavailable, match=r"^nothing can be stored: the state file is damaged$"):
+        await damaged.read(
+            lambda connection: connection.execute("SELECT * FROM files, file_chunks").fetchall()
+        )
+    assert len((tmp_path / NAME).read_bytes()) == len(content)
+    (tmp_path / NAME).unlink()
+    await damaged.write(put)
+    await damaged.close()
+
+
+# A process that may write no file over 200 kB: the write fails half way, as on a disk that ends.
+ENDING_DISK = """
+import asyncio, resource, sys
+from pathlib import Path
+from gateway.errors import GatewayError
+from gateway.storage.database import Database
+
+async def main():
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+    database = Database(Path(sys.argv[1]), 2**30)
+    add = "INSERT INTO files (id, caller, filename, purpose, created_at) VALUES (?, 'a', 'x', 'vision', 1)"
+    await database.write(lambda connection: connection.execute(add, ("before",)))
+    rows = [(f"{n}" * 99,) for n in range(5000)]
+    try:
+        await database.write(lambda connection: connection.executemany(add, rows))
+    except GatewayError as error:
+        print(error.status, error.message)
+    rows = await database.read(lambda connection: connection.execute("SELECT id FROM files").fetchall())
+    print(rows)
+
+asyncio.run(main())
+"""
+
+
+def test_disk_that_fails_in_the_middle_of_a_write_keeps_what_was_stored(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", ENDING_DISK, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    assert "503 nothing can be stored: the state file is on a disk that reports an error\n" in done.stdout
+    assert done.stdout.endswith("[('before',)]\n")
+
+
+async def test_state_of_a_newer_gateway_is_refused(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / NAME) as connection:
+        connection.execute("PRAGMA user_version = 1000")
+    connection.close()
+    older = Database(tmp_path, GIB)
+    with pytest.raises(StorageUnavailable, match="the state has version 1000 and this gateway knows"):
+        await older.write(put)
+    await older.close()
+
+
+async def test_steps_that_are_new_run_once_and_keep_what_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Database(tmp_path, GIB)
+    await first.write(put)
+    await first.close()
+    monkeypatch.setattr(
+        room, "STEPS", (*room.STEPS, "ALTER TABLE files ADD COLUMN colour TEXT DEFAULT 'red';\n")
+    )
+    for _ in range(2):
+        newer = Database(tmp_path, GIB)
+        colours = await newer.read(
+            lambda connection: connection.execute("SELECT colour FROM files").fetchall()
+        )
+        assert colours == [("red",)]
+        await newer.close()
+
+
+async def test_step_that_fails_leaves_the_file_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Database(tmp_path, GIB)
+    await first.write(put)
+    await first.close()
+    step = "CREATE TABLE half (id TEXT);\nCREATE TABLE half (id TEXT);\n"
+    with monkeypatch.context() as patched:
+        patched.setattr("gateway.storage.database.STEPS", (*STEPS, step))
+        newer = Database(tmp_path, GIB)
+        with pytest.raises(sqlite3.OperationalError, match="already exists"):
+            await newer.read(count)
+        await newer.close()
+    again = Database(tmp_path, GIB)
+    assert await again.read(count) == 1
+    await again.close()
