@@ -19,6 +19,8 @@ from gateway.engine.supervisor import Report, Supervisor
 from gateway.generation.pipeline import Pipeline
 from gateway.images.loader import PictureLoader
 from gateway.settings import Settings
+from gateway.storage.database import Database
+from gateway.storage.sweep import sweep_forever
 from gateway.telemetry.metrics import Metrics
 
 
@@ -38,17 +40,20 @@ def create_app(
     admission = Admission(settings, metrics)
     lifecycle = Lifecycle()
     running = RunningRequests(settings, metrics)
+    database = Database(settings.state_dir, settings.state_max_bytes)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         supervising = asyncio.create_task(supervisor.run())
         supervising.add_done_callback(lambda task: None if task.cancelled() else on_failure(_reason(task)))
-        watching = asyncio.create_task(running.watch())
+        helpers = [asyncio.create_task(running.watch()), asyncio.create_task(sweep_forever(database))]
         yield
         supervising.cancel()
-        watching.cancel()
+        for helper in helpers:
+            helper.cancel()
         await supervisor.shutdown()
         await loader.close()
+        await database.close()
 
     # A redirect's address would be made of the Host header, and send a client behind TLS to plain http.
     app = FastAPI(

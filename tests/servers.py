@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import uvicorn
@@ -63,7 +64,8 @@ async def supervised_gateway(
     make: Callable[[Report], Engine], on_failure: Callable[[BaseException], None], **settings: Any
 ) -> AsyncIterator[Gateway]:
     """Run the whole application on a port of its own, from when it listens on."""
-    chosen = Settings(**{"shutdown_timeout": 1, **settings})
+    state = TemporaryDirectory(prefix="gateway-state-")
+    chosen = Settings(**{"shutdown_timeout": 1, "state_dir": state.name, **settings})
     app = create_app(chosen, load_profile("demo"), make, on_failure)
     config = uvicorn.Config(
         app,
@@ -83,6 +85,7 @@ async def supervised_gateway(
     finally:
         server.should_exit = True
         await serving
+        state.cleanup()
 
 
 class _Server(Server):
@@ -118,6 +121,7 @@ def start(folder: Path, *arguments: str, **settings: str) -> tuple[Gateway, subp
     port = free_port()
     log = folder / "gateway.log"
     command = [sys.executable, "-m", "gateway", "serve", "--port", str(port), *arguments]
+    settings = {"state_dir": str(folder / "state"), **settings}
     with log.open("wb") as file:
         process = subprocess.Popen(command, stdout=file, stderr=file, env=_environment(settings))
     return Gateway(f"http://127.0.0.1:{port}", process.pid, log), process

@@ -1,5 +1,6 @@
 """What every route that generates does: ticket → body → request → job → answer. A route adds its own wire."""
 
+import hashlib
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing
@@ -60,7 +61,7 @@ class Exchange:
             running.heard = time.perf_counter()
             content = await body.read(request.headers, ahead.receive, self.settings)
             async with while_connected(request.receive):
-                wanted, answer = await read(content, _caller(request))
+                wanted, answer = await read(content, caller_of(request))
                 del content
                 if not wanted.stream:
                     running.answer_within(min(patience, self.settings.request_timeout))
@@ -89,9 +90,13 @@ def _client_timeout(request: Request) -> float:
     return seconds if seconds > 0 else inf
 
 
-def _caller(request: Request) -> str:
-    """Name whose request this is, so that no caller can meet another's pictures in a cache."""
-    return request.headers.get("authorization", "")
+def caller_of(request: Request) -> str:
+    """Name whose request this is: no caller meets what is another's in a cache or in the storage.
+
+    It is a hash, because the name is stored and the header is a secret.
+    """
+    header = request.headers.get("authorization", "")
+    return hashlib.blake2b(header.encode("latin-1"), digest_size=16, person=b"caller").hexdigest()
 
 
 def _facts(prepared: Prepared) -> dict[str, Any]:

@@ -157,7 +157,7 @@ def _set_up(connection: sqlite3.Connection, max_bytes: int) -> None:
 
 
 def _migrate(connection: sqlite3.Connection) -> None:
-    """Take the steps that the file has not taken yet. Raises StorageUnavailable for a newer gateway's file."""
+    """Take the steps that the file has not taken yet. Raises StorageUnavailable for a newer gateway's."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version > len(STEPS):
         raise StorageUnavailable(

@@ -230,9 +230,8 @@ async def test_steps_that_are_new_run_once_and_keep_what_is_there(
     first = Database(tmp_path, GIB)
     await first.write(put)
     await first.close()
-    monkeypatch.setattr(
-        room, "STEPS", (*room.STEPS, "ALTER TABLE files ADD COLUMN colour TEXT DEFAULT 'red';\n")
-    )
+    step = "ALTER TABLE files ADD COLUMN colour TEXT DEFAULT 'red';\n"
+    monkeypatch.setattr("gateway.storage.database.STEPS", (*STEPS, step))
     for _ in range(2):
         newer = Database(tmp_path, GIB)
         colours = await newer.read(

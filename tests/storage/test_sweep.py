@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -73,13 +74,13 @@ async def test_many_go_in_bounded_steps_and_the_file_shrinks(tmp_path: Path) -> 
 
 async def test_every_table_that_expires_has_an_index_for_it(tmp_path: Path) -> None:
     database = Database(tmp_path, 2**30)
-    for table in EXPIRING:
-        plan = await database.read(
-            lambda connection, table=table: connection.execute(
-                f"EXPLAIN QUERY PLAN SELECT id FROM {table} WHERE expires_at <= 1"
-            ).fetchall()
-        )
-        assert f"SEARCH {table} USING INDEX" in plan[0][-1]
+
+    def plans(connection: sqlite3.Connection) -> list[str]:
+        asked = "EXPLAIN QUERY PLAN SELECT id FROM {} WHERE expires_at <= 1"
+        return [connection.execute(asked.format(table)).fetchone()[-1] for table in EXPIRING]
+
+    for table, plan in zip(EXPIRING, await database.read(plans), strict=True):
+        assert f"SEARCH {table} USING INDEX" in plan
     await database.close()
 
 
@@ -94,7 +95,7 @@ async def test_sweeper_makes_no_file_and_outlives_a_failing_disk(tmp_path: Path)
         (tmp_path / "state" / NAME).write_bytes(b"not a database" * 1000)
         await asyncio.sleep(0.1)
         (tmp_path / "state" / NAME).unlink()
-        await database.write(lambda connection: add(connection, "past", 1))
+        await database.write(partial(add, name="past", expires_at=1))
         async with asyncio.timeout(5):
             while await database.read(ids):  # noqa: ASYNC110  # the sweeper knows no event
                 await asyncio.sleep(0.01)
