@@ -8,7 +8,9 @@ from fastapi import FastAPI
 
 from engine_config.profile import EngineProfile
 from gateway.access.admission import Admission
+from gateway.access.callers import Callers
 from gateway.access.lifecycle import Lifecycle
+from gateway.access.limits import Limits
 from gateway.access.running import RunningRequests
 from gateway.api.edge import Edge
 from gateway.api.errors import answer_errors
@@ -22,6 +24,8 @@ from gateway.settings import Settings
 from gateway.storage.database import Database
 from gateway.storage.sweep import sweep_forever
 from gateway.telemetry.metrics import Metrics
+
+OPEN_PATHS = frozenset({"/", "/docs", "/health", "/health/live", "/health/ready", "/openapi.json"})
 
 
 def create_app(
@@ -37,7 +41,9 @@ def create_app(
     metrics = Metrics()
     supervisor = Supervisor(make_engine, metrics)
     loader = PictureLoader(settings, metrics)
-    admission = Admission(settings, metrics)
+    admission = Admission(settings, metrics, profile.max_num_seqs)
+    callers = Callers(settings)
+    limits = Limits(settings, metrics)
     lifecycle = Lifecycle()
     running = RunningRequests(settings, metrics)
     database = Database(settings.state_dir, settings.state_max_bytes)
@@ -54,6 +60,7 @@ def create_app(
         await supervisor.shutdown()
         await loader.close()
         await database.close()
+        await limits.close()
 
     # A redirect's address would be made of the Host header, and send a client behind TLS to plain http.
     app = FastAPI(
@@ -61,14 +68,31 @@ def create_app(
     )
     answer_errors(app)
     pipeline = Pipeline(supervisor, loader, profile, settings, metrics)
-    exchange = Exchange(settings, admission, pipeline, lifecycle, running)
+    exchange = Exchange(settings, admission, pipeline, lifecycle, running, limits)
     app.include_router(chat.router(exchange))
     app.include_router(responses.router(exchange))
     app.include_router(models.router(profile))
-    app.include_router(operations.router(supervisor, metrics, lifecycle))
-    app.add_middleware(Edge, metrics=metrics, lifecycle=lifecycle)
+    app.include_router(operations.router(supervisor, lifecycle))
+    if settings.metrics_port is None:
+        app.include_router(operations.metrics_router(metrics))
+    app.add_middleware(
+        Edge, metrics=metrics, lifecycle=lifecycle, callers=callers, open_paths=_open_paths(settings)
+    )
+    app.state.metrics = metrics
     app.state.supervisor, app.state.lifecycle, app.state.running = supervisor, lifecycle, running
     return app
+
+
+def create_metrics_app(metrics: Metrics) -> FastAPI:
+    """Return what answers on the port that is for `/metrics` alone."""
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app.include_router(operations.metrics_router(metrics))
+    return app
+
+
+def _open_paths(settings: Settings) -> frozenset[str]:
+    """Return the paths that are answered without an API key."""
+    return OPEN_PATHS | {"/metrics"} if settings.metrics_access == "open" else OPEN_PATHS
 
 
 def _reason(task: asyncio.Task[None]) -> BaseException:

@@ -1,4 +1,4 @@
-"""The command `llava-gateway`: serve, fetch, ask, profiles, settings, parameters."""
+"""The command `llava-gateway`: serve, keys, fetch, ask, profiles, settings, parameters."""
 
 import os
 import signal
@@ -28,6 +28,7 @@ def serve(
     profile: Annotated[str | None, typer.Option(help="Profile, or the path of one.")] = None,
 ) -> None:
     """Serve in the foreground until SIGINT or SIGTERM, and leave with 0."""
+    from gateway.access.callers import access_problem
     from gateway.serving import run
 
     try:
@@ -37,7 +38,57 @@ def serve(
         raise _refused(configuration.explain(error)) from None
     except (configuration.UnknownSetting, profiles.ProfileError) as error:
         raise _refused(str(error)) from None
+    if problem := access_problem(settings):
+        raise _refused(problem)
     run(settings, chosen, reason)
+
+
+keys = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys in a file.")
+app.add_typer(keys, name="keys")
+KeysFile = Annotated[
+    Path, typer.Option("--file", envvar="GATEWAY_KEYS_FILE", help="The keys file; made where there is none.")
+]
+
+
+@keys.command("add")
+def add_key(
+    name: Annotated[str, typer.Argument(help="Whose key it is.")],
+    file: KeysFile,
+    klass: Annotated[str | None, typer.Option("--class", help="Class of the file with its limits.")] = None,
+) -> None:
+    """Make a key and print it, this once; the file keeps its hash."""
+    from gateway.access.keys import KeysError, add
+
+    try:
+        sys.stdout.write(add(file, name, klass) + "\n")
+    except KeysError as error:
+        raise _refused(str(error)) from None
+
+
+@keys.command("list")
+def list_keys(file: KeysFile) -> None:
+    """List the names in the file."""
+    from gateway.access.keys import CallerClass, KeysError, load
+
+    try:
+        found = load(file, CallerClass()).by_hash.values()
+    except KeysError as error:
+        raise _refused(str(error)) from None
+    table = Table("name", "class", "created")
+    for key in found:
+        table.add_row(key.name, key.klass.name, str(key.created or ""))
+    Console().print(table)
+
+
+@keys.command("revoke")
+def revoke_key(name: Annotated[str, typer.Argument(help="Whose key.")], file: KeysFile) -> None:
+    """Take a key out of the file; a running gateway notices within a second or two."""
+    from gateway.access.keys import KeysError, revoke
+
+    try:
+        revoke(file, name)
+    except KeysError as error:
+        raise _refused(str(error)) from None
 
 
 @app.command()

@@ -14,12 +14,14 @@ GatewayError                     500  server_error           internal_error
 │   │   ├── TooManyImages        400                         too_many_images
 │   │   ├── UnsupportedImage     400                         unsupported_image_format
 │   │   └── ImageFetchFailed     400                         image_fetch_failed
+│   ├── InvalidAPIKey            401                         invalid_api_key
 │   ├── ModelNotFound            404                         model_not_found
 │   ├── NotFound                 404                         not_found
 │   ├── MethodNotAllowed         405                         method_not_allowed
 │   ├── BodyTimeout              408                         request_timeout
 │   ├── HeaderTimeout            408                         header_timeout
 │   ├── BodyTooLarge             413                         request_too_large
+│   ├── RateLimited              429  rate_limit_error       rate_limit_exceeded
 │   └── HeadersTooLarge          431                         headers_too_large
 ├── GenerationFailed             500  server_error           generation_failed
 ├── EngineStalled                504  server_error           engine_stalled
@@ -104,6 +106,11 @@ class ImageFetchFailed(ImageError):
     code = "image_fetch_failed"
 
 
+class InvalidAPIKey(RequestError):
+    status = 401
+    code = "invalid_api_key"
+
+
 class ModelNotFound(RequestError):
     status = 404
     code = "model_not_found"
@@ -132,6 +139,18 @@ class HeaderTimeout(RequestError):
 class BodyTooLarge(RequestError):
     status = 413
     code = "request_too_large"
+
+
+class RateLimited(RequestError):
+    """The caller has used up a limit; `retry_after` seconds later there is room again."""
+
+    status = 429
+    type = "rate_limit_error"
+    code = "rate_limit_exceeded"
+
+    def __init__(self, message: str, *, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class HeadersTooLarge(RequestError):

@@ -22,7 +22,7 @@ from engine_config.profile import EngineProfile
 from gateway.access.lifecycle import Lifecycle, Phase
 from gateway.access.running import RunningRequests
 from gateway.api.protocol import bounded
-from gateway.app import create_app
+from gateway.app import create_app, create_metrics_app
 from gateway.engine.interface import Engine
 from gateway.engine.supervisor import Report, Supervisor
 from gateway.engine.vllm_engine import VLLMEngine
@@ -144,7 +144,9 @@ async def _serve(settings: Settings, profile: EngineProfile, console: Console) -
     app = create_app(settings, profile, make_engine, on_failure)
     server = Server(_uvicorn_config(app, settings), app, settings)
     watching = asyncio.create_task(_watch(app.state.supervisor, settings, profile, console))
+    beside = asyncio.create_task(_serve_metrics(app, settings))
     await server.serve()
+    beside.cancel()
     if server.force_exit:
         # uvicorn then skips the application's own end, and the engine's processes would outlive us.
         await app.state.supervisor.shutdown()
@@ -164,10 +166,31 @@ def _uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
         log_level="warning",
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # uvicorn believes any of loopback; GATEWAY_TRUSTED_PROXIES says whom we do
         # Longer than the proxies in front keep a connection, or they would send into one that is closing.
         timeout_keep_alive=75,
         timeout_graceful_shutdown=1,  # After our own end nothing runs but what cannot be told of it.
     )
+
+
+async def _serve_metrics(app: FastAPI, settings: Settings) -> None:
+    """Answer `/metrics` on the port of its own, if it has one."""
+    if settings.metrics_port is None:
+        return
+    config = uvicorn.Config(
+        create_metrics_app(app.state.metrics),
+        host=settings.host,
+        port=settings.metrics_port,
+        loop="none",
+        http=bounded(settings),
+        ws="none",
+        lifespan="off",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+    )
+    await uvicorn.Server(config)._serve()  # noqa: SLF001  # `serve` would take the signals, which are the other's
 
 
 async def _watch(

@@ -45,6 +45,48 @@ class Settings(BaseSettings):
         default="info", description="Least severe level that is logged."
     )
 
+    api_keys: Names = Field(
+        default=(), description="API keys, each `NAME:KEY` or `KEY`; where there are any, one is asked for."
+    )
+    keys_file: Path | None = Field(
+        default=None,
+        description="File of hashed API keys, kept by `llava-gateway keys`; read when it changes.",
+    )
+    open_access: bool = Field(
+        default=False, description="Serve without API keys although other machines can reach the address."
+    )
+    trusted_proxies: Names = Field(
+        default=(), description="Networks of proxies whose `GATEWAY_CLIENT_ADDRESS_HEADER` is believed."
+    )
+    client_address_header: str | None = Field(
+        default=None, description="Header in which such a proxy puts the client's address, last in a list."
+    )
+    metrics_access: Literal["open", "key"] = Field(
+        default="open", description="Whether `/metrics` asks for an API key."
+    )
+    metrics_port: int | None = Field(
+        default=None, ge=0, le=65535, description="Port for `/metrics` alone; it then has no other."
+    )
+    requests_per_minute: PositiveInt | None = Field(
+        default=None, description="Requests per minute and caller; classes in the keys file have their own."
+    )
+    tokens_per_minute: PositiveInt | None = Field(
+        default=None, description="Tokens of prompts and answers per minute and caller; likewise."
+    )
+    images_per_minute: PositiveInt | None = Field(
+        default=None, description="Images per minute and caller; likewise."
+    )
+    requests_at_once: PositiveInt | None = Field(
+        default=None, description="Requests that a caller may have under way at once; likewise."
+    )
+    limits_url: str | None = Field(
+        default=None,
+        description="Redis in which replicas count limits together, `redis://…`; else in memory.",
+    )
+    limits_unreachable: Literal["allow", "refuse"] = Field(
+        default="allow", description="What happens to requests while that Redis cannot be reached."
+    )
+
     max_running: PositiveInt = Field(
         default=64, description="Requests that may be read, prepared or answered at once."
     )
@@ -134,12 +176,24 @@ class Settings(BaseSettings):
         default=30 * 86400, description="Time that responses, batches and their files are stored."
     )
 
-    @field_validator("fetch_allow", mode="before")
+    @field_validator("fetch_allow", "api_keys", "trusted_proxies", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         if isinstance(value, str):
             return tuple(name.strip() for name in value.split(",") if name.strip())
         return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, networks: tuple[str, ...]) -> tuple[str, ...]:
+        for network in networks:
+            ip_network(network)
+        return networks
+
+    @field_validator("client_address_header")
+    @classmethod
+    def _lower_case(cls, header: str | None) -> str | None:
+        return header.lower() if header else header
 
     @field_validator("fetch_allow")
     @classmethod

@@ -67,7 +67,7 @@ def test_local_model_beside_the_profiles_is_found() -> None:
         (("", "name = 'x'\n"), "profile 'mine': 'name' is no key of a profile"),
         (("model = ", "modle = "), "profile 'mine': 'modle' is no key of a profile"),
         (('model = "demo_model"\n', ""), "profile 'mine': 'model' is missing"),
-        (("max_num_seqs = 32\n", ""), "profile 'mine': 'max_num_seqs' is missing"),
+        (("max_num_seqs = 40\n", ""), "profile 'mine': 'max_num_seqs' is missing"),
         (("= 4096", '= "4096"'), "profile 'mine': max_model_len = '4096' is not int"),
         (("= 4096", "= 4096.0"), "profile 'mine': max_model_len = 4096.0 is not int"),
         (("= 4096", "= true"), "profile 'mine': max_model_len = True is not int"),

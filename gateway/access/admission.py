@@ -1,70 +1,66 @@
-"""Tickets: how many requests may run, how many may wait, first come first served."""
+"""Who may come in: tickets for requests, before anything is read of them, and seats in the engine's batch."""
 
-import asyncio
 import time
-from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from gateway.errors import Overloaded
+from gateway.access.callers import Caller
+from gateway.access.shares import Shares
+from gateway.errors import RateLimited
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
 
+RESERVE = 8  # one ticket of so many is for callers who hold none
+SEATS_RESERVE = 5  # likewise one seat of so many
+
 
 class Admission:
-    """Hands out tickets. Whoever cannot get one in time is told to come back."""
+    """Hands out tickets and seats. Whoever cannot get one in time is told to come back."""
 
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
-        self._free = settings.max_running
-        self._max_waiting = settings.max_waiting
-        self._max_wait = settings.max_wait
+    def __init__(self, settings: Settings, metrics: Metrics, seats: int) -> None:
         self._metrics = metrics
-        self._queue: deque[asyncio.Future[None]] = deque()
+        self._tickets = Shares(
+            settings.max_running,
+            reserve=settings.max_running // RESERVE,
+            max_waiting=settings.max_waiting,
+            max_wait=settings.max_wait,
+        )
+        self._seats = Shares(
+            seats,
+            reserve=seats // SEATS_RESERVE,
+            # Whoever holds a ticket may wait for a seat; so long as its answer may take.
+            max_waiting=settings.max_running,
+            max_wait=settings.request_timeout,
+        )
 
     @asynccontextmanager
-    async def ticket(self) -> AsyncIterator[None]:
-        """Hold a ticket. Raises Overloaded (503) when the queue is full or the wait too long."""
+    async def ticket(self, caller: Caller) -> AsyncIterator[None]:
+        """Hold a ticket. Raises Overloaded (503) when the queue is full or the wait too long.
+
+        Raises RateLimited (429) where the caller has as many requests under way as it may.
+        """
+        most = caller.klass.requests_at_once
+        if most is not None and self._tickets.under_way(caller) >= most:
+            self._metrics.limited.labels("at_once", caller.klass.name).inc()
+            raise RateLimited(f"the limit is {most} requests at once", retry_after=1)
         arrived = time.perf_counter()
-        await self._acquire()
+        holding = self._tickets.hold(caller)
+        self._metrics.waiting.inc()
+        try:
+            await holding.__aenter__()
+        finally:
+            self._metrics.waiting.dec()
         self._metrics.waiting_seconds.observe(time.perf_counter() - arrived)
         self._metrics.in_flight.inc()
         try:
             yield
         finally:
             self._metrics.in_flight.dec()
-            self._release()
+            await holding.__aexit__(None, None, None)
 
-    async def _acquire(self) -> None:
-        if self._free > 0:
-            self._free -= 1
-            return
-        if len(self._queue) >= self._max_waiting:
-            raise Overloaded(f"{len(self._queue)} requests are waiting; the limit is {self._max_waiting}")
-        await self._wait()
-
-    async def _wait(self) -> None:
-        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._queue.append(place)
-        self._metrics.waiting.inc()
-        try:
-            async with asyncio.timeout(self._max_wait):
-                await place
-        except BaseException as error:
-            if place.done() and not place.cancelled() and place.exception() is None:
-                # The ticket came in the same moment; it must not be lost with its owner.
-                self._release()
-            if isinstance(error, TimeoutError):
-                raise Overloaded(f"no place became free within {self._max_wait:g} s") from None
-            raise
-        finally:
-            self._metrics.waiting.dec()
-            if place in self._queue:
-                self._queue.remove(place)
-
-    def _release(self) -> None:
-        while self._queue:
-            place = self._queue.popleft()
-            if not place.done():
-                place.set_result(None)
-                return
-        self._free += 1
+    @asynccontextmanager
+    async def seats(self, caller: Caller, number: int) -> AsyncIterator[int]:
+        """Hold `number` seats, one for each choice; yields the job's priority, 0 the highest."""
+        async with self._seats.hold(caller, number):
+            held_before = max(0, self._seats.held(caller) - number)
+            yield round(held_before / caller.klass.weight)

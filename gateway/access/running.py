@@ -31,6 +31,7 @@ class Running:
         self._began = asyncio.get_running_loop().time()
         self._timer: asyncio.TimerHandle | None = None
         self.patience = patience  # seconds
+        self.tokens = 0  # that were generated
         self.heard = time.perf_counter()  # when the engine last gave it something, or its turn came
 
     def end(self, error: GatewayError) -> None:

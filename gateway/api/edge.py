@@ -9,6 +9,7 @@ import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gateway.access.callers import Callers
 from gateway.access.lifecycle import Lifecycle
 from gateway.api.errors import error_response
 from gateway.api.streaming import ClientLeft
@@ -24,8 +25,17 @@ log = structlog.get_logger()
 class Edge:
     """The outermost middleware. Pure ASGI: it neither buffers bodies nor adds tasks."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, lifecycle: Lifecycle) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        metrics: Metrics,
+        lifecycle: Lifecycle,
+        callers: Callers,
+        open_paths: frozenset[str],
+    ) -> None:
         self._app = app
+        self._callers = callers
+        self._open = open_paths
         self._metrics = metrics
         self._lifecycle = lifecycle
 
@@ -35,7 +45,10 @@ class Edge:
             return
         observed = Observed(scope, send, self._lifecycle)
         try:
+            self._identify(scope)
             await self._app(scope, receive, observed.send)
+        except GatewayError as error:  # of the identity: all others are answered within
+            await error_response(error)(scope, receive, observed.send)
         except ClientLeft:
             observed.status = CLIENT_LEFT
         except Exception:
@@ -47,6 +60,13 @@ class Edge:
             )
         finally:
             self._finish(scope, observed)
+
+    def _identify(self, scope: Scope) -> None:
+        """Put the caller into the request's state before anything else is done. Raises InvalidAPIKey."""
+        if scope["path"] in self._open or scope["method"] == "OPTIONS":
+            return
+        client = scope["client"]
+        scope["state"]["caller"] = self._callers.identify(Headers(scope=scope), client[0] if client else "")
 
     def _finish(self, scope: Scope, observed: "Observed") -> None:
         seconds = time.perf_counter() - observed.began
@@ -80,6 +100,7 @@ class Observed:
         self.status = 0
         self._expects = "expect" in headers
         self._lifecycle = lifecycle
+        self._state = scope["state"]
         self._send = send
 
     async def send(self, message: Message) -> None:
@@ -92,6 +113,7 @@ class Observed:
                 # The client may now send the body that it held back, or its next request in the body's place:
                 # nobody can tell which (RFC 9110, 10.1.1).
                 headers["connection"] = "close"
+            headers.update(self._state.get("headers", {}))
             if self._lifecycle.draining:
                 headers["connection"] = "close"
         await self._send(message)

@@ -1,13 +1,23 @@
 """From an exception to OpenAI's error object."""
 
 from collections.abc import Awaitable, Callable
+from math import ceil
 from typing import Any
 
 import orjson
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
-from gateway.errors import BodyTimeout, GatewayError, InvalidValue, MethodNotAllowed, NotFound, Unavailable
+from gateway.errors import (
+    BodyTimeout,
+    GatewayError,
+    InvalidAPIKey,
+    InvalidValue,
+    MethodNotAllowed,
+    NotFound,
+    RateLimited,
+    Unavailable,
+)
 from gateway.schema.paths import short
 
 
@@ -18,8 +28,13 @@ def error_body(error: GatewayError) -> bytes:
 
 
 def error_response(error: GatewayError) -> Response:
-    """Return `error` as a response; one that says when to come back has `retry-after` (seconds)."""
-    headers = {"retry-after": str(error.retry_after)} if isinstance(error, Unavailable) else {}
+    """Return `error` as a response; one to be tried again has `retry-after` (s) and `retry-after-ms`."""
+    headers = {}
+    if isinstance(error, Unavailable | RateLimited):
+        headers["retry-after"] = str(ceil(error.retry_after))
+        headers["retry-after-ms"] = str(ceil(error.retry_after * 1000))
+    if isinstance(error, InvalidAPIKey):
+        headers["www-authenticate"] = "Bearer"
     if isinstance(error, BodyTimeout):
         # The rest of the body may come at any time, or never (RFC 9110, 15.5.9).
         headers["connection"] = "close"

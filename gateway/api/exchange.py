@@ -1,18 +1,20 @@
 """What every route that generates does: ticket → body → request → job → answer. A route adds its own wire."""
 
-import hashlib
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from math import inf
 from typing import Any, Protocol
 
 from fastapi import Request, Response
 
 from gateway.access.admission import Admission
+from gateway.access.callers import Caller
 from gateway.access.lifecycle import Lifecycle
-from gateway.access.running import RunningRequests
+from gateway.access.limits import Limits
+from gateway.access.running import Running, RunningRequests
 from gateway.api import body
 from gateway.api.streaming import EventStream, while_connected
 from gateway.engine.interface import Delta
@@ -46,29 +48,35 @@ class Exchange:
     pipeline: Pipeline
     lifecycle: Lifecycle
     running: RunningRequests
+    limits: Limits
 
     async def respond(self, request: Request, read: Read) -> Response:
         """Return the answer to `request`, whose body `read` understands."""
         arrived = time.perf_counter()
         self.lifecycle.check()
+        caller: Caller = request.state.caller
+        request.state.headers = await self.limits.request(caller)
         async with AsyncExitStack() as held:
             patience = _client_timeout(request)
             running = held.enter_context(self.running.request(patience))
             # Admit before reading: a request that waits must hold no picture in memory.
             ahead = body.ReadAhead(request.receive)
             async with while_connected(ahead.look):
-                await held.enter_async_context(self.admission.ticket())
+                await held.enter_async_context(self.admission.ticket(caller))
             running.heard = time.perf_counter()
             content = await body.read(request.headers, ahead.receive, self.settings)
             async with while_connected(request.receive):
-                wanted, answer = await read(content, caller_of(request))
+                wanted, answer = await read(content, caller.scope)
                 del content
                 if not wanted.stream:
                     running.answer_within(min(patience, self.settings.request_timeout))
-                prepared = await self.pipeline.prepare(wanted)
-                deltas = await held.enter_async_context(
-                    aclosing(self.pipeline.run(prepared.job, arrived, running))
-                )
+                prepared = await self.pipeline.prepare(wanted, partial(self.limits.spend, caller))
+                held.push_async_callback(self._settle, caller, running)
+                running.heard = inf  # for a seat it may wait
+                seats = self.admission.seats(caller, prepared.job.sampling.n)
+                job = replace(prepared.job, priority=await held.enter_async_context(seats))
+                running.heard = time.perf_counter()
+                deltas = await held.enter_async_context(aclosing(self.pipeline.run(job, arrived, running)))
                 # Until the first delta is there, an error still has an HTTP status.
                 first = await anext(deltas)
                 request.state.facts = _facts(prepared)
@@ -78,6 +86,9 @@ class Exchange:
                     return response
             events = answer.events(prepared, first, deltas)
             return EventStream(events, held.pop_all(), self.settings.send_timeout, prepared.notices)
+
+    async def _settle(self, caller: Caller, running: Running) -> None:
+        await self.limits.owe(caller, running.tokens)
 
 
 def _client_timeout(request: Request) -> float:
@@ -91,12 +102,9 @@ def _client_timeout(request: Request) -> float:
 
 
 def caller_of(request: Request) -> str:
-    """Name whose request this is: no caller meets what is another's in a cache or in the storage.
-
-    It is a hash, because the name is stored and the header is a secret.
-    """
-    header = request.headers.get("authorization", "")
-    return hashlib.blake2b(header.encode("latin-1"), digest_size=16, person=b"caller").hexdigest()
+    """Return the hash that names the request's caller in caches and in the storage."""
+    caller: Caller = request.state.caller
+    return caller.scope
 
 
 def _facts(prepared: Prepared) -> dict[str, Any]:

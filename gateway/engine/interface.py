@@ -66,6 +66,7 @@ class Job:
     pictures: tuple[Picture, ...]
     sampling: Sampling
     stream: bool = True
+    priority: int = 0  # the lower comes first
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Coroutine, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import aclosing
 from typing import Any
 
@@ -20,6 +20,9 @@ from gateway.prompt.styles import STYLES
 from gateway.schema.paths import short
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
+
+# Counts a request's prompt tokens and images against its caller's limits. Raises RateLimited.
+Spend = Callable[[int, int], Awaitable[None]]
 
 
 class Pipeline:
@@ -40,10 +43,11 @@ class Pipeline:
         self._settings = settings
         self._metrics = metrics
 
-    async def prepare(self, request: GenerationRequest) -> Prepared:
+    async def prepare(self, request: GenerationRequest, spend: Spend) -> Prepared:
         """Return the job that `request` asks for, and what was left out of it.
 
-        Whatever can be known without a picture's bytes is checked before any is fetched. Raises RequestError.
+        Whatever can be known without a picture's bytes is checked before any is fetched; `spend` then
+        counts the prompt's tokens and images, and may refuse them. Raises RequestError.
         """
         model = self._engine.model
         if request.model != model.name:
@@ -56,7 +60,9 @@ class Pipeline:
             source.parse(image.url, param=image.param, max_bytes=self._settings.image_max_bytes)
             for image in images
         ]
-        sampling = sampling_of(request.sampling, model, tokens.length(fitted.ids, model))
+        prompt_tokens = tokens.length(fitted.ids, model)
+        sampling = sampling_of(request.sampling, model, prompt_tokens)
+        await spend(prompt_tokens, len(images))
         fit = request.image_fit or self._fit
         pictures = await _gather(
             self._loader.load(found, param=image.param, side=model.image_side, fit=fit, caller=request.caller)
@@ -85,6 +91,7 @@ class Pipeline:
                         self._metrics.image_tokens.inc(image_tokens)
                     histogram, before = self._metrics.between_tokens_seconds, now
                     self._metrics.completion_tokens.inc(delta.tokens)
+                    running.tokens += delta.tokens
                     yield delta
         except asyncio.CancelledError:
             if (reason := running.reason()) is None:

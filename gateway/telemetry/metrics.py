@@ -72,6 +72,9 @@ class Metrics:
         self.engine_restarts = Counter(
             "gateway_engine_restarts", "Times a dead engine was started again.", registry=registry
         )
+        self.limited = Counter(
+            "gateway_rate_limited", "Requests refused with 429.", ["limit", "class"], registry=registry
+        )
         self.stalled = Counter(
             "gateway_stalled_requests", "Requests ended because the engine gave nothing.", registry=registry
         )

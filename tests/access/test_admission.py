@@ -7,9 +7,13 @@ from contextlib import AbstractAsyncContextManager
 import pytest
 
 from gateway.access.admission import Admission
+from gateway.access.callers import Caller
+from gateway.access.keys import CallerClass
 from gateway.errors import Overloaded
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
+
+ANN = Caller("ann", "", CallerClass())
 
 
 class Desk:
@@ -18,13 +22,13 @@ class Desk:
     def __init__(self, running: int, waiting: int, wait: float = 30) -> None:
         self.metrics = Metrics()
         settings = Settings(max_running=running, max_waiting=waiting, max_wait=wait)
-        self.admission = Admission(settings, self.metrics)
+        self.admission = Admission(settings, self.metrics, seats=100)
         self.served: list[str] = []
         self.inside = 0
         self.most = 0
 
     async def visit(self, name: str, leave: asyncio.Event) -> None:
-        async with self.admission.ticket():
+        async with self.admission.ticket(ANN):
             self.served.append(name)
             self.inside += 1
             self.most = max(self.most, self.inside)
@@ -38,7 +42,7 @@ class Desk:
 
     @property
     def ticket(self) -> AbstractAsyncContextManager[None]:
-        return self.admission.ticket()
+        return self.admission.ticket(ANN)
 
 
 async def turns(number: int = 5) -> None:

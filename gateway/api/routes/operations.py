@@ -8,8 +8,8 @@ from gateway.engine.supervisor import Supervisor
 from gateway.telemetry.metrics import Metrics
 
 
-def router(supervisor: Supervisor, metrics: Metrics, lifecycle: Lifecycle) -> APIRouter:
-    """Return the routes; `/health` is `/health/ready`."""
+def router(supervisor: Supervisor, lifecycle: Lifecycle) -> APIRouter:
+    """Return the health checks; `/health` is `/health/ready`."""
     routes = APIRouter()
 
     @routes.get("/health/live")
@@ -25,6 +25,13 @@ def router(supervisor: Supervisor, metrics: Metrics, lifecycle: Lifecycle) -> AP
             return json_response({"status": "ready"})
         state = {"status": "starting", "stage": supervisor.stage, "seconds": round(supervisor.elapsed, 1)}
         return json_response(state, 503, {"retry-after": "5"})
+
+    return routes
+
+
+def metrics_router(metrics: Metrics) -> APIRouter:
+    """Return `GET /metrics`, which may stand on a port of its own."""
+    routes = APIRouter()
 
     @routes.get("/metrics")
     async def page() -> Response:

@@ -1,0 +1,163 @@
+"""A number of places, shared fairly between callers who each ask for some, and wait where none is free.
+
+The caller who holds least for its weight comes next, so a caller's own flood waits behind itself. The last
+`reserve` places are only for callers who hold none: a caller who has taken all others keeps nobody out.
+"""
+
+import asyncio
+import time
+from collections import Counter, deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from math import ceil
+
+from gateway.access.callers import Caller
+from gateway.errors import Overloaded
+
+MEASURED = 64  # releases that the rate is measured over
+LONGEST_RETRY = 60  # seconds
+
+
+@dataclass(slots=True, eq=False)
+class _Asked:
+    caller: Caller
+    amount: int
+    number: int
+    granted: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+
+class Shares:
+    """`total` places; at most `max_waiting` may wait for some, each at most `max_wait` seconds."""
+
+    def __init__(self, total: int, *, reserve: int, max_waiting: int, max_wait: float) -> None:
+        self._free = self._total = total
+        self._reserve = reserve
+        self._max_waiting = max_waiting
+        self._max_wait = max_wait
+        self._held: Counter[str] = Counter()
+        self._queues: dict[str, deque[_Asked]] = {}
+        self._waiting = 0
+        self._number = 0
+        self._released: deque[float] = deque(maxlen=MEASURED)
+
+    @property
+    def waiting(self) -> int:
+        return self._waiting
+
+    def held(self, caller: Caller) -> int:
+        """Return how many places `caller` holds."""
+        return self._held[caller.name]
+
+    def under_way(self, caller: Caller) -> int:
+        """Return how many places `caller` holds and how many times it waits for some, together."""
+        return self._held[caller.name] + len(self._queues.get(caller.name, ()))
+
+    @asynccontextmanager
+    async def hold(self, caller: Caller, amount: int = 1) -> AsyncIterator[None]:
+        """Hold `amount` places. Raises Overloaded (503) where the queue is full or the wait too long."""
+        amount = min(amount, self._total - self._reserve)
+        if not (self._waiting == 0 and self._fits(caller, amount)):
+            await self._wait(_Asked(caller, amount, self._number))
+        else:
+            self._take(caller, amount)
+        try:
+            yield
+        finally:
+            self._released.append(time.monotonic())
+            self._give_back(caller, amount)
+
+    def retry_after(self) -> int:
+        """Return in how many seconds who waits now will have been served, by the rate of late."""
+        if len(self._released) < 2:  # noqa: PLR2004  # no rate without two
+            return 1
+        seconds = max(0.001, time.monotonic() - self._released[0])
+        return min(LONGEST_RETRY, max(1, ceil(self._waiting * seconds / len(self._released))))
+
+    def _fits(self, caller: Caller, amount: int) -> bool:
+        spare = self._reserve if self._held[caller.name] else 0
+        return self._free - amount >= spare
+
+    def _take(self, caller: Caller, amount: int) -> None:
+        self._free -= amount
+        self._held[caller.name] += amount
+
+    def _give_back(self, caller: Caller, amount: int) -> None:
+        self._free += amount
+        self._held[caller.name] -= amount
+        if not self._held[caller.name]:
+            del self._held[caller.name]
+        self._grant()
+
+    async def _wait(self, asked: _Asked) -> None:
+        if self._waiting >= self._max_waiting:
+            self._make_room(asked.caller)
+        self._number += 1
+        self._queues.setdefault(asked.caller.name, deque()).append(asked)
+        self._waiting += 1
+        self._grant()
+        try:
+            async with asyncio.timeout(self._max_wait):
+                await asked.granted
+        except BaseException as error:
+            if asked.granted.done() and not asked.granted.cancelled() and not asked.granted.exception():
+                # The places came in the same moment; they must not be lost with who asked for them.
+                self._give_back(asked.caller, asked.amount)
+            else:
+                self._forget(asked)
+            if isinstance(error, TimeoutError):
+                raise Overloaded(
+                    f"no place became free within {self._max_wait:g} s", retry_after=self.retry_after()
+                ) from None
+            raise
+
+    def _make_room(self, caller: Caller) -> None:
+        """Send away the newest of the caller who waits most often, or `caller` where that is no other."""
+        most = max(self._queues.values(), key=len, default=None)
+        mine = len(self._queues.get(caller.name, ()))
+        full = Overloaded(
+            f"{self._waiting} requests are waiting; the limit is {self._max_waiting}",
+            retry_after=self.retry_after(),
+        )
+        if most is None or len(most) <= mine + 1:
+            raise full
+        newest = most[-1]
+        self._forget(newest)
+        newest.granted.set_exception(full)
+
+    def _forget(self, asked: _Asked) -> None:
+        queue = self._queues.get(asked.caller.name)
+        if queue is None or asked not in queue:
+            return
+        queue.remove(asked)
+        self._waiting -= 1
+        if not queue:
+            del self._queues[asked.caller.name]
+        self._grant()
+
+    def _grant(self) -> None:
+        """Give places to those who wait, the caller who holds least first, while there are some."""
+        while self._queues:
+            for name in sorted(self._queues, key=self._share):
+                asked = self._queues[name][0]
+                if self._fits(asked.caller, asked.amount):
+                    break
+                if not self._held[name]:
+                    return  # Who comes next needs more than is free: others must not take it away.
+            else:
+                return
+            self._forget_granted(asked)
+            if not asked.granted.done():  # cancelled in this very moment
+                self._take(asked.caller, asked.amount)
+                asked.granted.set_result(None)
+
+    def _forget_granted(self, asked: _Asked) -> None:
+        queue = self._queues[asked.caller.name]
+        queue.popleft()
+        self._waiting -= 1
+        if not queue:
+            del self._queues[asked.caller.name]
+
+    def _share(self, name: str) -> tuple[float, int]:
+        first = self._queues[name][0]
+        return self._held[name] / first.caller.klass.weight, first.number

@@ -1,0 +1,164 @@
+"""Keys: made once, kept as hashes, told apart, picked up without a restart."""
+
+import stat
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from gateway.access import callers as identities
+from gateway.access import keys
+from gateway.access.callers import Callers, access_problem
+from gateway.access.keys import CallerClass, KeysError
+from gateway.cli import app
+from gateway.errors import InvalidAPIKey
+from gateway.settings import Settings
+
+HERE = "127.0.0.1"
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "keys.toml"
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {key}"}
+
+
+def run(*arguments: str | Path) -> str:
+    result = CliRunner().invoke(app, ["keys", *map(str, arguments)], env={"COLUMNS": "200"})
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_a_key_is_shown_once_and_kept_as_its_hash(file: Path) -> None:
+    secret = run("add", "alice", "--file", file).strip()
+    assert secret.startswith("sk-")
+    assert len(secret) >= 46  # 256 bits
+    assert secret not in file.read_text()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    caller = Callers(Settings(keys_file=file)).identify(bearer(secret), HERE)
+    assert caller.name == "alice"
+    assert "alice" in run("list", "--file", file)
+    run("revoke", "alice", "--file", file)
+    with pytest.raises(InvalidAPIKey):
+        Callers(Settings(keys_file=file)).identify(bearer(secret), HERE)
+
+
+def test_what_people_wrote_in_the_file_stays(file: Path) -> None:
+    file.write_text("# ours\n[classes.batch]\nrequests_per_minute = 5 # few\nweight = 0.5\n")
+    secret = keys.add(file, "night", "batch")
+    assert file.read_text().startswith("# ours\n[classes.batch]\nrequests_per_minute = 5 # few\n")
+    caller = Callers(Settings(keys_file=file)).identify(bearer(secret), HERE)
+    assert caller.klass == CallerClass("batch", requests_per_minute=5, weight=0.5)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x", "Expected '=' after a key in a key/value pair (at end of document)"),
+        ("[other]", "[other] is unknown; expected [classes.NAME] and [keys.NAME]"),
+        ("[classes.a]\nweight = 0", "[classes.a]: weight must be a positive number, got 0"),
+        ("[classes.a]\nrequests_per_minute = 1.5", "[classes.a]: requests_per_minute must be a positive"),
+        (
+            "[classes.a]\nrequests_per_minute = true",
+            "requests_per_minute must be a positive number, got True",
+        ),
+        ("[classes.a]\nrequests = 1", "[classes.a]: 'requests' is unknown; expected images_per_minute, "),
+        ("[keys.a]\nhash = 'sk-1'", "[keys.a]: hash must be `sha256:` and 64 hexadecimal digits"),
+        (f"[keys.a]\nhash = '{keys.hashed('1')}'\nclass = 'b'", "[keys.a]: there is no class 'b'; there are"),
+        (f"[keys.a]\nhash = '{keys.hashed('1')}'\nklass = 'b'", "[keys.a]: 'klass' is unknown; expected"),
+    ],
+)
+def test_a_broken_file_is_told_with_its_place(file: Path, text: str, message: str) -> None:
+    file.write_text(text)
+    with pytest.raises(KeysError) as caught:
+        keys.load(file, CallerClass())
+    assert str(caught.value).startswith(f"{file}: ")
+    assert message in str(caught.value)
+
+
+def test_mistakes_at_the_command_are_told(file: Path) -> None:
+    keys.add(file, "alice", None)
+    for arguments in (["add", "alice"], ["add", "two words"], ["add", "x", "--class", "no"], ["revoke", "x"]):
+        result = CliRunner().invoke(app, ["keys", *arguments, "--file", str(file)])
+        assert result.exit_code == 2
+        assert "error:" in result.output
+
+
+def test_a_running_gateway_notices_a_change_and_survives_a_broken_one(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(identities, "LOOK_EVERY", 0.0)
+    alice = keys.add(file, "alice", None)
+    known = Callers(Settings(keys_file=file))
+    ben = keys.add(file, "ben", None)
+    assert known.identify(bearer(ben), HERE).name == "ben"
+    good = file.read_text()
+    file.write_text("[keys.")
+    assert known.identify(bearer(alice), HERE).name == "alice"
+    file.write_text(good)
+    keys.revoke(file, "alice")
+    with pytest.raises(InvalidAPIKey):
+        known.identify(bearer(alice), HERE)
+
+
+@pytest.mark.parametrize(
+    "sent", ["", "Bearer", "Bearer ", "Basic sk-1", "sk-1", "Bearer sk-2", "Bearer \udcff"]
+)
+def test_who_has_no_key_is_not_let_in(sent: str) -> None:
+    callers = Callers(Settings(api_keys=("ann:sk-1",)))
+    with pytest.raises(InvalidAPIKey):
+        callers.identify({"authorization": sent}, HERE)
+    assert callers.identify({"authorization": "bearer  sk-1 "}, HERE).name == "ann"
+
+
+def test_keys_of_the_environment_have_names() -> None:
+    callers = Callers(Settings(api_keys=("ann:sk-1", "sk-a=b==")))
+    assert callers.identify(bearer("sk-1"), HERE).name == "ann"
+    assert callers.identify(bearer("sk-a=b=="), HERE).name == "key-2"
+
+
+@pytest.mark.parametrize(
+    ("address", "header", "name"),
+    [
+        ("192.0.2.1", "", "address:192.0.2.1"),
+        ("192.0.2.1", "198.51.100.7", "address:192.0.2.1"),  # nobody's proxy
+        ("10.0.0.1", "1.1.1.1, 198.51.100.7", "address:198.51.100.7"),
+        ("10.0.0.1", "rubbish", "address:unknown"),
+        ("10.0.0.1", "", "address:10.0.0.1"),
+        ("2001:db8::1:2:3:4", "", "address:2001:db8::"),
+        ("::ffff:192.0.2.1", "", "address:192.0.2.1"),
+        ("", "", "address:unknown"),
+    ],
+)
+def test_without_keys_callers_are_told_apart_by_address(address: str, header: str, name: str) -> None:
+    settings = Settings(trusted_proxies=("10.0.0.0/8",), client_address_header="x-forwarded-for")
+    caller = Callers(settings).identify({"x-forwarded-for": header}, address)
+    assert caller.name == name
+
+
+def test_scopes_are_apart_and_give_no_key_away() -> None:
+    callers = Callers(Settings())
+    one, other = (callers.identify(bearer(key), HERE) for key in ("sk-one", "sk-other"))
+    assert one.scope != other.scope
+    assert "sk-one" not in repr(one) + one.scope
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({}, None),
+        ({"host": "localhost"}, None),
+        ({"host": "::1"}, None),
+        ({"host": "0.0.0.0"}, "GATEWAY_HOST=0.0.0.0: other machines can reach this address"),
+        ({"host": "example.org"}, "GATEWAY_HOST=example.org: "),
+        ({"host": "0.0.0.0", "open_access": True}, None),
+        ({"host": "0.0.0.0", "api_keys": ("sk-1",)}, None),
+        ({"keys_file": Path("missing.toml")}, "missing.toml: [Errno 2] No such file or directory"),
+    ],
+)
+def test_it_starts_without_keys_on_loopback_alone(settings: dict[str, object], problem: str | None) -> None:
+    found = access_problem(Settings(**settings))  # type: ignore[arg-type]  # each of its own type
+    assert found is None if problem is None else found is not None and found.startswith(problem)

@@ -1,0 +1,148 @@
+"""Limits count what each caller sends, in memory and in Redis that replicas share."""
+
+import asyncio
+import subprocess
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from gateway.access import limits as limiting
+from gateway.access.callers import Caller
+from gateway.access.keys import CallerClass
+from gateway.access.limits import Limits
+from gateway.errors import RateLimited, Unavailable
+from gateway.settings import Settings
+from gateway.telemetry.metrics import Metrics
+from tests.debian import require
+from tests.servers import free_port
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Yield the URL of a Redis of this test's own."""
+    folder = tmp_path_factory.mktemp("redis")
+    url, process = start_redis(free_port(), folder)
+    yield url
+    process.terminate()
+    process.wait(10)
+
+
+def start_redis(port: int, folder: Path) -> tuple[str, subprocess.Popen[bytes]]:
+    command = [require("redis-server"), "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
+    process = subprocess.Popen([*command, "--dir", str(folder)], stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 10
+    cli = [require("redis-cli", "redis-tools"), "-p", str(port), "ping"]
+    while subprocess.run(cli, capture_output=True, check=False).stdout != b"PONG\n":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return f"redis://127.0.0.1:{port}", process
+
+
+@pytest.fixture(params=["memory", "redis"])
+def url(request: pytest.FixtureRequest) -> str | None:
+    return None if request.param == "memory" else request.getfixturevalue("redis")
+
+
+Make = Callable[..., Limits]
+
+
+@pytest.fixture
+async def limits() -> AsyncIterator[Make]:
+    """Make limits that are closed after the test."""
+    made: list[Limits] = []
+
+    def make(url: str | None = None, unreachable: Literal["allow", "refuse"] = "allow") -> Limits:
+        made.append(Limits(Settings(limits_url=url, limits_unreachable=unreachable), Metrics()))
+        return made[-1]
+
+    yield make
+    for one in made:
+        await one.close()
+
+
+def caller(name: str, **most: int) -> Caller:
+    return Caller(f"{name}-{time.monotonic_ns()}", "", CallerClass("tried", **most))
+
+
+async def test_requests_are_counted_each_callers_own(limits: Make, url: str | None) -> None:
+    counted = limits(url)
+    ann, ben = (caller(name, requests_per_minute=3) for name in ("ann", "ben"))
+    left = []
+    for _ in range(3):
+        headers = await counted.request(ann)
+        assert headers["x-ratelimit-limit-requests"] == "3"
+        assert headers["x-ratelimit-reset-requests"].endswith("s")
+        left.append(headers["x-ratelimit-remaining-requests"])
+    assert left == ["2", "1", "0"]
+    with pytest.raises(RateLimited) as refused:
+        await counted.request(ann)
+    assert refused.value.message == ("the limit is 3 requests a minute; 0 are left and 1 are asked for")
+    assert 0 < refused.value.retry_after <= 60
+    await counted.request(ben)
+
+
+async def test_tokens_and_images_are_counted_before_and_after(limits: Make, url: str | None) -> None:
+    counted = limits(url)
+    ann = caller("ann", tokens_per_minute=100, images_per_minute=2)
+    await counted.request(ann)
+    await counted.spend(ann, 60, 1)
+    await counted.owe(ann, 1000)  # an answer is never cut for it
+    with pytest.raises(RateLimited, match=r"^the limit is 100 tokens a minute; 0 are left"):
+        await counted.request(ann)
+    ben = caller("ben", images_per_minute=2)
+    await counted.spend(ben, 10, 2)
+    with pytest.raises(
+        RateLimited, match=r"^the limit is 2 images a minute; 0 are left and 1 are asked for$"
+    ):
+        await counted.spend(ben, 10, 1)
+    with pytest.raises(RateLimited, match=r"^the request has 3 images; the limit is 2 a minute$"):
+        await counted.spend(caller("eve", images_per_minute=2), 10, 3)
+
+
+async def test_replicas_that_share_redis_count_together(limits: Make, redis: str) -> None:
+    replicas = [limits(redis), limits(redis)]
+    ann = caller("ann", requests_per_minute=10)
+    outcomes = await asyncio.gather(
+        *(replicas[number % 2].request(ann) for number in range(30)), return_exceptions=True
+    )
+    assert sum(isinstance(outcome, dict) for outcome in outcomes) == 10
+
+
+async def test_redis_that_goes_away_lets_pass_or_refuses_as_set(
+    limits: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limiting, "UNREACHABLE_PAUSE", 0.2)
+    port = free_port()
+    url, process = start_redis(port, tmp_path)
+    lenient, strict = limits(url), limits(url, "refuse")
+    ann = caller("ann", requests_per_minute=2)
+    await lenient.request(ann)
+    await strict.request(ann)
+    process.kill()
+    process.wait(10)
+    for _ in range(5):
+        began = time.monotonic()
+        assert (await lenient.request(ann))["x-ratelimit-limit-requests"] == "2"
+        with pytest.raises(Unavailable, match="limits cannot be checked"):
+            await strict.request(ann)
+        assert time.monotonic() - began < 2
+    _, process = start_redis(port, tmp_path)
+    await asyncio.sleep(0.3)
+    for _ in range(2):
+        await strict.request(ann)
+    with pytest.raises(RateLimited):
+        await strict.request(ann)
+    process.terminate()
+    process.wait(10)
+
+
+async def test_who_has_no_limits_is_not_counted(limits: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = limits()
+    monkeypatch.setattr(counted, "_limiter", None)
+    ann = caller("ann")
+    assert await counted.request(ann) == {}
+    await counted.spend(ann, 10**9, 10**9)
+    await counted.owe(ann, 10**9)

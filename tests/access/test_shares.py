@@ -1,0 +1,151 @@
+"""Places are shared fairly: a caller's flood waits behind itself, and the last places are for others."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from types import SimpleNamespace
+
+import pytest
+
+from gateway.access.callers import Caller
+from gateway.access.keys import CallerClass
+from gateway.access.shares import Shares
+from gateway.errors import Overloaded
+
+
+def caller(name: str, weight: float = 1.0) -> Caller:
+    return Caller(name, name, CallerClass(weight=weight))
+
+
+ANN, BEN, EVE = caller("ann"), caller("ben"), caller("eve")
+
+
+class Room:
+    """Shares, and who has been let in."""
+
+    def __init__(self, total: int, reserve: int = 0, waiting: int = 100, wait: float = 30) -> None:
+        self.shares = Shares(total, reserve=reserve, max_waiting=waiting, max_wait=wait)
+        self.inside: list[str] = []
+        self.tasks: list[asyncio.Task[None]] = []
+
+    async def ask(self, who: Caller, amount: int = 1, times: int = 1) -> list[asyncio.Event]:
+        """Have `who` ask for `amount` places `times` times; return what lets each of them leave."""
+        doors = [asyncio.Event() for _ in range(times)]
+        self.tasks += [asyncio.create_task(self._stay(who, amount, door)) for door in doors]
+        await turns()
+        return doors
+
+    async def _stay(self, who: Caller, amount: int, door: asyncio.Event) -> None:
+        async with self.shares.hold(who, amount):
+            self.inside.append(who.name)
+            await door.wait()
+            self.inside.remove(who.name)
+
+    def close(self) -> None:
+        for task in self.tasks:
+            task.cancel()
+
+
+@pytest.fixture
+def rooms() -> Iterator[list[Room]]:
+    made: list[Room] = []
+    yield made
+    for room in made:
+        room.close()
+
+
+async def turns(number: int = 10) -> None:
+    for _ in range(number):
+        await asyncio.sleep(0)
+
+
+async def test_who_holds_least_comes_next() -> None:
+    room = Room(4)
+    floods = await room.ask(EVE, times=10)
+    (ann,) = await room.ask(ANN)
+    assert room.inside == ["eve"] * 4
+    floods[0].set()
+    await turns()
+    assert sorted(room.inside) == ["ann", "eve", "eve", "eve"]
+    ann.set()
+    await turns()
+    assert room.inside == ["eve"] * 4
+    room.close()
+
+
+async def test_the_last_places_are_for_who_holds_none() -> None:
+    room = Room(10, reserve=2)
+    await room.ask(EVE, times=30)
+    assert room.inside == ["eve"] * 8
+    await room.ask(ANN)
+    await room.ask(BEN)
+    assert sorted(room.inside) == ["ann", "ben", *["eve"] * 8]
+    room.close()
+
+
+async def test_weight_is_a_share() -> None:
+    room = Room(9)
+    await room.ask(caller("heavy", 2.0), times=20)
+    light = await room.ask(caller("light"), times=20)
+    assert room.inside == ["heavy"] * 9
+    for task in room.tasks[:9]:
+        task.cancel()
+    await turns(30)
+    room.inside = [name for name in room.inside if name]
+    held = {name: room.shares.held(caller(name)) for name in ("heavy", "light")}
+    assert held == {"heavy": 6, "light": 3}
+    assert len(light) == 20
+    room.close()
+
+
+async def test_who_needs_many_is_not_passed_by_forever() -> None:
+    room = Room(8)
+    first = await room.ask(EVE, times=8)
+    await room.ask(ANN, amount=6)
+    await room.ask(EVE, times=8)
+    for door in first[:5]:
+        door.set()
+        await turns()
+    assert "ann" not in room.inside
+    assert room.inside.count("eve") == 3  # nobody took what is being kept for ann
+    first[5].set()
+    await turns()
+    assert room.inside.count("ann") == 1
+    room.close()
+
+
+async def test_a_full_queue_sends_away_the_one_who_fills_it() -> None:
+    room = Room(1, waiting=4)
+    await room.ask(EVE, times=5)
+    assert room.shares.waiting == 4
+    await room.ask(ANN)
+    assert room.shares.waiting == 4
+    (refused,) = [task for task in room.tasks if task.done()]
+    assert isinstance(refused.exception(), Overloaded)
+    assert refused is room.tasks[4]  # eve's newest
+    with pytest.raises(Overloaded, match=r"^4 requests are waiting; the limit is 4$"):
+        async with room.shares.hold(EVE):
+            pass
+    room.close()
+
+
+async def test_more_than_there_is_is_taken_for_all_there_is() -> None:
+    room = Room(10, reserve=2)
+    await room.ask(EVE, amount=16)
+    assert room.shares.held(EVE) == 8
+    room.close()
+
+
+async def test_retry_after_is_the_time_that_the_queue_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("gateway.access.shares.time", SimpleNamespace(monotonic=lambda: now))
+    room = Room(1, waiting=20)
+    assert room.shares.retry_after() == 1
+    for _ in range(11):
+        async with AsyncExitStack() as held:
+            await held.enter_async_context(room.shares.hold(ANN))
+        now += 0.5  # two a second
+    await room.ask(EVE, times=21)
+    assert room.shares.waiting == 20
+    assert room.shares.retry_after() == 10
+    room.close()

@@ -1,0 +1,109 @@
+"""Who may come in, over HTTP: keys, limits and shares, in OpenAI's words."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import openai
+import pytest
+
+from tests.api.asking import ask, chat, sdk, send
+from tests.api.wire import connected, head
+from tests.scripted_engine import ScriptedEngine
+from tests.servers import Gateway, metric, scripted_gateway, until
+
+KEY = "sk-secret"  # the one that `sdk` sends
+
+
+@pytest.fixture(scope="module")
+async def keyed() -> AsyncIterator[Gateway]:
+    async with scripted_gateway(ScriptedEngine(), api_keys=(f"ann:{KEY}", "ben:sk-ben")) as running:
+        yield running
+
+
+async def test_a_wrong_key_is_openais_401(keyed: Gateway) -> None:
+    for headers in ({}, {"authorization": "Bearer sk-wrong"}):
+        answer = await ask(keyed, **headers)
+        assert (answer.status, answer.error["code"]) == (401, "invalid_api_key")
+        assert answer.headers["www-authenticate"] == "Bearer"
+        assert b"sk-wrong" not in answer.body
+    async with sdk(keyed) as client:
+        assert (await client.models.list()).data
+        with pytest.raises(openai.AuthenticationError):
+            await client.with_options(api_key="sk-wrong").models.list()
+
+
+async def test_it_is_known_who_it_is_before_the_body_is_read(keyed: Gateway) -> None:
+    async with connected(keyed) as connection:
+        await connection.send(head("POST", "/v1/chat/completions", "content-length: 1000"))
+        assert (await connection.answer()).status == 401
+
+
+@pytest.mark.parametrize("path", ["/health", "/health/live", "/health/ready", "/metrics"])
+async def test_health_and_metrics_are_open(keyed: Gateway, path: str) -> None:
+    assert (await send(keyed, "GET", path)).status == 200
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/nothing", "/metrics/", "/health/x", "//health"])
+async def test_everything_else_is_not(keyed: Gateway, path: str) -> None:
+    assert (await send(keyed, "GET", path)).status == 401
+
+
+async def test_metrics_ask_for_a_key_where_set() -> None:
+    async with scripted_gateway(ScriptedEngine(), api_keys=(KEY,), metrics_access="key") as gateway:
+        assert (await send(gateway, "GET", "/metrics")).status == 401
+        answer = await send(gateway, "GET", "/metrics", headers={"authorization": f"Bearer {KEY}"})
+        assert answer.status == 200
+
+
+async def test_a_limit_is_openais_429_and_told_on_every_answer() -> None:
+    async with scripted_gateway(ScriptedEngine(), requests_per_minute=2) as gateway:
+        for left in ("1", "0"):
+            answer = await ask(gateway, chat(stream=True))
+            assert answer.status == 200
+            assert answer.headers["x-ratelimit-remaining-requests"] == left
+        answer = await ask(gateway)
+        assert (answer.status, answer.error["code"]) == (429, "rate_limit_exceeded")
+        assert 0 < int(answer.headers["retry-after-ms"]) <= 60_000
+        assert 1 <= int(answer.headers["retry-after"]) <= 60
+        assert await metric(gateway, "gateway_rate_limited_total", limit="requests") == 1
+        async with sdk(gateway) as client:
+            with pytest.raises(openai.RateLimitError):
+                await client.chat.completions.create(model="llava-demo", messages=[])
+
+
+async def test_an_answers_tokens_count_too() -> None:
+    async with scripted_gateway(ScriptedEngine(("a",) * 80), tokens_per_minute=100) as gateway:
+        assert (await ask(gateway)).status == 200  # 30 of the prompt and 80 of the answer
+        answer = await ask(gateway)
+        assert (answer.status, answer.error["code"]) == (429, "rate_limit_exceeded")
+
+
+async def test_so_many_at_once() -> None:
+    engine = ScriptedEngine(pause=0.3)
+    async with scripted_gateway(engine, requests_at_once=1) as gateway:
+        first = asyncio.create_task(ask(gateway))
+        await until(lambda: engine.running == 1)
+        assert (await ask(gateway)).status == 429
+        assert (await first).status == 200
+        assert (await ask(gateway)).status == 200
+
+
+async def test_a_flood_of_many_choices_leaves_seats_for_others() -> None:
+    engine = ScriptedEngine(pause=30)
+    async with scripted_gateway(engine, api_keys=("eve:sk-eve", "ann:sk-ann")) as gateway:
+        eve = {"authorization": "Bearer sk-eve"}
+        floods = [asyncio.create_task(ask(gateway, chat(n=8), **eve)) for _ in range(8)]
+        await until(lambda: engine.running >= 1)
+        await asyncio.sleep(0.2)
+        before = engine.running
+        engine.pause = 0
+        async with asyncio.timeout(2):
+            answer = await ask(gateway, authorization="Bearer sk-ann")
+        assert answer.status == 200
+        assert engine.running == before < 8
+        # The engine hears who has taken least.
+        assert engine.jobs[-1].priority == 0
+        assert max(job.priority for job in engine.jobs) > 0
+        for flood in floods:
+            flood.cancel()
+        await asyncio.gather(*floods, return_exceptions=True)
