@@ -1,6 +1,6 @@
 # Everything runs in .venv, which engine_config/install.py makes and keeps up to date.
 .DEFAULT_GOAL := help
-.PHONY: help serve test check format clean bench bench-quick bench-micro soak
+.PHONY: help serve test check format clean bench bench-quick bench-micro soak full-shape
 MAKEFLAGS += --no-print-directory
 
 PORT ?= 8000
@@ -56,3 +56,7 @@ bench-micro: ## Measure what the gateway's own code costs, a request and a token
 soak: ## 10,000 different pictures, and what memory they leave taken.
 	$(SETUP) --dev
 	@.venv/bin/python -m tests.bench.soak $(ARGS)
+
+full-shape: ## LLaVA-1.5-7B's full shape with random weights: speed, memory, checks (21 GB free; ARGS="--write PAGE").
+	$(SETUP) --dev
+	@.venv/bin/python -m tests.full_shape $(ARGS)

@@ -104,11 +104,13 @@ async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
 
 
 @contextmanager
-def served_gateway(folder: Path, *arguments: str, **settings: str) -> Iterator[Gateway]:
+def served_gateway(
+    folder: Path, *arguments: str, ready_within: float = READY_WITHIN, **settings: str
+) -> Iterator[Gateway]:
     """Run `llava-gateway serve` in a process, on the real engine; when the block ends, expect exit code 0."""
     gateway, process = start(folder, *arguments, **settings)
     try:
-        wait_until_ready(gateway, process)
+        wait_until_ready(gateway, process, ready_within)
         yield gateway
     finally:
         process.terminate()
@@ -127,9 +129,11 @@ def start(folder: Path, *arguments: str, **settings: str) -> tuple[Gateway, subp
     return Gateway(f"http://127.0.0.1:{port}", process.pid, log), process
 
 
-def wait_until_ready(gateway: Gateway, process: subprocess.Popen[bytes] | None = None) -> None:
-    """Return once the gateway is ready; fail when `process` ends before, or after READY_WITHIN."""
-    deadline = time.monotonic() + READY_WITHIN
+def wait_until_ready(
+    gateway: Gateway, process: subprocess.Popen[bytes] | None = None, within: float = READY_WITHIN
+) -> None:
+    """Return once the gateway is ready; fail when `process` ends before, or after `within` seconds."""
+    deadline = time.monotonic() + within
     while time.monotonic() < deadline and (process is None or process.poll() is None):
         try:
             with urllib.request.urlopen(f"{gateway.url}/health/ready", timeout=5):

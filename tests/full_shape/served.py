@@ -10,7 +10,7 @@ from openai import AsyncOpenAI
 from openai.types.chat import ChatCompletion
 
 from tests.full_shape.shape import CONTEXT, Shape
-from tests.servers import Gateway, served_gateway
+from tests.servers import READY_WITHIN, Gateway, served_gateway
 
 NAME = "llava-shape"
 PROFILE = """
@@ -71,12 +71,16 @@ def user(text: str, *urls: str) -> dict[str, Any]:
 
 
 @contextmanager
-def serve(plan: Plan, model: Path, folder: Path) -> Iterator[Gateway]:
+def serve(plan: Plan, model: Path, folder: Path, ready_within: float = READY_WITHIN) -> Iterator[Gateway]:
     """Serve the model in the folder `model` as `plan` says; profile and log are written into `folder`."""
     profile = folder / "shape.toml"
     profile.write_text(
         PROFILE.format(model=model, name=NAME, dtype=plan.dtype, context=CONTEXT, kv_gib=plan.kv_gib)
     )
     # Images may be fetched from this machine, where the checks have a server that counts what is asked of it.
-    with served_gateway(folder, profile=str(profile), fetch_allow="127.0.0.1") as gateway:
+    # A full context takes minutes on a CPU.
+    patience = {"request_timeout": "3600", "stall_timeout": "3600"}
+    with served_gateway(
+        folder, profile=str(profile), fetch_allow="127.0.0.1", ready_within=ready_within, **patience
+    ) as gateway:
         yield gateway
