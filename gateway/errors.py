@@ -14,6 +14,7 @@ GatewayError                     500  server_error           internal_error
 │   │   ├── TooManyImages        400                         too_many_images
 │   │   ├── UnsupportedImage     400                         unsupported_image_format
 │   │   └── ImageFetchFailed     400                         image_fetch_failed
+│   ├── PreviousResponseNotFound 400                         previous_response_not_found
 │   ├── InvalidAPIKey            401                         invalid_api_key
 │   ├── ModelNotFound            404                         model_not_found
 │   ├── NotFound                 404                         not_found
@@ -104,6 +105,10 @@ class UnsupportedImage(ImageError):
 
 class ImageFetchFailed(ImageError):
     code = "image_fetch_failed"
+
+
+class PreviousResponseNotFound(RequestError):
+    code = "previous_response_not_found"
 
 
 class InvalidAPIKey(RequestError):

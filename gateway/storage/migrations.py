@@ -6,7 +6,7 @@ Times are Unix seconds. What has an `expires_at` is deleted after it when its ta
 
 from typing import Final
 
-EXPIRING: Final = ("files", "batches")
+EXPIRING: Final = ("files", "batches", "responses")
 
 STEPS: Final = (
     """
@@ -53,5 +53,34 @@ STEPS: Final = (
     );
     CREATE UNIQUE INDEX batch_lines_by_custom_id ON batch_lines (batch_id, custom_id);
     CREATE INDEX batch_lines_to_do ON batch_lines (batch_id, line) WHERE result IS NULL;
+    """,
+    """
+    -- `body` is the response as it was answered, in JSON.
+    CREATE TABLE responses (
+        id TEXT PRIMARY KEY,
+        caller TEXT NOT NULL,
+        previous_id TEXT,
+        body BLOB NOT NULL,
+        expires_at INTEGER NOT NULL
+    );
+    CREATE INDEX responses_expire ON responses (expires_at);
+    -- The response's own input and output, in their order. `item` is JSON, without its images.
+    CREATE TABLE response_items (
+        response_id TEXT NOT NULL REFERENCES responses (id) ON DELETE CASCADE,
+        place INTEGER NOT NULL,
+        id TEXT NOT NULL,
+        is_output INTEGER NOT NULL,
+        item BLOB NOT NULL,
+        PRIMARY KEY (response_id, place)
+    );
+    CREATE INDEX response_items_by_id ON response_items (id);
+    CREATE TABLE response_images (
+        response_id TEXT NOT NULL,
+        place INTEGER NOT NULL,
+        part INTEGER NOT NULL,
+        url BLOB NOT NULL,
+        PRIMARY KEY (response_id, place, part),
+        FOREIGN KEY (response_id, place) REFERENCES response_items (response_id, place) ON DELETE CASCADE
+    );
     """,
 )

@@ -1,0 +1,242 @@
+"""Stored responses: each has its own items and names the one before it; together they are a conversation.
+
+Images are stored beside their items: of a long conversation only the newest are needed again.
+"""
+
+import sqlite3
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final
+
+from gateway.errors import InvalidValue, NotFound, PreviousResponseNotFound
+from gateway.schema.paths import short
+from gateway.storage.database import Database
+
+LONGEST: Final = 1000  # responses in a conversation
+
+# The response `:id` and those before it; `depth` is how long before.
+_CHAIN = """
+    WITH RECURSIVE chain (id, previous_id, depth) AS (
+        SELECT id, previous_id, 0 FROM responses
+        WHERE id = :id AND caller = :caller AND expires_at > :now
+        UNION ALL
+        SELECT before.id, before.previous_id, depth + 1
+        FROM chain JOIN responses AS before ON before.id = chain.previous_id
+        WHERE before.caller = :caller AND before.expires_at > :now AND depth < :longest
+    )
+"""
+# Its items and their images, the output of `:id` only where `:output` is true.
+_ITEMS = """
+    FROM chain JOIN response_items AS item ON item.response_id = chain.id
+    WHERE (depth > 0 OR :output OR NOT is_output)
+"""
+_IMAGES = """
+    FROM chain
+    JOIN response_items AS item ON item.response_id = chain.id
+    JOIN response_images AS image ON image.response_id = item.response_id AND image.place = item.place
+    WHERE (depth > 0 OR :output OR NOT is_output)
+    ORDER BY depth, image.place DESC, part DESC LIMIT :limit
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredItem:
+    """An item of a response in JSON without its images, and these by the number of their part.
+
+    An image that was not asked for is not in `images`.
+    """
+
+    id: str
+    json: bytes = field(repr=False)
+    images: dict[int, str] = field(default_factory=dict, repr=False)
+    is_output: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StoredResponse:
+    """A response as it was answered, in JSON, with its own input and output."""
+
+    id: str
+    caller: str
+    previous_id: str | None
+    body: bytes = field(repr=False)
+    items: tuple[StoredItem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which part of a conversation: up to the response `id`, its output included or not.
+
+    Of its images the newest `max_images` are wanted, all where that is None.
+    """
+
+    caller: str
+    id: str
+    output: bool = True
+    max_images: int | None = None
+
+
+class ResponseStore:
+    """Keeps responses for `ttl` seconds after they were last continued. What is a caller's is nobody else's.
+
+    A conversation of more than `max_bytes` is not read. All methods raise StorageUnavailable.
+    """
+
+    def __init__(self, database: Database, ttl: int, max_bytes: int) -> None:
+        self._database = database
+        self._ttl = ttl
+        self._max_bytes = max_bytes
+
+    async def check(self) -> None:
+        """Return where something can be stored now. Raises StorageFull too."""
+        await self._database.write(lambda _: None)
+
+    async def put(self, response: StoredResponse) -> None:
+        """Store `response`; those before it are kept for longer. Raises StorageFull too."""
+        now = int(time.time())
+        await self._database.write(partial(_put, response=response, now=now, expires_at=now + self._ttl))
+
+    async def body(self, caller: str, id: str) -> bytes:  # noqa: A002  # the wire's word
+        """Return the response in JSON. Raises NotFound."""
+        found = await self._database.read(
+            lambda connection: connection.execute(
+                "SELECT body FROM responses WHERE id = ? AND caller = ? AND expires_at > ?",
+                (id, caller, int(time.time())),
+            ).fetchone()
+        )
+        if found is None:
+            raise not_found(id)
+        body: bytes = found[0]
+        return body
+
+    async def delete(self, caller: str, id: str) -> None:  # noqa: A002
+        """Delete the response; those after it cannot be continued any more. Raises NotFound."""
+        deleted = await self._database.write(
+            lambda connection: (
+                connection.execute(
+                    "DELETE FROM responses WHERE id = ? AND caller = ? AND expires_at > ?",
+                    (id, caller, int(time.time())),
+                ).rowcount
+            )
+        )
+        if not deleted:
+            raise not_found(id)
+
+    async def conversation(self, wanted: Wanted) -> list[StoredItem]:
+        """Return the conversation's items, the oldest first.
+
+        Raises PreviousResponseNotFound for a response that is not stored (any more), and InvalidValue where
+        the conversation is too long.
+        """
+        return await self._database.read(
+            partial(_conversation, wanted=wanted, now=int(time.time()), max_bytes=self._max_bytes)
+        )
+
+    async def items(self, caller: str, ids: Sequence[str]) -> dict[str, StoredItem]:
+        """Return those of the items `ids` that are stored, by their id."""
+        return await self._database.read(partial(_by_id, caller=caller, ids=ids, now=int(time.time())))
+
+
+def not_found(id: str) -> NotFound:  # noqa: A002
+    return NotFound(f"no response {short(id)!r} is stored", param="response_id")
+
+
+def _put(connection: sqlite3.Connection, response: StoredResponse, now: int, expires_at: int) -> None:
+    connection.execute(
+        "INSERT INTO responses (id, caller, previous_id, body, expires_at) VALUES (?, ?, ?, ?, ?)",
+        (response.id, response.caller, response.previous_id, response.body, expires_at),
+    )
+    connection.executemany(
+        "INSERT INTO response_items (response_id, place, id, is_output, item) VALUES (?, ?, ?, ?, ?)",
+        [
+            (response.id, place, item.id, item.is_output, item.json)
+            for place, item in enumerate(response.items)
+        ],
+    )
+    connection.executemany(
+        "INSERT INTO response_images (response_id, place, part, url) VALUES (?, ?, ?, ?)",
+        [
+            (response.id, place, part, url.encode())
+            for place, item in enumerate(response.items)
+            for part, url in item.images.items()
+        ],
+    )
+    if response.previous_id is not None:
+        connection.execute(
+            f"{_CHAIN} UPDATE responses SET expires_at = :expires_at WHERE id IN (SELECT id FROM chain)",
+            _named(response.id, response.caller, now) | {"expires_at": expires_at},
+        )
+
+
+def _named(id: str, caller: str, now: int) -> dict[str, str | int]:  # noqa: A002
+    return {"id": id, "caller": caller, "now": now, "longest": LONGEST}
+
+
+def _conversation(
+    connection: sqlite3.Connection, wanted: Wanted, now: int, max_bytes: int
+) -> list[StoredItem]:
+    named = _named(wanted.id, wanted.caller, now) | {
+        "output": wanted.output,
+        "limit": -1 if wanted.max_images is None else wanted.max_images,
+    }
+    before = connection.execute(f"{_CHAIN} SELECT previous_id FROM chain ORDER BY depth", named).fetchall()
+    _check_chain(wanted.id, [previous for (previous,) in before])
+    (text,) = connection.execute(f"{_CHAIN} SELECT total(length(item.item)) {_ITEMS}", named).fetchone()
+    (images,) = connection.execute(
+        f"{_CHAIN} SELECT total(size) FROM (SELECT length(url) AS size {_IMAGES})", named
+    ).fetchone()
+    if text + images > max_bytes:
+        raise InvalidValue(
+            f"previous_response_id: the conversation has {text + images:.0f} bytes; the limit is {max_bytes}",
+            param="previous_response_id",
+        )
+    urls: dict[tuple[str, int], dict[int, str]] = {}
+    for response_id, place, part, url in connection.execute(
+        f"{_CHAIN} SELECT image.response_id, image.place, part, url {_IMAGES}", named
+    ):
+        urls.setdefault((response_id, place), {})[part] = url.decode()
+    return [
+        StoredItem(id, item, urls.get((response_id, place), {}), bool(is_output))
+        for response_id, place, id, is_output, item in connection.execute(  # noqa: A001  # the column's name
+            f"{_CHAIN} SELECT response_id, place, item.id, is_output, item.item {_ITEMS}"
+            " ORDER BY depth DESC, place",
+            named,
+        )
+    ]
+
+
+def _check_chain(id: str, before: list[str | None]) -> None:  # noqa: A002
+    """Raise where the chain from `id`, whose responses name those `before` them, has no beginning."""
+    if len(before) > LONGEST:
+        raise InvalidValue(
+            f"previous_response_id: the conversation has over {LONGEST} responses; begin another",
+            param="previous_response_id",
+        )
+    missing = before[-1] if before else id
+    if missing is not None:
+        raise PreviousResponseNotFound(
+            f"previous_response_id: no response {short(missing)!r} is stored", param="previous_response_id"
+        )
+
+
+def _by_id(
+    connection: sqlite3.Connection, caller: str, ids: Sequence[str], now: int
+) -> dict[str, StoredItem]:
+    found = {}
+    for each in ids:
+        row = connection.execute(
+            "SELECT response_id, place, item, is_output FROM response_items AS item"
+            " JOIN responses ON responses.id = response_id"
+            " WHERE item.id = ? AND caller = ? AND expires_at > ? LIMIT 1",
+            (each, caller, now),
+        ).fetchone()
+        if row is None:
+            continue
+        response_id, place, item, is_output = row
+        images = connection.execute(
+            "SELECT part, url FROM response_images WHERE response_id = ? AND place = ?", (response_id, place)
+        )
+        found[each] = StoredItem(each, item, {part: url.decode() for part, url in images}, bool(is_output))
+    return found
