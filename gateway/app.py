@@ -22,6 +22,7 @@ from gateway.generation.pipeline import Pipeline
 from gateway.images.loader import PictureLoader
 from gateway.settings import Settings
 from gateway.storage.database import Database
+from gateway.storage.responses import ResponseStore
 from gateway.storage.sweep import sweep_forever
 from gateway.telemetry.metrics import Metrics
 
@@ -70,7 +71,8 @@ def create_app(
     pipeline = Pipeline(supervisor, loader, profile, settings, metrics)
     exchange = Exchange(settings, admission, pipeline, lifecycle, running, limits)
     app.include_router(chat.router(exchange))
-    app.include_router(responses.router(exchange))
+    store = ResponseStore(database, settings.state_ttl, settings.body_max_bytes)
+    app.include_router(responses.router(exchange, store))
     app.include_router(models.router(profile))
     app.include_router(operations.router(supervisor, lifecycle))
     if settings.metrics_port is None:

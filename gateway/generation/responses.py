@@ -1,9 +1,10 @@
 """From a Responses request on the wire to a `GenerationRequest`, and to the response before it has output."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
+from gateway.engine.interface import Sampling
 from gateway.errors import UnsupportedParameter
 from gateway.generation.request import GenerationRequest, InputImage, InputMessage, ToolCall
 from gateway.schema.items import (
@@ -11,7 +12,6 @@ from gateway.schema.items import (
     FunctionCallOutputItem,
     InputItem,
     InputText,
-    ItemReference,
     MessageItem,
     OutputText,
     Refusal,
@@ -26,17 +26,25 @@ _T = TypeVar("_T")
 Part = InputText | ImagePart | OutputText | Refusal
 
 
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """The items of earlier responses, and a request's own, none of them a reference any more."""
+
+    earlier: Sequence[InputItem]
+    own: Sequence[InputItem]
+
+
 def read(
     request: ResponseRequest,
-    earlier: Sequence[InputItem],
+    items: Conversation,
     id: str,  # noqa: A002  # the wire's word
     caller: str,
 ) -> GenerationRequest:
-    """Return what `request` asks for, in a conversation that began with the items `earlier`."""
+    """Return what `request` asks for in the conversation `items`, which has its own input at the end."""
     return GenerationRequest(
         id=id,
         model=request.model,
-        messages=tuple(_messages(request, earlier)),
+        messages=tuple(_messages(request.instructions, items)),
         caller=caller,
         sampling=_sampling(request),
         stream=bool(request.stream),
@@ -53,8 +61,6 @@ def check(request: ResponseRequest) -> None:
         ("tools", bool(request.tools)),
         ("tool_choice", not isinstance(request.tool_choice or "", str)),
         ("text.format", kind != "text"),
-        ("previous_response_id", request.previous_response_id is not None),
-        ("store", request.store is True),
     ):
         if asked:
             raise UnsupportedParameter(f"{name}: this parameter is not supported yet", param=name)
@@ -69,15 +75,13 @@ def _sampling(request: ResponseRequest) -> dict[str, Any]:
     return given
 
 
-def _messages(request: ResponseRequest, earlier: Sequence[InputItem]) -> list[InputMessage]:
+def _messages(instructions: str | None, items: Conversation) -> list[InputMessage]:
     messages = []
-    if request.instructions:
-        messages.append(InputMessage("system", (request.instructions,), "instructions"))
-    for place, item in enumerate((*earlier, *request.input), -len(earlier)):
+    if instructions:
+        messages.append(InputMessage("system", (instructions,), "instructions"))
+    for place, item in enumerate((*items.earlier, *items.own), -len(items.earlier)):
         param = f"input[{place}]" if place >= 0 else "previous_response_id"
         match item:
-            case ItemReference():
-                raise UnsupportedParameter(f"{param}: items are not stored yet", param=param)
             case MessageItem():
                 role = "system" if item.role == "developer" else item.role
                 messages.append(InputMessage(role, _parts(item.content, f"{param}.content"), param))
@@ -116,27 +120,34 @@ def _part(part: Part, param: str) -> str | InputImage:
             return part.text
 
 
-def started(request: ResponseRequest, id: str, now: int, *, stored: bool) -> Response:  # noqa: A002  # the wire's word
+def started(
+    request: ResponseRequest,
+    id: str,  # noqa: A002  # the wire's word
+    now: int,
+    sampling: Sampling,
+    *,
+    stored: bool,
+) -> Response:
     """Return the response as it is told before it has output; `now` is in Unix seconds."""
     return Response(
         id=id,
         created_at=now,
-        frequency_penalty=_or(request.frequency_penalty, 0.0),
+        frequency_penalty=sampling.frequency_penalty,
         instructions=request.instructions,
         max_output_tokens=request.max_output_tokens,
         model=request.model,
         parallel_tool_calls=_or(request.parallel_tool_calls, True),
-        presence_penalty=_or(request.presence_penalty, 0.0),
+        presence_penalty=sampling.presence_penalty,
         previous_response_id=request.previous_response_id,
         prompt_cache_key=request.prompt_cache_key,
         safety_identifier=request.safety_identifier,
         store=stored,
-        temperature=_or(request.temperature, 1.0),
+        temperature=sampling.temperature,
         text={"format": _format(request), "verbosity": "medium"},
         tool_choice=_tool_choice(request),
         tools=[_tool(tool) for tool in request.tools or ()],
         top_logprobs=_or(request.top_logprobs, 0),
-        top_p=_or(request.top_p, 1.0),
+        top_p=sampling.top_p,
         truncation=_or(request.truncation, "disabled"),
         user=request.user,
         metadata=request.metadata or {},

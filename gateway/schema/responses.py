@@ -10,7 +10,7 @@ from gateway.schema.ledger import Ledger
 from gateway.schema.paths import short
 from gateway.schema.response_parameters import RESPONSES
 from gateway.schema.sampling import DrawingFields
-from gateway.schema.wire import Wire, branch
+from gateway.schema.wire import Query, Wire, branch
 
 LOGPROBS = "message.output_text.logprobs"
 IMAGE_URLS = "message.input_image.image_url"
@@ -26,6 +26,7 @@ Includable = Literal[
     "web_search_call.action.sources",
     "web_search_call.results",
 ]
+Include = Annotated[list[Includable], Field(max_length=16)]
 Metadata = Annotated[
     dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
 ]
@@ -122,7 +123,7 @@ class ResponseRequest(DrawingFields):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     max_output_tokens: Annotated[int, Field(ge=1)] | None = None
-    include: Annotated[list[Includable], Field(max_length=16)] | None = None
+    include: Include | None = None
     text: TextConfig | None = None
     tools: Tools | None = None
     tool_choice: ToolChoice | None = None
@@ -145,3 +146,23 @@ class ResponseRequest(DrawingFields):
         if self.stream_options is not None and not self.stream:
             raise InvalidValue("stream_options: they need `stream` to be true", param="stream_options")
         return self
+
+
+class ResponseQuery(Query):
+    """What `GET /v1/responses/{id}` may be asked."""
+
+    lists: ClassVar[frozenset[str]] = frozenset({"include"})
+
+    include: Include = Field(default_factory=list)
+    stream: bool = False
+
+
+class InputItemsQuery(Query):
+    """What `GET /v1/responses/{id}/input_items` may be asked."""
+
+    lists: ClassVar[frozenset[str]] = frozenset({"include"})
+
+    include: Include = Field(default_factory=list)
+    after: str | None = None
+    limit: Annotated[int, Field(ge=1, le=100)] = 20
+    order: Literal["asc", "desc"] = "desc"

@@ -1,6 +1,7 @@
 """From bytes to a request, and from what pydantic found to OpenAI's error."""
 
 import re
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 import orjson
@@ -16,12 +17,13 @@ from gateway.errors import (
     UnsupportedParameter,
 )
 from gateway.schema.paths import path, short
-from gateway.schema.wire import Body
+from gateway.schema.wire import Body, Query
 
 MOST_VALUES = 250_000  # more than any text that a context can hold has, were it all commas
 BRANCH = re.compile(r"<[a-z_]*>")  # how `wire.branch` names a branch of a union
 
 B = TypeVar("B", bound=Body)
+Q = TypeVar("Q", bound=Query)
 
 
 def parse(body: bytes, kind: type[B]) -> B:
@@ -36,6 +38,24 @@ def parse(body: bytes, kind: type[B]) -> B:
         raise InvalidJSON(f"the body is a JSON {_json_name(content)}; it must be an object")
     try:
         return kind.model_validate(kind.ledger.sift(content))
+    except ValidationError as error:
+        raise _first(error) from None
+
+
+def parse_query(items: Iterable[tuple[str, str]], kind: type[Q]) -> Q:
+    """Return the query whose names and values are `items`. Raises RequestError.
+
+    A list is its name again and again, with `[]` after it or not.
+    """
+    given: dict[str, Any] = {}
+    for name, value in items:
+        plain = name.removesuffix("[]")
+        if plain in kind.lists:
+            given.setdefault(plain, []).append(value)
+        else:
+            given[name] = value
+    try:
+        return kind.model_validate(given)
     except ValidationError as error:
         raise _first(error) from None
 

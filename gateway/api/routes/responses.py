@@ -1,101 +1,136 @@
 """`POST /v1/responses`, and what is stored of it."""
 
-import time
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import Sequence
 from typing import Any
-from uuid import uuid4
 
 import structlog
 from fastapi import APIRouter, Request, Response
 
-from gateway.api.exchange import Exchange
+from gateway.api.exchange import Exchange, caller_of
+from gateway.api.response_answer import Answer, Keeper
 from gateway.api.streaming import json_response
-from gateway.engine.interface import Delta
-from gateway.errors import GatewayError
-from gateway.generation import responses
-from gateway.generation.reply import Reply
-from gateway.generation.request import GenerationRequest, Prepared
-from gateway.generation.response_events import ResponseEvents
-from gateway.schema import sse
-from gateway.schema.response import Event, InputTokensDetails, OutputTokensDetails, ResponseEvent, Usage
-from gateway.schema.responses import ResponseRequest
-from gateway.schema.validation import parse
+from gateway.errors import InvalidValue, NotFound, StorageFull, StorageUnavailable, UnsupportedParameter
+from gateway.generation import responses, stored_items
+from gateway.generation.request import GenerationRequest
+from gateway.schema.items import InputItem, ItemReference
+from gateway.schema.paths import short
+from gateway.schema.responses import IMAGE_URLS, InputItemsQuery, ResponseQuery, ResponseRequest
+from gateway.schema.validation import parse, parse_query
+from gateway.storage.responses import ResponseStore, Wanted
 
 log = structlog.get_logger()
 
 
-def router(exchange: Exchange) -> APIRouter:
-    """Return the route, wired to what it needs."""
+def router(exchange: Exchange, store: ResponseStore) -> APIRouter:
+    """Return the routes, wired to what they need."""
     routes = APIRouter()
+    reader = _Reader(store, exchange.settings.max_images)
 
     @routes.post("/v1/responses", openapi_extra=_description(), response_model=None)
     async def create_response(request: Request) -> Response:
-        return await exchange.respond(request, _read)
+        return await exchange.respond(request, reader.read)
+
+    @routes.post("/v1/responses/compact", response_model=None)
+    async def compact() -> Response:
+        raise NotFound("POST /v1/responses/compact: conversations are not compacted; see `truncation`")
+
+    @routes.get("/v1/responses/{response_id}", response_model=None)
+    async def retrieve_response(request: Request, response_id: str) -> Response:
+        query = parse_query(request.query_params.multi_items(), ResponseQuery)
+        if query.stream:
+            raise UnsupportedParameter("stream: a stored response is told whole", param="stream")
+        return Response(await store.body(caller_of(request), response_id), media_type="application/json")
+
+    @routes.delete("/v1/responses/{response_id}", response_model=None)
+    async def delete_response(request: Request, response_id: str) -> Response:
+        await store.delete(caller_of(request), response_id)
+        return json_response({"id": response_id, "object": "response", "deleted": True})
+
+    @routes.post("/v1/responses/{response_id}/cancel", response_model=None)
+    async def cancel_response(request: Request, response_id: str) -> Response:
+        await store.body(caller_of(request), response_id)
+        raise InvalidValue("the response was not created with `background`: it cannot be cancelled")
+
+    @routes.get("/v1/responses/{response_id}/input_items", response_model=None)
+    async def list_input_items(request: Request, response_id: str) -> Response:
+        query = parse_query(request.query_params.multi_items(), InputItemsQuery)
+        caller = caller_of(request)
+        await store.body(caller, response_id)
+        images = None if IMAGE_URLS in query.include else 0
+        items = await store.conversation(Wanted(caller, response_id, output=False, max_images=images))
+        return json_response(_page([stored_items.listed(item) for item in items], query))
 
     return routes
 
 
-async def _read(body: bytes, caller: str) -> tuple[GenerationRequest, "Answer"]:
-    request = parse(body, ResponseRequest)
-    responses.check(request)
-    answer = Answer(request)
-    return responses.read(request, (), answer.id, caller), answer
+class _Reader:
+    """Reads requests: what they refer to is stored."""
 
+    def __init__(self, store: ResponseStore, max_images: int) -> None:
+        self._store = store
+        self._max_images = max_images
 
-class Answer:
-    """One answer on the wire."""
+    async def read(self, body: bytes, caller: str) -> tuple[GenerationRequest, Answer]:
+        request = parse(body, ResponseRequest)
+        responses.check(request)
+        stored = await self._can_store(request)
+        own = await self._own(request.input, caller)
+        conversation = responses.Conversation(await self._earlier(request, caller), own)
+        answer = Answer(request, Keeper(self._store, caller, own) if stored else None)
+        return responses.read(request, conversation, answer.id, caller), answer
 
-    def __init__(self, request: ResponseRequest) -> None:
-        self.id = f"resp_{uuid4().hex}"
-        self._events = ResponseEvents(responses.started(request, self.id, int(time.time()), stored=False))
-
-    async def whole(self, prepared: Prepared, first: Delta, deltas: AsyncGenerator[Delta]) -> Response:
-        """Return the response that the last event of a stream would have told."""
-        self._reply = Reply(prepared.dropped_images)
-        self._told(first)
-        async for delta in deltas:
-            self._told(delta)
-        for _ in self._events.close():
-            pass
-        return json_response(self._end().response)
-
-    async def events(
-        self, prepared: Prepared, first: Delta, deltas: AsyncGenerator[Delta]
-    ) -> AsyncGenerator[bytes]:
-        """Yield the answer's events; one that cannot go on ends with `error` and `response.failed`."""
-        self._reply = Reply(prepared.dropped_images)
+    async def _can_store(self, request: ResponseRequest) -> bool:
+        """Say whether the response will be stored. Raises where it cannot be and the client insists."""
+        if request.store is False:
+            return False
         try:
-            yield _written([*self._events.begin(), *self._told(first)])
-            async for delta in deltas:
-                if events := self._told(delta):
-                    yield _written(events)
-        except GatewayError as error:
-            log.warning("stream_failed", id=self.id, code=error.code)
-            yield _written(self._events.fail(error))
-            return
-        yield _written([*self._events.close(), self._end()])
+            await self._store.check()
+        except (StorageUnavailable, StorageFull):
+            if request.store:
+                raise
+            return False
+        return True
 
-    def _end(self) -> ResponseEvent:
-        return self._events.end(self._usage, int(time.time()))
+    async def _earlier(self, request: ResponseRequest, caller: str) -> Sequence[InputItem]:
+        if request.previous_response_id is None:
+            return ()
+        wanted = Wanted(caller, request.previous_response_id, max_images=self._max_images)
+        return [stored_items.restored(item) for item in await self._store.conversation(wanted)]
 
-    def _told(self, delta: Delta) -> list[Event]:
-        chunk = self._reply.chunk(delta)
-        return [] if chunk is None else list(self._events.chunk(chunk))
+    async def _own(self, items: Sequence[InputItem], caller: str) -> tuple[InputItem, ...]:
+        """Return a request's items, those that it refers to in the place of the references."""
+        ids = [item.id for item in items if isinstance(item, ItemReference)]
+        if not ids:
+            return tuple(items)
+        found = await self._store.items(caller, ids)
+        own: list[InputItem] = []
+        for place, item in enumerate(items):
+            if not isinstance(item, ItemReference):
+                own.append(item)
+            elif item.id in found:
+                own.append(stored_items.restored(found[item.id]))
+            else:
+                param = f"input[{place}].id"
+                raise InvalidValue(f"{param}: no item {short(item.id)!r} is stored", param=param)
+        return tuple(own)
 
-    @property
-    def _usage(self) -> Usage:
-        used = self._reply.usage
-        return Usage(
-            used.prompt_tokens,
-            InputTokensDetails(used.prompt_tokens_details.cached_tokens),
-            used.completion_tokens,
-            OutputTokensDetails(),
-            used.total_tokens,
-        )
 
-
-def _written(events: Iterable[Event]) -> bytes:
-    return b"".join(map(sse.typed, events))
+def _page(items: list[dict[str, Any]], query: InputItemsQuery) -> dict[str, Any]:
+    if query.order == "desc":
+        items.reverse()
+    if query.after is not None:
+        ids = [item["id"] for item in items]
+        if query.after not in ids:
+            raise InvalidValue(f"after: no item {short(query.after)!r} is listed", param="after")
+        items = items[ids.index(query.after) + 1 :]
+    data = items[: query.limit]
+    return {
+        "object": "list",
+        "data": data,
+        "first_id": data[0]["id"] if data else None,
+        "last_id": data[-1]["id"] if data else None,
+        "has_more": len(items) > len(data),
+    }
 
 
 def _description() -> dict[str, Any]:
