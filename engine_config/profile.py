@@ -26,6 +26,7 @@ class EngineProfile:
     download_gb: float  # what the first start fetches from the hub
     prompt_style: Literal["card", "vicuna_v1", "hub"]
     image_fit: Literal["pad", "crop", "squash"]
+    image_place: Literal["auto", "asked"]  # where pictures stand in a message
 
     dtype: Literal["float32", "float16", "bfloat16", "half", "auto"]
     max_model_len: int

@@ -19,6 +19,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 PREFIX = "GATEWAY_"
 
 Fit = Literal["pad", "crop", "squash"]
+Place = Literal["auto", "asked"]
 History = Literal["keep_last", "strict"]
 Decode = Literal["fast", "exact"]
 Names = Annotated[tuple[str, ...], NoDecode]
@@ -144,6 +145,11 @@ class Settings(BaseSettings):
     image_fit: Fit | None = Field(
         default=None,
         description="How a picture becomes square: `pad`, `crop` or `squash`; the profile's where not set.",
+    )
+    image_place: Place | None = Field(
+        default=None,
+        description="Where pictures stand in a message: `auto` puts them first unless text stands between "
+        "two, `asked` leaves them where the client put them; the profile's where not set.",
     )
     image_decode: Decode = Field(
         default="fast", description="`fast` decodes large JPEGs at reduced scale; `exact` never does."

@@ -75,6 +75,7 @@ def test_local_model_beside_the_profiles_is_found() -> None:
         (("= 0.3", '= "all"'), "profile 'mine': gpu_memory_utilization = 'all' is not float"),
         (("eager = true", "eager = 1"), "profile 'mine': enforce_eager = 1 is not bool"),
         (('"pad"', '"fill"'), "profile 'mine': image_fit = 'fill' is not pad or crop or squash"),
+        (('"auto"', '"first"'), "profile 'mine': image_place = 'first' is not auto or asked"),
         (('"card"', '"chatml"'), "profile 'mine': prompt_style = 'chatml' is not card or vicuna_v1 or hub"),
         (("gib = 1", "gib = 1.5"), "profile 'mine': cpu_kvcache_gib = 1.5 is not int"),
     ],

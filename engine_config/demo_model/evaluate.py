@@ -1,19 +1,23 @@
 """Asks a running gateway about 500 fresh scenes and prints how many answers are right, kind by kind.
 
-    python -m engine_config.demo_model.evaluate [--base-url http://127.0.0.1:8000/v1]
+    python -m engine_config.demo_model.evaluate [--base-url http://127.0.0.1:8000/v1] [--four-ways]
 
-An answer is right where it is the expected text to the letter, at temperature 0. The scenes are others than
-those the model learned from: another seed, and pictures of other sizes, from 112 to 1600 px.
+An answer is right where it is the expected text to the letter, at temperature 0 unless told otherwise. The
+scenes are others than those the model learned from: another seed, and pictures of other sizes, from 112 to
+1600 px. With `--four-ways` each is asked with the picture before and after the text, with and without a
+system message.
 """
 
 import argparse
 import asyncio
 import base64
 import io
+import json
 import random
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from openai import AsyncOpenAI
 from openai.types.chat import ChatCompletionContentPartParam, ChatCompletionMessageParam
@@ -24,6 +28,29 @@ SEED = 20_000_003
 SIDES = (112, 150, 224, 336, 500, 800, 1200, 1600)  # pixels of the longer side
 KINDS = (*scenes.TOPICS, "which picture", "second turn")
 AT_ONCE = 8
+
+
+SYSTEM = "You are a helpful assistant."
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How a question is put: the text before the pictures or after, a system message or none.
+
+    `fields` are further fields of the request.
+    """
+
+    text_first: bool = False
+    system: bool = False
+    fields: Mapping[str, Any] = field(default_factory=lambda: {"temperature": 0})
+
+    def __str__(self) -> str:
+        order = "text, then picture" if self.text_first else "picture, then text"
+        return f"{order}, with a system message" if self.system else order
+
+
+PLAIN = Way()
+FOUR_WAYS = tuple(Way(text_first, system) for text_first in (False, True) for system in (False, True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,27 +70,32 @@ def cases(count: int, seed: int = SEED) -> list[Case]:
     return [_case(rng, KINDS[number % len(KINDS)]) for number in range(count)]
 
 
-async def ask(client: AsyncOpenAI, model: str, case: Case) -> str:
+async def ask(client: AsyncOpenAI, model: str, case: Case, way: Way = PLAIN) -> str:
     """Return what the gateway answers to the case's question."""
-    content: list[ChatCompletionContentPartParam] = [
+    pictures: list[ChatCompletionContentPartParam] = [
         {"type": "image_url", "image_url": {"url": url}} for url in case.pictures
     ]
-    content.append({"type": "text", "text": case.first or case.question})
+    text: ChatCompletionContentPartParam = {"type": "text", "text": case.first or case.question}
+    content = [text, *pictures] if way.text_first else [*pictures, text]
     messages: list[ChatCompletionMessageParam] = [{"role": "user", "content": content}]
+    if way.system:
+        messages.insert(0, {"role": "system", "content": SYSTEM})
     if case.first:
-        messages.append({"role": "assistant", "content": await _reply(client, model, messages)})
+        messages.append({"role": "assistant", "content": await _reply(client, model, messages, way)})
         messages.append({"role": "user", "content": case.question})
-    return await _reply(client, model, messages)
+    return await _reply(client, model, messages, way)
 
 
-async def right_answers(client: AsyncOpenAI, asked: Sequence[Case]) -> dict[str, tuple[int, int]]:
+async def right_answers(
+    client: AsyncOpenAI, asked: Sequence[Case], way: Way = PLAIN
+) -> dict[str, tuple[int, int]]:
     """Return for each kind of question how many answers were right, and of how many."""
     model = (await client.models.list()).data[0].id
     places = asyncio.Semaphore(AT_ONCE)
 
     async def right(case: Case) -> bool:
         async with places:
-            return await ask(client, model, case) == case.answer
+            return await ask(client, model, case, way) == case.answer
 
     results = await asyncio.gather(*(right(case) for case in asked))
     good = Counter(case.kind for case, is_right in zip(asked, results, strict=True) if is_right)
@@ -74,8 +106,7 @@ async def right_answers(client: AsyncOpenAI, asked: Sequence[Case]) -> dict[str,
 def table(results: dict[str, tuple[int, int]]) -> str:
     """Return the results as a Markdown table."""
     lines = ["| question | right | of | share |", "| --- | --- | --- | --- |"]
-    everything = tuple(map(sum, zip(*results.values(), strict=True)))
-    for kind, (good, total) in [*results.items(), ("all", everything)]:
+    for kind, (good, total) in [*results.items(), ("all", _all(results))]:
         lines.append(f"| {kind} | {good} | {total} | {100 * good / total:.1f} % |")
     return "\n".join(lines)
 
@@ -102,9 +133,11 @@ def data_url(rng: random.Random, scene: scenes.Scene, side: int | None = None) -
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-async def _reply(client: AsyncOpenAI, model: str, messages: list[ChatCompletionMessageParam]) -> str:
+async def _reply(
+    client: AsyncOpenAI, model: str, messages: list[ChatCompletionMessageParam], way: Way
+) -> str:
     answer = await client.chat.completions.create(
-        model=model, messages=messages, temperature=0, max_tokens=64
+        model=model, messages=messages, max_tokens=64, extra_body=dict(way.fields)
     )
     return answer.choices[0].message.content or ""
 
@@ -114,9 +147,24 @@ async def _main() -> None:
     arguments.add_argument("--base-url", default="http://127.0.0.1:8000/v1")
     arguments.add_argument("--count", type=int, default=500)
     arguments.add_argument("--seed", type=int, default=SEED)
+    arguments.add_argument("--four-ways", action="store_true")
+    arguments.add_argument("--fields", type=json.loads, default=dict(PLAIN.fields), help="as JSON")
     chosen = arguments.parse_args()
+    ways = FOUR_WAYS if chosen.four_ways else (PLAIN,)
+    asked = cases(chosen.count, chosen.seed)
     async with AsyncOpenAI(base_url=chosen.base_url, api_key="none") as client:
-        print(table(await right_answers(client, cases(chosen.count, chosen.seed))))
+        results = {
+            str(way): await right_answers(client, asked, replace(way, fields=chosen.fields)) for way in ways
+        }
+    if chosen.four_ways:
+        print(table({name: _all(result) for name, result in results.items()}))
+    else:
+        print(table(*results.values()))
+
+
+def _all(results: dict[str, tuple[int, int]]) -> tuple[int, int]:
+    good, total = map(sum, zip(*results.values(), strict=True))
+    return good, total
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ def read(chat: ChatCompletionRequest, id: str, caller: str) -> GenerationRequest
         stream=bool(chat.stream),
         image_fit=chat.image_fit,
         image_history=chat.image_history,
+        image_place=chat.image_place,
+        continued=bool(chat.continue_final_message),
     )
 
 

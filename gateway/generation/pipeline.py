@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 from engine_config.profile import EngineProfile
@@ -40,6 +41,7 @@ class Pipeline:
         self._loader = loader
         self._style = STYLES[profile.prompt_style]
         self._fit = settings.image_fit or profile.image_fit
+        self._place = settings.image_place or profile.image_place
         self._settings = settings
         self._metrics = metrics
 
@@ -54,7 +56,7 @@ class Pipeline:
             raise ModelNotFound(
                 f"model: {short(request.model)!r} is not served here; {model.name!r} is", param="model"
             )
-        fitted = history.fit(request.messages, self._budget(request), model, self._encode)
+        fitted = history.fit(request.messages, self._budget(request), model, partial(self._encode, request))
         images = [image for message in fitted.messages for image in message.images]
         sources = [
             source.parse(image.url, param=image.param, max_bytes=self._settings.image_max_bytes)
@@ -69,7 +71,9 @@ class Pipeline:
             for image, found in zip(images, sources, strict=True)
         )
         job = Job(request.id, fitted.ids, tuple(pictures), sampling, stream=request.stream)
-        return Prepared(job, fitted.dropped_images, fitted.dropped_messages)
+        return Prepared(
+            job, fitted.dropped_images, fitted.dropped_messages, blank=not _ends_in_a_word(request)
+        )
 
     async def run(self, job: Job, arrived: float, running: Running) -> AsyncGenerator[Delta]:
         """Yield the deltas of `job`, measured; `arrived` is when its request did (`time.perf_counter`).
@@ -98,8 +102,13 @@ class Pipeline:
                 raise
             raise reason from None
 
-    def _encode(self, messages: Iterable[InputMessage]) -> list[int]:
-        segments = template.render([_message(message) for message in messages], self._style)
+    def _encode(self, request: GenerationRequest, messages: Iterable[InputMessage]) -> list[int]:
+        segments = template.render(
+            [_message(message) for message in messages],
+            self._style,
+            request.image_place or self._place,
+            continued=request.continued,
+        )
         return tokens.encode(segments, self._engine.model)
 
     def _budget(self, request: GenerationRequest) -> history.Budget:
@@ -125,3 +134,9 @@ def _message(message: InputMessage) -> template.Message:
         "user" if message.role == "tool" else message.role,
         tuple(template.SLOT if isinstance(part, InputImage) else part for part in message.parts),
     )
+
+
+def _ends_in_a_word(request: GenerationRequest) -> bool:
+    """Say whether the answer goes on with a reply that has no space at its end."""
+    said = [part for part in request.messages[-1].parts if isinstance(part, str) and part]
+    return request.continued and bool(said) and not said[-1].endswith(" ")

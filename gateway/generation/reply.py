@@ -21,10 +21,15 @@ LEAST_LOGPROB = -9999.0
 
 
 class Reply:
-    """The chunks of one answer, and what it has used so far."""
+    """The chunks of one answer, and what it has used so far.
 
-    def __init__(self, dropped_images: int = 0) -> None:
+    LLaVA's answer follows `ASSISTANT:` after a blank, which belongs to the prompt's form and not to the
+    answer: a choice's first words lose it, unless they go on with a word of the client's (`blank` is false).
+    """
+
+    def __init__(self, dropped_images: int = 0, *, blank: bool = True) -> None:
         self._dropped_images = dropped_images
+        self._blank = " " if blank else ""
         self._prompt_tokens = 0
         self._cached_tokens = 0
         self._completion_tokens = 0
@@ -32,18 +37,14 @@ class Reply:
         self._opened: set[int] = set()
 
     def chunk(self, delta: Delta) -> Chunk | None:
-        """Return what `delta` adds to its choice, or None where there is nothing to tell yet.
-
-        LLaVA's answer follows `ASSISTANT:` after a blank, which belongs to the prompt's form and not to the
-        answer: a choice's first words lose it.
-        """
+        """Return what `delta` adds to its choice, or None where there is nothing to tell yet."""
         self._prompt_tokens = delta.prompt_tokens
         self._cached_tokens = delta.cached_tokens
         self._completion_tokens += delta.tokens
         content = delta.text
         if content and delta.index not in self._spoken:
             self._spoken.add(delta.index)
-            content = content.removeprefix(" ")
+            content = content.removeprefix(self._blank)
         if not content and delta.finish_reason is None and not delta.logprobs:
             return None
         opens = delta.index not in self._opened

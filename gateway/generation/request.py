@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from gateway.engine.interface import Constraint, Job
 from gateway.prompt.template import Role
-from gateway.settings import Fit, History
+from gateway.settings import Fit, History, Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,8 @@ class InputMessage:
 class GenerationRequest:
     """A request, parsed and not yet checked against the model.
 
-    `sampling` holds what the client said of it, by the names of `schema.sampling.SamplingFields`.
+    `sampling` holds what the client said of it, by the names of `schema.sampling.SamplingFields`. The answer
+    to a request that is `continued` goes on with the last message, the assistant's.
     """
 
     id: str
@@ -79,6 +80,8 @@ class GenerationRequest:
     image_fit: Fit | None = None
     image_history: History | None = None
     drop_turns: bool = False
+    image_place: Place | None = None
+    continued: bool = False
     constraint: Constraint | None = None
     tools: tuple[Tool, ...] = ()
     tool_choice: ToolChoice = ToolChoice()
@@ -87,11 +90,15 @@ class GenerationRequest:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A request made ready: the engine's job, and what was left out so that it fits."""
+    """A request made ready: the engine's job, and what was left out so that it fits.
+
+    `blank` says whether the blank before the answer's first word belongs to the prompt's form.
+    """
 
     job: Job
     dropped_images: int = 0
     dropped_messages: int = 0
+    blank: bool = True
 
     @property
     def notices(self) -> dict[str, str]:

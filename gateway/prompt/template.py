@@ -11,6 +11,7 @@ from typing import Final, Literal
 
 from gateway.errors import InvalidValue
 from gateway.prompt.styles import MessageStyle, Style, TurnStyle
+from gateway.settings import Place
 
 Role = Literal["system", "user", "assistant"]
 
@@ -46,18 +47,26 @@ class Message:
         return not any(self.parts)
 
 
-def render(messages: Sequence[Message], style: Style) -> tuple[Segment, ...]:
+def render(
+    messages: Sequence[Message], style: Style, place: Place = "auto", *, continued: bool = False
+) -> tuple[Segment, ...]:
     """Return the prompt for the assistant's next reply, no two texts in it adjacent and none empty.
 
-    Raises InvalidValue for a picture that is not the user's, where the user says nothing, and where the
-    assistant spoke last.
+    With `place` `auto`, a user's pictures lead, as LLaVA was trained, unless text stands between two of them;
+    with `asked`, they stand where the client put them. A prompt that is `continued` ends within the reply
+    that the last message began; spaces at its end are left out, because LLaVA's words bring their own.
+
+    Raises InvalidValue for a picture that is not the user's, and where the assistant spoke last and is not
+    `continued`, or the other way round.
     """
-    _check(messages)
-    pieces = _by_turn(messages, style) if isinstance(style, TurnStyle) else _by_message(messages, style)
-    return tuple(_joined(pieces))
+    _check_pictures(messages)
+    _check_last(messages, continued)
+    if isinstance(style, TurnStyle):
+        return tuple(_joined(_by_turn(_spoken(messages), style, place, continued)))
+    return tuple(_joined(_by_message(messages, style, place, continued)))
 
 
-def _check(messages: Sequence[Message]) -> None:
+def _check_pictures(messages: Sequence[Message]) -> None:
     for i, message in enumerate(messages):
         if message.role != "user" and SLOT in message.parts:
             param = f"messages[{i}].content[{message.parts.index(SLOT)}]"
@@ -66,69 +75,118 @@ def _check(messages: Sequence[Message]) -> None:
                 "pictures may stand in user messages only",
                 param=param,
             )
-    said = [(i, message.role) for i, message in enumerate(messages) if not message.empty]
-    if not any(role == "user" for _, role in said):
-        raise InvalidValue(
-            f"messages: none of the {len(messages)} messages is a user's with text or a picture; "
-            "there must be one",
-            param="messages",
-        )
-    last, speaker = said[-1]
-    if speaker == "assistant":
-        # Some clients mean "continue this reply" by it, others, as OpenAI does, "give another". LLaVA learned
-        # neither, and whichever was chosen, the other half would get nonsense with a 200.
-        raise InvalidValue(
-            f"messages[{last}]: the assistant spoke last, and a reply cannot be continued; "
-            "the last message with content must be the user's",
-            param=f"messages[{last}]",
-        )
 
 
-def _by_turn(messages: Sequence[Message], style: TurnStyle) -> Iterator[Segment]:
-    # Chat frontends send empty messages as placeholders; the model never saw a turn without content.
+def _check_last(messages: Sequence[Message], continued: bool) -> None:
+    if continued and messages[-1].role != "assistant":
+        raise InvalidValue(
+            "continue_final_message: the last message must be the assistant's; "
+            f"got role '{messages[-1].role}'",
+            param="continue_final_message",
+        )
+    if continued:
+        return
+    for i, message in reversed(list(enumerate(messages))):
+        if message.role == "assistant" and not message.empty:
+            # Some clients mean "continue this reply" by it, others, as OpenAI does, "give another". LLaVA
+            # learned neither, and whichever was chosen, the other half would get nonsense with a 200.
+            raise InvalidValue(
+                f"messages[{i}]: the assistant spoke last; add a user message, or set "
+                "`continue_final_message` to true to have the reply continued",
+                param=f"messages[{i}]",
+            )
+        if message.role == "user" or not message.empty:
+            return
+
+
+def _spoken(messages: Sequence[Message]) -> list[Message]:
+    """Return the messages that make turns.
+
+    Chat frontends send empty messages as placeholders, and the model never saw a turn without content. But
+    there is always somebody to answer: a user whose last message is empty, or the system's text where there
+    is no other.
+    """
     said = [message for message in messages if not message.empty]
+    if all(message.role == "system" for message in said):
+        return [Message("user", tuple(_parts(said)))]
+    if said[-1].role == "assistant" and messages[-1].role == "user":
+        said.append(messages[-1])
+    return said
+
+
+def _by_turn(said: Sequence[Message], style: TurnStyle, place: Place, continued: bool) -> Iterator[Segment]:
     head = list(takewhile(lambda message: message.role == "system", said))
-    system = "".join(_texts(_in_order(head))) if head else style.system
+    system = "".join(_texts(_lines(_parts(head)))) if head else style.system
     if system:
         yield system + style.after_system
-    opening = True
-    for assistant, turn in groupby(said[len(head) :], lambda message: message.role == "assistant"):
-        # Whoever speaks twice has one turn, and system text after the head is part of the user's: the model
-        # learned strict alternation, and system text at the head alone.
-        if assistant:
-            yield ("" if opening else style.before_assistant) + style.assistant + " "
-            yield from _in_order(turn)
-            yield END
-        else:
+    # Whoever speaks twice has one turn, and system text after the head is part of the user's: the model
+    # learned strict alternation, and system text at the head alone.
+    talk = groupby(said[len(head) :], lambda message: message.role == "assistant")
+    turns = [list(turn) for _, turn in talk]
+    before = ""
+    for turn in turns:
+        parts = _parts(turn)
+        if turn[0].role != "assistant":
             yield style.user
-            yield from _in_order(turn)
-        opening = False
+            yield from _lines(_placed(parts, place))
+            before = style.before_assistant
+            continue
+        name = f"{before}{style.assistant} "
+        if continued and turn is turns[-1]:
+            yield _begun(name, _texts(_lines(parts)))
+            return
+        yield name
+        yield from _lines(parts)
+        yield END
     yield style.before_assistant + style.assistant
 
 
-def _in_order(messages: Iterable[Message]) -> Iterator[str | Slot]:
+def _by_message(
+    messages: Sequence[Message], style: MessageStyle, place: Place, continued: bool
+) -> Iterator[Segment]:
+    names = {"system": "", "user": style.user, "assistant": style.assistant + " "}
+    for message in messages[:-1] if continued else messages:
+        yield names[message.role]
+        # The hub's template knows one place, whatever stands between.
+        for part in message.parts if place == "asked" else _front(message.parts):
+            yield from (SLOT, "\n") if part is SLOT else (part + style.after_text,)
+    if continued:
+        yield _begun(names["assistant"], (text + style.after_text for text in _texts(messages[-1].parts)))
+    else:
+        yield style.assistant
+
+
+def _begun(name: str, texts: Iterable[str]) -> str:
+    return (name + "".join(texts)).rstrip(" ")
+
+
+def _parts(messages: Iterable[Message]) -> list[str | Slot]:
+    return [part for message in messages for part in message.parts if part]
+
+
+def _placed(parts: Sequence[str | Slot], place: Place) -> Sequence[str | Slot]:
+    slots = [at for at, part in enumerate(parts) if part is SLOT]
+    if place == "asked" or not slots:
+        return parts
+    between = _texts(parts[slots[0] : slots[-1]])
+    return parts if any(text.strip() for text in between) else _front(parts)
+
+
+def _front(parts: Sequence[str | Slot]) -> list[str | Slot]:
+    return [*(part for part in parts if part is SLOT), *_texts(parts)]
+
+
+def _lines(parts: Iterable[str | Slot]) -> Iterator[str | Slot]:
     r"""Yield the parts with "\n" after each but the last, and but a text that ends with one; none is changed.
 
     So a picture is `<image>` and a newline, and a last one has none, as the original strips its messages.
     """
     before: str | Slot | None = None
-    for part in (part for message in messages for part in message.parts if part):
+    for part in parts:
         if before is SLOT or (before is not None and not before.endswith("\n")):
             yield "\n"
         yield part
         before = part
-
-
-def _by_message(messages: Sequence[Message], style: MessageStyle) -> Iterator[Segment]:
-    names = {"system": "", "user": style.user, "assistant": style.assistant + " "}
-    for message in messages:
-        yield names[message.role]
-        for _ in range(message.parts.count(SLOT)):
-            yield SLOT
-            yield "\n"
-        for text in _texts(message.parts):
-            yield text + style.after_text
-    yield style.assistant
 
 
 def _texts(parts: Iterable[str | Slot]) -> Iterator[str]:

@@ -70,10 +70,18 @@ class ChatCompletionRequest(SamplingFields):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
 
+    continue_final_message: bool | None = Field(
+        default=None, description="The answer goes on with the last message, which is the assistant's."
+    )
+    add_generation_prompt: bool | None = None
+
     image_fit: Literal["pad", "crop", "squash"] | None = Field(
         default=None, description="How a picture becomes square; the profile's way where not said."
     )
 
+    image_place: Literal["auto", "asked"] | None = Field(
+        default=None, description="Where pictures stand in a message; the profile's way where not said."
+    )
     image_history: Literal["keep_last", "strict"] | None = Field(
         default=None, description="Whether the oldest pictures are left out where not all fit."
     )
@@ -82,4 +90,14 @@ class ChatCompletionRequest(SamplingFields):
     def _stream_options_are_for_streams(self) -> Self:
         if self.stream_options is not None and not self.stream:
             raise InvalidValue("stream_options: they need `stream` to be true", param="stream_options")
+        return self
+
+    @model_validator(mode="after")
+    def _an_answer_is_new_or_goes_on(self) -> Self:
+        goes_on = bool(self.continue_final_message)
+        if self.add_generation_prompt is goes_on:
+            raise InvalidValue(
+                "add_generation_prompt: exactly one of it and `continue_final_message` must be true",
+                param="add_generation_prompt",
+            )
         return self

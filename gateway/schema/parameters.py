@@ -98,7 +98,7 @@ _VLLM: Final = (
     honoured("min_tokens", "Shortest answer in tokens."),
     honoured("ignore_eos", "Goes on where the model would end."),
     honoured("stop_token_ids", "Up to 64 token ids."),
-    refused("add_generation_prompt", "The answer is always the assistant's next message.", (True,)),
+    honoured("add_generation_prompt", "False where `continue_final_message` is true, else true."),
     refused("add_special_tokens", "The gateway sets the prompt's tokens.", (False,)),
     refused("allowed_token_ids", "Use `logit_bias`.", ([],)),
     refused("bad_words", "Use `logit_bias`.", ([],)),
@@ -106,7 +106,7 @@ _VLLM: Final = (
     refused("cache_salt", "Caches are separate for each caller anyway."),
     refused("chat_template", "Prompts have the profile's style."),
     refused("chat_template_kwargs", "Prompts have the profile's style.", ({},)),
-    refused("continue_final_message", "A reply cannot be continued.", (False,)),
+    honoured("continue_final_message", "The answer goes on with the last message, the assistant's."),
     refused("documents", "Prompts have the profile's style.", ([],)),
     refused("echo", "Answers hold what is new.", (False,)),
     refused("guided_choice", "vLLM no longer has it either."),
@@ -133,6 +133,7 @@ _VLLM: Final = (
 
 _GATEWAY: Final = (
     honoured("image_fit", "How a picture becomes square: `pad`, `crop` or `squash`."),
+    honoured("image_place", "`auto`: pictures first, unless text stands between two; `asked`: as they come."),
     honoured("image_history", "More pictures than fit: `keep_last` leaves out the oldest, `strict` refuses."),
 )
 

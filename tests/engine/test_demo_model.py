@@ -36,6 +36,13 @@ async def test_it_answers_95_of_100_questions_and_9_of_10_of_each_kind(
     assert all(good >= 0.9 * total for good, total in results.values()), told
 
 
+@pytest.mark.parametrize("way", evaluate.FOUR_WAYS[1:], ids=str)
+async def test_it_answers_95_of_100_whichever_way_it_is_asked(gateway: Gateway, way: evaluate.Way) -> None:
+    async with AsyncOpenAI(base_url=gateway.api, api_key="none") as client:
+        results = await evaluate.right_answers(client, evaluate.cases(120), way)
+    assert sum(good for good, _ in results.values()) >= 0.95 * 120, evaluate.table(results)
+
+
 async def test_greedy_answers_are_those_of_transformers(gateway: Gateway) -> None:
     asked = [case for case in evaluate.cases(200, seed=77) if case.first is None and len(case.pictures) == 1]
     asked = asked[:50]

@@ -7,7 +7,8 @@ from gateway.engine.interface import Model
 from gateway.prompt.styles import STYLES
 from gateway.prompt.template import END, render
 from gateway.prompt.tokens import LONGEST_TOKEN, encode, length
-from tests.prompt.conversations import CONVERSATIONS, written
+from gateway.settings import Place
+from tests.prompt.conversations import CONVERSATIONS, assistant, user, written
 from tests.prompt.llama import LlamaTokenizerJS
 
 WITHOUT_SPELT_OUT_TOKENS = [name for name in CONVERSATIONS if name != "spelt-out tokens"]
@@ -31,16 +32,26 @@ def test_text_between_pictures_has_the_ids_of_another_encoder(
         assert encode(segments, llama_7b) == llama_js.prompt(segments), name
 
 
+@pytest.mark.parametrize("place", ["auto", "asked"])
 @pytest.mark.parametrize("name", WITHOUT_SPELT_OUT_TOKENS)
 @pytest.mark.parametrize("style", STYLES)
 def test_a_prompt_has_the_ids_of_its_whole_string(
-    style: str, name: str, llama_js: LlamaTokenizerJS, llama_7b: Model
+    style: str, name: str, place: Place, llama_js: LlamaTokenizerJS, llama_7b: Model
 ) -> None:
     """Hugging Face tokenises the string at once, and there `<image>` and `</s>` are tokens."""
     whole: Tokenizer = llama_js.tokenizer()
-    segments = render(CONVERSATIONS[name], STYLES[style])
+    segments = render(CONVERSATIONS[name], STYLES[style], place)
     ids = whole.encode(written(segments), add_special_tokens=False).ids
     assert encode(segments, llama_7b) == [1, *ids]
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_a_continued_reply_has_the_first_ids_of_the_whole_one(style: str, llama_7b: Model) -> None:
+    """So the model goes on as if it had said the words itself."""
+    asked = CONVERSATIONS["one picture"]
+    whole = encode(render([*asked, assistant("It is a cat."), user("Q")], STYLES[style]), llama_7b)
+    begun = encode(render([*asked, assistant("It is ")], STYLES[style], continued=True), llama_7b)
+    assert whole[: len(begun)] == begun
 
 
 @pytest.mark.parametrize("style", STYLES)

@@ -28,7 +28,7 @@ MENDED = {
     ),
     "user messages in a row are lines of one turn": (
         [user("Q1"), user(SLOT), user("Q2")],
-        "USER: Q1\n<image>\nQ2\nASSISTANT:",
+        "USER: <image>\nQ1\nQ2\nASSISTANT:",
     ),
     "replies in a row are lines of one reply": (
         [user("Q1"), assistant("A1"), assistant("A2"), user("Q2")],
@@ -40,12 +40,22 @@ MENDED = {
     ),
     "empty messages and parts count as not sent": (
         [user("Q1"), assistant(""), user(), user("", SLOT, "", "Q2", "")],
-        "USER: Q1\n<image>\nQ2\nASSISTANT:",
+        "USER: <image>\nQ1\nQ2\nASSISTANT:",
     ),
+    "system text alone is what the user says": ([system("S1"), system("S2")], "USER: S1\nS2\nASSISTANT:"),
+    "system text and an empty question are what the user says": (
+        [system("S"), user("")],
+        "USER: S\nASSISTANT:",
+    ),
+    "an empty question after a reply is an empty turn": (
+        [user("Q"), assistant("A"), user("")],
+        "USER: Q\nASSISTANT: A</s>USER: \nASSISTANT:",
+    ),
+    "nothing at all is an empty turn": ([user("")], "USER: \nASSISTANT:"),
     "an empty reply at the end counts as not sent": ([user("Q"), assistant("")], "USER: Q\nASSISTANT:"),
     "a text that ends its line gets no second newline": (
         [user("a\n", "b\n", SLOT, "\nc")],
-        "USER: a\nb\n<image>\n\nc\nASSISTANT:",
+        "USER: <image>\na\nb\n\nc\nASSISTANT:",
     ),
 }
 
@@ -64,8 +74,8 @@ def test_an_empty_system_message_leaves_vicuna_its_own_system_text() -> None:
 
 MISPLACED = "{param}: a picture in a message of role '{role}'; pictures may stand in user messages only"
 SPOKE_LAST = (
-    "messages[1]: the assistant spoke last, and a reply cannot be continued; "
-    "the last message with content must be the user's"
+    "messages[1]: the assistant spoke last; add a user message, or set `continue_final_message` to true "
+    "to have the reply continued"
 )
 REFUSED: dict[str, tuple[list[Message], str, str]] = {
     "a picture in a system message": (
@@ -83,25 +93,10 @@ REFUSED: dict[str, tuple[list[Message], str, str]] = {
         "messages[1]",
         SPOKE_LAST,
     ),
-    "a reply and then nothing": (
-        [user("Q"), assistant("A"), user("")],
+    "a reply and then nothing said": (
+        [user("Q"), assistant("A"), system(""), assistant("")],
         "messages[1]",
         SPOKE_LAST,
-    ),
-    "no message": (
-        [],
-        "messages",
-        "messages: none of the 0 messages is a user's with text or a picture; there must be one",
-    ),
-    "system text alone": (
-        [system("S")],
-        "messages",
-        "messages: none of the 1 messages is a user's with text or a picture; there must be one",
-    ),
-    "an empty user message alone": (
-        [system("S"), user("")],
-        "messages",
-        "messages: none of the 2 messages is a user's with text or a picture; there must be one",
     ),
 }
 
@@ -114,3 +109,13 @@ def test_refused_by_name_in_every_style(name: str, style: str) -> None:
         render(messages, STYLES[style])
     assert refusal.value.param == param
     assert refusal.value.message == sentence
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_only_the_assistant_s_last_message_can_be_continued(style: str) -> None:
+    with pytest.raises(InvalidValue) as refusal:
+        render([user("Q"), assistant("A"), user("Q")], STYLES[style], continued=True)
+    assert refusal.value.param == "continue_final_message"
+    assert refusal.value.message == (
+        "continue_final_message: the last message must be the assistant's; got role 'user'"
+    )

@@ -42,13 +42,16 @@ RANGES: dict[str, tuple[list[Any], list[Any]]] = {
         [{"5": -100.1}, {"5": 101}, {"5": "1"}, [], {str(token): 1 for token in range(301)}],
     ),
     "image_fit": (["pad", "crop", "squash"], ["stretch", "", 1]),
+    "image_place": (["auto", "asked"], ["first", 1]),
     "image_history": (["keep_last", "strict"], ["last", 1]),
     "logprobs": ([True, False], []),
     "ignore_eos": ([True, False], []),
+    "continue_final_message": ([True, False], []),
+    "add_generation_prompt": ([True], []),
     "stream": ([True, False], []),
 }
 NUMBERS = sorted(name for name, (good, _) in RANGES.items() if type(good[0]) in (int, float))
-SWITCHES = ["logprobs", "ignore_eos", "stream"]
+SWITCHES = ["logprobs", "ignore_eos", "stream", "continue_final_message", "add_generation_prompt"]
 WHOLE_NUMBERS = [
     "n",
     "max_tokens",

@@ -52,7 +52,7 @@ class Answer:
 
     async def whole(self, prepared: Prepared, first: Delta, deltas: AsyncGenerator[Delta]) -> Response:
         """Return the completion: the fold of the chunks that a stream would have had."""
-        self._reply = Reply(prepared.dropped_images)
+        self._reply = Reply(prepared.dropped_images, blank=prepared.blank)
         found = [self._reply.chunk(first)]
         async for delta in deltas:
             found.append(self._reply.chunk(delta))  # noqa: PERF401  # an asynchronous comprehension reads worse
@@ -63,7 +63,7 @@ class Answer:
         self, prepared: Prepared, first: Delta, deltas: AsyncGenerator[Delta]
     ) -> AsyncGenerator[bytes]:
         """Yield the answer's events; one that cannot go on ends with an error and without `[DONE]`."""
-        self._reply = Reply(prepared.dropped_images)
+        self._reply = Reply(prepared.dropped_images, blank=prepared.blank)
         include_usage = bool(self._options.include_usage)
         writer = sse.ChunkWriter(self.id, self._created, self._model, usage_follows=include_usage)
         try:
