@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 
 from engine_config.profile import EngineProfile
 from gateway.access.admission import Admission
@@ -27,6 +28,7 @@ from gateway.storage.sweep import sweep_forever
 from gateway.telemetry.metrics import Metrics
 
 OPEN_PATHS = frozenset({"/", "/docs", "/health", "/health/live", "/health/ready", "/openapi.json"})
+CORS_MAX_AGE = 7200  # seconds a browser keeps a preflight's answer; Chromium's maximum
 
 
 def create_app(
@@ -80,6 +82,17 @@ def create_app(
     app.add_middleware(
         Edge, metrics=metrics, lifecycle=lifecycle, callers=callers, open_paths=_open_paths(settings)
     )
+    if settings.cors_origins:
+        # Outside the edge, so that a 401 or a 500 of its own carries the headers too.
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            allow_private_network=True,
+            expose_headers=["*"],
+            max_age=CORS_MAX_AGE,
+        )
     app.state.metrics = metrics
     app.state.supervisor, app.state.lifecycle, app.state.running = supervisor, lifecycle, running
     return app

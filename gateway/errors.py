@@ -8,6 +8,7 @@ GatewayError                     500  server_error           internal_error
 │   ├── MissingParameter         400                         missing_required_parameter
 │   ├── UnknownParameter         400                         unknown_parameter
 │   ├── UnsupportedParameter     400                         unsupported_parameter
+│   ├── UnsupportedEndpoint      400                         unsupported_endpoint
 │   ├── ContextLengthExceeded    400                         context_length_exceeded
 │   ├── ImageError               400                         invalid_image
 │   │   ├── ImageTooLarge        400                         image_too_large
@@ -22,6 +23,7 @@ GatewayError                     500  server_error           internal_error
 │   ├── BodyTimeout              408                         request_timeout
 │   ├── HeaderTimeout            408                         header_timeout
 │   ├── BodyTooLarge             413                         request_too_large
+│   ├── UnsupportedMediaType     415                         unsupported_media_type
 │   ├── RateLimited              429  rate_limit_error       rate_limit_exceeded
 │   └── HeadersTooLarge          431                         headers_too_large
 ├── GenerationFailed             500  server_error           generation_failed
@@ -81,6 +83,10 @@ class UnknownParameter(RequestError):
 
 class UnsupportedParameter(RequestError):
     code = "unsupported_parameter"
+
+
+class UnsupportedEndpoint(RequestError):
+    code = "unsupported_endpoint"
 
 
 class ContextLengthExceeded(RequestError):
@@ -144,6 +150,11 @@ class HeaderTimeout(RequestError):
 class BodyTooLarge(RequestError):
     status = 413
     code = "request_too_large"
+
+
+class UnsupportedMediaType(RequestError):
+    status = 415
+    code = "unsupported_media_type"
 
 
 class RateLimited(RequestError):

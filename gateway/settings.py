@@ -1,6 +1,7 @@
 """Every setting of the gateway: an environment variable `GATEWAY_<NAME>`, checked once, then frozen."""
 
 import os
+import re
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,6 +18,9 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PREFIX = "GATEWAY_"
+ORIGIN = re.compile(
+    r"[a-z][a-z0-9+.-]*://(?:[a-z0-9._-]+|\[[0-9a-f:]+\])(?::[0-9]{1,5})?"
+)  # as browsers write it
 
 Fit = Literal["pad", "crop", "squash"]
 Place = Literal["auto", "asked"]
@@ -86,6 +90,10 @@ class Settings(BaseSettings):
     )
     limits_unreachable: Literal["allow", "refuse"] = Field(
         default="allow", description="What happens to requests while that Redis cannot be reached."
+    )
+    cors_origins: Names = Field(
+        default=(),
+        description="Origins whose pages may call the API, such as `https://chat.example.org`; `*` is all.",
     )
 
     max_running: PositiveInt = Field(
@@ -182,7 +190,7 @@ class Settings(BaseSettings):
         default=30 * 86400, description="Time that responses, batches and their files are stored."
     )
 
-    @field_validator("fetch_allow", "api_keys", "trusted_proxies", mode="before")
+    @field_validator("fetch_allow", "cors_origins", "api_keys", "trusted_proxies", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         if isinstance(value, str):
@@ -200,6 +208,14 @@ class Settings(BaseSettings):
     @classmethod
     def _lower_case(cls, header: str | None) -> str | None:
         return header.lower() if header else header
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins_are_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            if origin != "*" and ORIGIN.fullmatch(origin) is None:
+                raise ValueError(f"{origin!r} is not an origin: scheme, host and port alone, in lower case")
+        return origins
 
     @field_validator("fetch_allow")
     @classmethod

@@ -33,6 +33,7 @@ GIVEN: dict[str, tuple[str, Any]] = {
     "requests_at_once": ("13", 13),
     "limits_url": ("redis://127.0.0.1", "redis://127.0.0.1"),
     "limits_unreachable": ("refuse", "refuse"),
+    "cors_origins": ("https://a.org, http://[::1]:3000", ("https://a.org", "http://[::1]:3000")),
     "max_running": ("3", 3),
     "max_waiting": ("0", 0),
     "max_wait": ("1.5", 1.5),
@@ -82,6 +83,9 @@ BAD = [
     ("IMAGE_DECODE", "quick"),
     ("IMAGE_CACHE_BYTES", "-5"),
     ("FETCH_ALLOW", "10.0.0.0/99"),
+    ("CORS_ORIGINS", "https://a.org/"),
+    ("CORS_ORIGINS", "a.org"),
+    ("CORS_ORIGINS", "https://A.org"),
 ]
 
 

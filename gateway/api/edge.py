@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.access.callers import Callers
 from gateway.access.lifecycle import Lifecycle
+from gateway.api import paths
 from gateway.api.errors import error_response
 from gateway.api.streaming import ClientLeft
 from gateway.errors import GatewayError
@@ -44,6 +45,8 @@ class Edge:
             await self._app(scope, receive, send)
             return
         observed = Observed(scope, send, self._lifecycle)
+        method = scope["method"]
+        scope = paths.canonical(scope)
         try:
             self._identify(scope)
             await self._app(scope, receive, observed.send)
@@ -59,7 +62,7 @@ class Edge:
                 scope, receive, observed.send
             )
         finally:
-            self._finish(scope, observed)
+            self._finish(scope, method, observed)
 
     def _identify(self, scope: Scope) -> None:
         """Put the caller into the request's state before anything else is done. Raises InvalidAPIKey."""
@@ -68,7 +71,7 @@ class Edge:
         client = scope["client"]
         scope["state"]["caller"] = self._callers.identify(Headers(scope=scope), client[0] if client else "")
 
-    def _finish(self, scope: Scope, observed: "Observed") -> None:
+    def _finish(self, scope: Scope, method: str, observed: "Observed") -> None:
         seconds = time.perf_counter() - observed.began
         # A path that nobody asked us to serve must not become a label: there is no end of them.
         route = getattr(scope.get("route"), "path", "unmatched")
@@ -78,7 +81,7 @@ class Edge:
         getattr(log, level)(
             "request",
             request_id=observed.id,
-            method=scope["method"],
+            method=method,
             route=route,
             status=observed.status,
             seconds=round(seconds, 4),

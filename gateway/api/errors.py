@@ -8,6 +8,7 @@ import orjson
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
+from gateway.api import paths
 from gateway.errors import (
     BodyTimeout,
     GatewayError,
@@ -17,6 +18,7 @@ from gateway.errors import (
     NotFound,
     RateLimited,
     Unavailable,
+    UnsupportedEndpoint,
 )
 from gateway.schema.paths import short
 
@@ -59,9 +61,14 @@ async def _http_exception(request: Request, error: HTTPException) -> Response:
     # Not `request.url`, which is made of the Host header, whatever that holds.
     where = f"{request.method} {short(request.scope['path'])}"
     if error.status_code == MethodNotAllowed.status:
-        response = error_response(MethodNotAllowed(f"{where}: this path has other methods"))
-        response.headers.update(error.headers or {})
+        methods = ", ".join(paths.allowed(request.app.routes, request.scope))
+        response = error_response(MethodNotAllowed(f"{where}: method not allowed; allowed: {methods}"))
+        response.headers["allow"] = methods
         return response
     if error.status_code == NotFound.status:
+        if paths.is_unsupported(request.scope["path"]):
+            return error_response(
+                UnsupportedEndpoint(f"{where}: a vision chat model cannot serve this endpoint")
+            )
         return error_response(NotFound(f"{where}: there is no such path"))
     return error_response(InvalidValue(str(error.detail)))

@@ -15,7 +15,7 @@ from gateway.access.callers import Caller
 from gateway.access.lifecycle import Lifecycle
 from gateway.access.limits import Limits
 from gateway.access.running import Running, RunningRequests
-from gateway.api import body
+from gateway.api import body, media
 from gateway.api.streaming import EventStream, while_connected
 from gateway.engine.interface import Delta
 from gateway.generation.pipeline import Pipeline
@@ -54,6 +54,7 @@ class Exchange:
         """Return the answer to `request`, whose body `read` understands."""
         arrived = time.perf_counter()
         self.lifecycle.check()
+        media.check_json(request.headers)
         caller: Caller = request.state.caller
         request.state.headers = await self.limits.request(caller)
         async with AsyncExitStack() as held:
@@ -64,7 +65,8 @@ class Exchange:
             async with while_connected(ahead.look):
                 await held.enter_async_context(self.admission.ticket(caller))
             running.heard = time.perf_counter()
-            content = await body.read(request.headers, ahead.receive, self.settings)
+            receive = media.inflated(request.headers, ahead.receive)
+            content = (await body.read(request.headers, receive, self.settings)).removeprefix(media.BOM)
             async with while_connected(request.receive):
                 wanted, answer = await read(content, caller.scope)
                 del content

@@ -198,8 +198,8 @@ async def test_engine_that_says_nothing_is_a_500() -> None:
     [
         ("GET", "/", 404, "not_found"),
         ("GET", "/v1", 404, "not_found"),
-        ("POST", "/v1/completions", 404, "not_found"),
-        ("POST", f"{CHAT}/", 404, "not_found"),
+        ("POST", "/v1/complete", 404, "not_found"),
+        ("POST", f"{CHAT}//", 404, "not_found"),
         ("GET", "/%00%0a%ff", 404, "not_found"),
         ("GET", f"/{'x' * 10_000}", 404, "not_found"),
         ("GET", "/v1/models/nothing", 404, "model_not_found"),

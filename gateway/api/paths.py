@@ -1,0 +1,65 @@
+"""Which paths are the same, which methods a path takes, and which of OpenAI's paths are not served."""
+
+from starlette.routing import BaseRoute, Match, Route
+from starlette.types import Scope
+
+# OpenAI's and vLLM's endpoints that a vision chat model cannot serve. They are answered with 400 and not with
+# 404, because LiteLLM's proxy takes a whole deployment out of service for a 404.
+UNSUPPORTED = (
+    "/v1/assistants",
+    "/v1/audio",
+    "/v1/chatkit",
+    "/v1/containers",
+    "/v1/conversations",
+    "/v1/edits",
+    "/v1/embeddings",
+    "/v1/engines",
+    "/v1/evals",
+    "/v1/fine-tunes",
+    "/v1/fine_tuning",
+    "/v1/images",
+    "/v1/messages",
+    "/v1/moderations",
+    "/v1/organization",
+    "/v1/realtime",
+    "/v1/rerank",
+    "/v1/score",
+    "/v1/skills",
+    "/v1/threads",
+    "/v1/uploads",
+    "/v1/vector_stores",
+    "/v1/videos",
+    "/classify",
+    "/pooling",
+    "/rerank",
+    "/score",
+)
+
+
+def canonical(scope: Scope) -> Scope:
+    """Return `scope` as the routes know it: HEAD as GET, and without a slash at the path's end.
+
+    A changed scope is a copy: the server keeps its own, and so sends no body in answer to HEAD.
+    """
+    path: str = scope["path"]
+    if scope["method"] == "HEAD":
+        scope = {**scope, "method": "GET"}
+    if path.endswith("/") and path != "/":
+        scope = {**scope, "path": path[:-1]}
+    return scope
+
+
+def allowed(routes: list[BaseRoute], scope: Scope) -> list[str]:
+    """Return the methods that the routes of the path in `scope` take."""
+    methods: set[str] = set()
+    for route in routes:
+        if isinstance(route, Route) and route.matches(scope)[0] is not Match.NONE:
+            methods |= route.methods or set()
+    if "GET" in methods:
+        methods.add("HEAD")
+    return sorted(methods)
+
+
+def is_unsupported(path: str) -> bool:
+    """Return whether `path` is an endpoint of OpenAI's or vLLM's that this model cannot serve."""
+    return any(path == prefix or path.startswith(prefix + "/") for prefix in UNSUPPORTED)
