@@ -16,13 +16,14 @@ from gateway.access.running import RunningRequests
 from gateway.api.edge import Edge
 from gateway.api.errors import answer_errors
 from gateway.api.exchange import Exchange
-from gateway.api.routes import chat, models, operations, responses
+from gateway.api.routes import chat, files, models, operations, responses
 from gateway.engine.interface import Engine
 from gateway.engine.supervisor import Report, Supervisor
 from gateway.generation.pipeline import Pipeline
 from gateway.images.loader import PictureLoader
 from gateway.settings import Settings
 from gateway.storage.database import Database
+from gateway.storage.files import Files
 from gateway.storage.responses import ResponseStore
 from gateway.storage.sweep import sweep_forever
 from gateway.telemetry.metrics import Metrics
@@ -50,6 +51,7 @@ def create_app(
     lifecycle = Lifecycle()
     running = RunningRequests(settings, metrics)
     database = Database(settings.state_dir, settings.state_max_bytes)
+    stored = Files(database)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -75,6 +77,7 @@ def create_app(
     app.include_router(chat.router(exchange))
     store = ResponseStore(database, settings.state_ttl, settings.body_max_bytes)
     app.include_router(responses.router(exchange, store))
+    app.include_router(files.router(settings, stored, lifecycle))
     app.include_router(models.router(profile))
     app.include_router(operations.router(supervisor, lifecycle))
     if settings.metrics_port is None:

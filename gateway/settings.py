@@ -186,6 +186,13 @@ class Settings(BaseSettings):
     state_max_bytes: PositiveInt = Field(
         default=10 * 2**30, description="Size that everything stored may have together."
     )
+    upload_max_bytes: PositiveInt = Field(default=200 * 10**6, description="Largest uploaded file.")
+    upload_timeout: PositiveFloat = Field(
+        default=600, description="Longest time that an uploaded file may take to arrive."
+    )
+    max_uploads: PositiveInt = Field(
+        default=8, description="Files that may be uploaded at once; each takes 2 MB of memory."
+    )
     state_ttl: PositiveInt = Field(
         default=30 * 86400, description="Time that responses, batches and their files are stored."
     )

@@ -64,6 +64,9 @@ GIVEN: dict[str, tuple[str, Any]] = {
     "fetch_max_redirects": ("0", 0),
     "state_dir": ("/var/lib/gateway", Path("/var/lib/gateway")),
     "state_max_bytes": ("1000000", 1_000_000),
+    "upload_max_bytes": ("5000", 5000),
+    "upload_timeout": ("5", 5.0),
+    "max_uploads": ("2", 2),
     "state_ttl": ("3600", 3600),
     "fetch_allow": ("pictures.lan, 10.0.0.0/8,", ("pictures.lan", "10.0.0.0/8")),
 }

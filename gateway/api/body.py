@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive
@@ -41,18 +41,50 @@ class ReadAhead:
 async def read(headers: Headers, receive: Receive, settings: Settings) -> bytes:
     """Return the whole body. Raises BodyTooLarge (413), BodyTimeout (408) and ClientLeft."""
     limit = settings.body_max_bytes
-    announced = headers.get("content-length")
-    if announced is not None and announced.isascii() and announced.isdigit() and int(announced) > limit:
-        raise BodyTooLarge(f"the request body is {announced} bytes; the limit is {limit}")
+    _check_announced(headers, limit)
     arrives_in_time = _Pace(settings.body_timeout, settings.body_min_rate)
     try:
         async with asyncio.timeout(None) as patience:
             return await _collect(receive, limit, lambda size: patience.reschedule(arrives_in_time(size)))
     except TimeoutError:
-        raise BodyTimeout(
-            f"the request body did not arrive within {settings.body_timeout:g} s, "
-            f"or came at less than {settings.body_min_rate} bytes a second"
-        ) from None
+        raise _late(settings.body_timeout, settings) from None
+
+
+async def stream(
+    headers: Headers, receive: Receive, settings: Settings, *, limit: int, longest: float
+) -> AsyncIterator[bytes]:
+    """Yield the body as it arrives, `longest` seconds in all. Raises what `read` raises."""
+    _check_announced(headers, limit)
+    arrives_in_time = _Pace(longest, settings.body_min_rate)
+    size = 0
+    more = True
+    while more:
+        try:
+            async with asyncio.timeout_at(arrives_in_time(size)):
+                message = await receive()
+        except TimeoutError:
+            raise _late(longest, settings) from None
+        if message["type"] == "http.disconnect":
+            raise ClientLeft
+        part: bytes = message.get("body", b"")
+        size += len(part)
+        if size > limit:
+            raise BodyTooLarge(f"the request body is over the limit of {limit} bytes")
+        yield part
+        more = message.get("more_body", False)
+
+
+def _check_announced(headers: Headers, limit: int) -> None:
+    announced = headers.get("content-length")
+    if announced is not None and announced.isascii() and announced.isdigit() and int(announced) > limit:
+        raise BodyTooLarge(f"the request body is {announced} bytes; the limit is {limit}")
+
+
+def _late(longest: float, settings: Settings) -> BodyTimeout:
+    return BodyTimeout(
+        f"the request body did not arrive within {longest:g} s, "
+        f"or came at less than {settings.body_min_rate} bytes a second"
+    )
 
 
 class _Pace:

@@ -36,6 +36,11 @@ def parse(body: bytes, kind: type[B]) -> B:
         raise InvalidJSON(f"the body is not JSON: {error}") from None
     if not isinstance(content, dict):
         raise InvalidJSON(f"the body is a JSON {_json_name(content)}; it must be an object")
+    return checked(content, kind)
+
+
+def checked(content: dict[str, Any], kind: type[B]) -> B:
+    """Return `content` as a request. Raises RequestError, which names the first field that is wrong."""
     try:
         return kind.model_validate(kind.ledger.sift(content))
     except ValidationError as error:

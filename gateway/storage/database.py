@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, TypeVarTuple
 
 import structlog
 
@@ -21,6 +21,7 @@ BUSY_TIMEOUT = 5.0  # seconds to wait for another process that writes
 WAL_BYTES = 64 * 2**20  # what the write-ahead log may keep on the disk between two transactions
 
 _T = TypeVar("_T")
+_Ts = TypeVarTuple("_Ts")
 _READ, _WRITE = "BEGIN", "BEGIN IMMEDIATE"
 # SQLite's primary result codes (https://sqlite.org/rescode.html) that are the disk's fault and not ours.
 _REASONS = {
@@ -64,19 +65,19 @@ class Database:
         except (OSError, StorageUnavailable):
             return False
 
-    async def read(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+    async def read(self, work: Callable[[sqlite3.Connection, *_Ts], _T], *args: *_Ts) -> _T:
         """Return what `work` returns, which runs in a transaction of its own, on the storage thread.
 
         Raises StorageUnavailable (503), and whatever `work` raises.
         """
-        return await self._run(_READ, work)
+        return await self._run(_READ, work, *args)
 
-    async def write(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+    async def write(self, work: Callable[[sqlite3.Connection, *_Ts], _T], *args: *_Ts) -> _T:
         """Do the same for work that writes. All of it is stored, or nothing is.
 
         Raises StorageFull (507) too. A caller that is cancelled doesn't stop the transaction.
         """
-        return await self._run(_WRITE, work)
+        return await self._run(_WRITE, work, *args)
 
     async def close(self) -> None:
         """Wait for what is under way and close the file."""
@@ -84,8 +85,9 @@ class Database:
         await loop.run_in_executor(self._thread, self._close)
         self._thread.shutdown()
 
-    async def _run(self, begin: str, work: Callable[[sqlite3.Connection], _T]) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._transaction, begin, work)
+    async def _run(self, begin: str, work: Callable[[sqlite3.Connection, *_Ts], _T], *args: *_Ts) -> _T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, self._transaction, begin, lambda c: work(c, *args))
 
     def _transaction(self, begin: str, work: Callable[[sqlite3.Connection], _T]) -> _T:
         try:

@@ -21,7 +21,7 @@ STEPS: Final = (
         created_at INTEGER NOT NULL,
         expires_at INTEGER
     );
-    CREATE INDEX files_of_caller ON files (caller, created_at);
+    CREATE INDEX files_of_caller ON files (caller);
     CREATE INDEX files_expire ON files (expires_at) WHERE expires_at IS NOT NULL;
     CREATE TABLE file_chunks (
         file_id TEXT NOT NULL REFERENCES files (id) ON DELETE CASCADE,
@@ -38,8 +38,8 @@ STEPS: Final = (
         created_at INTEGER NOT NULL,
         expires_at INTEGER
     );
-    CREATE INDEX batches_of_caller ON batches (caller, created_at);
-    CREATE INDEX batches_by_status ON batches (status, created_at);
+    CREATE INDEX batches_of_caller ON batches (caller);
+    CREATE INDEX batches_by_status ON batches (status);
     CREATE INDEX batches_expire ON batches (expires_at) WHERE expires_at IS NOT NULL;
     -- A line has a `request` until it has a `result`, and never both.
     CREATE TABLE batch_lines (

@@ -31,7 +31,7 @@ async def sweep_forever(database: Database) -> None:
 async def sweep(database: Database, now: int) -> int:
     """Delete all that expired at `now` (Unix seconds) or before; return how many rows that were."""
     total = 0
-    while deleted := await database.write(lambda connection: _step(connection, now)):
+    while deleted := await database.write(_step, now):
         total += deleted
     while await database.write(_give_back):
         pass

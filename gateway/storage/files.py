@@ -1,0 +1,186 @@
+"""Files that callers uploaded, and those that batches wrote for them. A caller sees none but its own."""
+
+import sqlite3
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from itertools import count
+from typing import Literal
+from uuid import uuid4
+
+from gateway.errors import InvalidValue, NotFound
+from gateway.schema.paths import short
+from gateway.storage.database import Database
+
+CHUNK_BYTES = 2**20  # of a file in one row, and in memory
+UPLOAD_TTL = 3600  # seconds after which an upload that never ended is deleted
+
+
+_COLUMNS = "id, filename, purpose, bytes, created_at, expires_at"
+_VISIBLE = "caller = ? AND complete = 1 AND (expires_at IS NULL OR expires_at > ?)"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A file as it is listed; times are Unix seconds."""
+
+    id: str
+    filename: str
+    purpose: str
+    bytes: int
+    created_at: int
+    expires_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Up to `limit` files by time, from the one that follows the file `after`."""
+
+    limit: int
+    order: Literal["asc", "desc"]
+    after: str | None = None
+    purpose: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A part of a list, and whether more follows it."""
+
+    files: list[StoredFile]
+    has_more: bool
+
+
+class Files:
+    """The files of all callers."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def begin(self, caller: str, filename: str) -> "Upload":
+        """Return a file to write to, which nobody sees before it is finished."""
+        file_id, now = f"file-{uuid4().hex}", int(time.time())
+        await self._database.write(_begin, file_id, caller, filename, now)
+        return Upload(self._database, file_id, now)
+
+    async def get(self, file_id: str, caller: str) -> StoredFile:
+        """Return the caller's file. Raises NotFound."""
+        return await self._database.read(get, file_id, caller)
+
+    async def page(self, caller: str, wanted: Listing) -> Page:
+        """Return the caller's files that are wanted. Raises InvalidValue where `after` names none of them."""
+        return await self._database.read(_page, caller, wanted)
+
+    async def delete(self, file_id: str, caller: str) -> None:
+        """Delete the caller's file. Raises NotFound."""
+        await self._database.write(_delete, file_id, caller)
+
+    async def content(self, file_id: str, caller: str) -> bytes:
+        """Return all that the caller's file holds; its size is the asker's to check. Raises NotFound."""
+        return await self._database.read(_content, file_id, caller)
+
+    async def chunks(self, file_id: str) -> AsyncIterator[bytes]:
+        """Yield a file's content in order, CHUNK_BYTES at a time; whose file it is was checked before."""
+        for place in count():
+            data = await self._database.read(_chunk, file_id, place)
+            if data is None:
+                return
+            yield data
+
+
+class Upload:
+    """A file that is being written. One that is neither finished nor dropped expires soon."""
+
+    def __init__(self, database: Database, file_id: str, created_at: int) -> None:
+        self.id = file_id
+        self.created_at = created_at
+        self.bytes = 0
+        self._database = database
+        self._place = 0
+
+    async def write(self, data: bytes) -> None:
+        """Append `data`, CHUNK_BYTES at most. Raises StorageFull."""
+        await self._database.write(_add_chunk, self.id, self._place, data)
+        self._place += 1
+        self.bytes += len(data)
+
+    async def finish(self, purpose: str, expires_at: int | None) -> None:
+        """Make the file visible."""
+        await self._database.write(self.finish_in, purpose, expires_at)
+
+    def finish_in(self, connection: sqlite3.Connection, purpose: str, expires_at: int | None) -> None:
+        """Do so in a transaction that does more."""
+        connection.execute(
+            "UPDATE files SET purpose = ?, bytes = ?, complete = 1, expires_at = ? WHERE id = ?",
+            (purpose, self.bytes, expires_at, self.id),
+        )
+
+    async def drop(self) -> None:
+        """Delete what was written."""
+        await self._database.write(_drop, self.id)
+
+
+def _begin(connection: sqlite3.Connection, file_id: str, caller: str, filename: str, now: int) -> None:
+    connection.execute(
+        "INSERT INTO files (id, caller, filename, purpose, created_at, expires_at)"
+        " VALUES (?, ?, ?, '', ?, ?)",
+        (file_id, caller, filename, now, now + UPLOAD_TTL),
+    )
+
+
+def get(connection: sqlite3.Connection, file_id: str, caller: str) -> StoredFile:
+    """Return the caller's file. Raises NotFound."""
+    row = connection.execute(
+        f"SELECT {_COLUMNS} FROM files WHERE id = ? AND {_VISIBLE}",  # noqa: S608  # our own words
+        (file_id, caller, int(time.time())),
+    ).fetchone()
+    if row is None:
+        raise NotFound(f"no such file: {short(file_id)}", param="file_id")
+    return StoredFile(*row)
+
+
+def _page(connection: sqlite3.Connection, caller: str, wanted: Listing) -> Page:
+    where, values = _VISIBLE, [caller, int(time.time())]  # type: tuple[str, list[str | int]]
+    if wanted.purpose is not None:
+        where += " AND purpose = ?"
+        values.append(wanted.purpose)
+    if wanted.after is not None:
+        cursor = connection.execute(
+            "SELECT rowid FROM files WHERE id = ? AND caller = ?", (wanted.after, caller)
+        )
+        row = cursor.fetchone()
+        if row is None:
+            raise InvalidValue(f"after: no such file: {short(wanted.after)}", param="after")
+        where += f" AND rowid {'>' if wanted.order == 'asc' else '<'} ?"
+        values.append(row[0])
+    rows = connection.execute(
+        f"SELECT {_COLUMNS} FROM files WHERE {where} ORDER BY rowid {wanted.order} LIMIT ?",  # noqa: S608  # our own words
+        (*values, wanted.limit + 1),
+    ).fetchall()
+    return Page([StoredFile(*row) for row in rows[: wanted.limit]], len(rows) > wanted.limit)
+
+
+def _delete(connection: sqlite3.Connection, file_id: str, caller: str) -> None:
+    get(connection, file_id, caller)
+    _drop(connection, file_id)
+
+
+def _drop(connection: sqlite3.Connection, file_id: str) -> None:
+    connection.execute("DELETE FROM files WHERE id = ?", (file_id,))
+
+
+def _content(connection: sqlite3.Connection, file_id: str, caller: str) -> bytes:
+    get(connection, file_id, caller)
+    rows = connection.execute("SELECT data FROM file_chunks WHERE file_id = ? ORDER BY place", (file_id,))
+    return b"".join(data for (data,) in rows)
+
+
+def _chunk(connection: sqlite3.Connection, file_id: str, place: int) -> bytes | None:
+    cursor = connection.execute(
+        "SELECT data FROM file_chunks WHERE file_id = ? AND place = ?", (file_id, place)
+    )
+    row = cursor.fetchone()
+    return None if row is None else row[0]
+
+
+def _add_chunk(connection: sqlite3.Connection, file_id: str, place: int, data: bytes) -> None:
+    connection.execute("INSERT INTO file_chunks VALUES (?, ?, ?)", (file_id, place, data))
