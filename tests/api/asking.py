@@ -42,7 +42,8 @@ def image(url: str) -> dict[str, Any]:
 
 def sdk(gateway: Gateway, **options: Any) -> AsyncOpenAI:
     """Return OpenAI's own client; it tries once unless told otherwise."""
-    return AsyncOpenAI(base_url=gateway.api, api_key="sk-secret", **{"max_retries": 0, **options})
+    chosen = {"api_key": "sk-secret", "max_retries": 0, **options}
+    return AsyncOpenAI(base_url=gateway.api, **chosen)
 
 
 async def ask(gateway: Gateway, body: Any = None, **headers: str) -> Answer:
