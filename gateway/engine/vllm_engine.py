@@ -1,4 +1,4 @@
-"""The engine: vLLM in this process, its core in one of its own. Nothing else in the gateway imports vllm.
+"""The engine: vLLM in this process, its core in one of its own. Only `gateway.engine.vllm_*` import it.
 
 Written against vLLM 0.32: `AsyncLLM`, its `generate`, and what `vllm_inputs` says. vLLM is imported when the
 engine starts, because that alone takes seconds, and the gateway listens before.
@@ -24,6 +24,7 @@ from gateway.errors import EngineNotReady, GatewayError, GenerationFailed, Inval
 
 SHUTDOWN_TIMEOUT = 10.0  # seconds for vLLM's processes to leave by themselves
 ATTEMPTS = 2  # at a job whose picture vLLM's two caches disagree about
+CPU_WORKER = "gateway.engine.vllm_cpu_worker.CPUWorker"  # imported in the engine's process, by its name
 FINISH_REASONS: Mapping[str, FinishReason] = {"stop": "stop", "length": "length"}
 
 
@@ -131,11 +132,14 @@ class VLLMEngine:
         # Here it prepares pictures, small and many; the cores are the engine's.
         torch.set_num_threads(1)
         from vllm.engine.arg_utils import AsyncEngineArgs
+        from vllm.platforms import current_platform
         from vllm.usage.usage_lib import UsageContext
         from vllm.v1.engine.async_llm import AsyncLLM
 
         self._report(f"loading {name} on vLLM")
         arguments = AsyncEngineArgs(**engine_arguments(profile, self._max_images))
+        if current_platform.is_cpu() and arguments.worker_cls == "auto":
+            arguments.worker_cls = CPU_WORKER
         if self._ended:
             raise EngineNotReady("the gateway is shutting down")
         return AsyncLLM.from_engine_args(arguments, usage_context=UsageContext.OPENAI_API_SERVER)

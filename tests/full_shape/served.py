@@ -23,7 +23,6 @@ image_fit = "pad"
 dtype = "{dtype}"
 max_model_len = {context}
 max_num_seqs = 16
-max_num_batched_tokens = {context}
 gpu_memory_utilization = 0.5
 enforce_eager = true
 mm_processor_cache_gb = 0.5
