@@ -62,9 +62,11 @@ def served(hub: Hub) -> Iterator[Hub]:
         server.daemon_threads = True
         hub.port = server.server_port
         Thread(target=server.serve_forever).start()
-        yield hub
-        hub.hang_up.set()
-        server.shutdown()
+        try:
+            yield hub
+        finally:
+            hub.hang_up.set()
+            server.shutdown()
 
 
 class _Handler(BaseHTTPRequestHandler):

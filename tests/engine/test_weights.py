@@ -1,57 +1,117 @@
-"""`llava-gateway serve` fetches the weights that are not here, from a hub on this machine, and comes up."""
+"""`llava-gateway serve` fetches the weights that are not here, comes up, and answers as transformers does.
 
+One engine for all of it: its weights come from a hub on this machine, and its profile is made as
+docs/transformers.md says, so that the page's snippets can be compared.
+"""
+
+import contextlib
 import json
+import os
+import re
 import signal
+import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from openai import OpenAI
 
 from engine_config import profile as profiles
 from tests.hub import REPO, Hub, files_of, served
+from tests.pages import files_at
 from tests.servers import Gateway, start, wait_until_ready
-from tests.shapes import data_url
+from tests.shapes import encoded
 
 pytestmark = pytest.mark.engine
 
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs/transformers.md").read_text()
+SNIPPETS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
-def test_the_first_start_fetches_the_weights_shows_how_far_it_is_and_continues_where_it_broke_off(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    text = (profiles.PROFILES / "demo.toml").read_text().replace('"demo_model"', f'"{REPO}"')
-    (tmp_path / "mine.toml").write_text(text)
-    with served(Hub(files_of(profiles.FOLDER / "demo_model"), stall_after=4_500_000)) as hub:
-        for name, value in (hub.environment | {"HF_HOME": str(tmp_path)}).items():
-            monkeypatch.setenv(name, value)
-        gateway, process = start(tmp_path, profile=str(tmp_path / "mine.toml"))
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Return the HF_HOME of this module's processes, with a profile whose model is on a hub."""
+    folder = tmp_path_factory.mktemp("home")
+    text = (profiles.PROFILES / "demo.toml").read_text()
+    # In float32 there are no two tokens so close that the order of additions decides.
+    for name, value in (("model", REPO), ("dtype", "float32")):
+        text = re.sub(f"^{name} = .*", f'{name} = "{value}"', text, flags=re.MULTILINE)
+    (folder / "llava-1.5-7b.toml").write_text(text)
+    sed = re.search(r"^sed .* > same\.toml$", PAGE, re.MULTILINE)
+    assert sed is not None
+    subprocess.run(
+        ["sh", "-c", sed[0].replace("engine_config/profiles/", "")], cwd=folder, check=True, timeout=10
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_HOME", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def from_the_hub(home: Path) -> Iterator[tuple[Gateway, Hub]]:
+    """Yield a gateway that fetched its weights, and the hub that broke off in the middle of them."""
+    with (
+        served(Hub(files_of(profiles.FOLDER / "demo_model"), stall_after=4_500_000)) as hub,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        for name, value in hub.environment.items():
+            patch.setenv(name, value)
+        gateway, process = start(home, profile=str(home / "same.toml"), fetch_allow="127.0.0.1")
         try:
-            while "4.2 of 8.6 MB" not in _stage(gateway):
+            while not _stage(gateway).startswith(f"fetching {REPO}: 4.2 of 8.6 MB"):
                 assert process.poll() is None
-            assert _stage(gateway).startswith(f"fetching {REPO}: 4.2 of 8.6 MB")
             hub.stall_after = None
             hub.hang_up.set()
             wait_until_ready(gateway, process)
-            assert hub.ranges() == ["bytes=0-", "bytes=4194304-"]
-            # vLLM and transformers then read the folder and ask the hub for nothing.
-            assert hub.asked[-1].startswith("HEAD ")
-            assert hub.asked[-1].endswith("/model.safetensors -")
-            assert _answer(gateway) == "A red star."
+            yield gateway, hub
         finally:
             process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 0
+            code = process.wait(60)
+        assert code == 0
+
+
+def test_the_first_start_fetches_the_weights_and_continues_where_it_broke_off(
+    from_the_hub: tuple[Gateway, Hub],
+) -> None:
+    _, hub = from_the_hub
+    assert hub.ranges() == ["bytes=0-", "bytes=4194304-"]
+
+
+def test_once_the_weights_are_here_vllm_and_transformers_ask_the_hub_for_nothing(
+    from_the_hub: tuple[Gateway, Hub],
+) -> None:
+    _, hub = from_the_hub
+    fetched = next(place for place, line in enumerate(hub.asked) if line.endswith("bytes=4194304-"))
+    after = [line for line in hub.asked[fetched:] if line.startswith("HEAD") or "/api/" in line]
+    assert [line.rpartition("/")[2] for line in after] == ["model.safetensors -"]  # the cache's link to it
+
+
+@pytest.mark.parametrize("number", [0, 2], ids=["pipeline", "pure transformers"])
+def test_the_snippets_of_the_page_print_the_same_answers(
+    from_the_hub: tuple[Gateway, Hub], tmp_path: Path, number: int
+) -> None:
+    gateway, hub = from_the_hub
+    (tmp_path / "wide.png").write_bytes(encoded("star", "red", x=0.3))
+    with files_at(tmp_path) as address:
+        theirs, ours = (
+            _printed(_adapted(SNIPPETS[place], gateway, f"{address}/wide.png"), hub)
+            for place in (number, number + 1)
+        )
+    assert theirs["prompt_tokens"] == ours["prompt_tokens"]
+    assert theirs["text"] == ours["text"]
+    assert theirs["text"]
 
 
 def test_weights_that_cannot_be_had_end_the_start_with_what_to_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: Path
 ) -> None:
-    text = (profiles.PROFILES / "demo.toml").read_text().replace('"demo_model"', f'"{REPO}"')
-    (tmp_path / "mine.toml").write_text(text)
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    gateway, process = start(tmp_path, profile=str(tmp_path / "mine.toml"))
+    gateway, process = start(tmp_path, profile=str(home / "same.toml"))
     assert process.wait(60) == 1
     assert gateway.log is not None
     log = gateway.log.read_text()
@@ -71,19 +131,53 @@ def _stage(gateway: Gateway) -> str:
         return "not listening"
 
 
-def _answer(gateway: Gateway) -> str | None:
-    with OpenAI(base_url=gateway.api, api_key="none") as client:
-        reply = client.chat.completions.create(
-            model="llava-demo",
-            messages=[
-                {
-                    "role": "user",
-                    "content": [
-                        {"type": "image_url", "image_url": {"url": data_url("star", "red")}},
-                        {"type": "text", "text": "What is in the image?"},
-                    ],
-                }
-            ],
-            temperature=0,
-        )
-    return reply.choices[0].message.content
+def _adapted(snippet: str, gateway: Gateway, picture: str) -> str:
+    """Return a snippet for this machine: its addresses, its model, and no GPU."""
+    changes = {
+        # transformers would decode it with torchvision, whose CUDA build cannot beside a CPU torch.
+        r'"type": "image",\s+"url": "[^"]*"': f'"type": "image", "image": open_picture("{picture}")',
+        r"http://127\.0\.0\.1:8000": gateway.url,
+        r"https?://(huggingface\.co|images\.cocodataset\.org)[^\"]*": picture,
+        r'model="llava-hf/[^"]*", messages': 'model="llava-demo", messages',
+        r'model="llava-hf/[^"]*",\n    messages': 'model="llava-demo",\n    messages',
+        r'"llava-hf/[^"]*"': f'"{REPO}"',
+        r"\.to\(0\)": "",
+        r"\.to\(0, torch\.float16\)": "",
+        r"dtype=torch\.float16": "dtype=torch.float32",
+    }
+    for pattern, replacement in changes.items():
+        snippet = re.sub(pattern, replacement, snippet)
+    return snippet
+
+
+def _printed(program: str, hub: Hub) -> dict[str, object]:
+    """Run a snippet; return what it prints and how many tokens its prompt had."""
+    program = (
+        "def open_picture(url):\n"
+        "    import requests\n"
+        "    from PIL import Image\n"
+        "    return Image.open(requests.get(url, stream=True).raw)\n"
+    ) + program
+    program += (
+        "\nimport sys\n"
+        "names = globals()\n"
+        "usage = getattr(names.get('out') or names.get('output'), 'usage', None)\n"
+        "if usage: count = usage.prompt_tokens\n"
+        "elif 'inputs' in names: count = inputs['input_ids'].shape[1]\n"
+        "else: count = pipe.processor.apply_chat_template(\n"
+        "    messages, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors='pt'\n"
+        ")['input_ids'].shape[1]\n"
+        "print(count, file=sys.stderr)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | hub.environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    with contextlib.suppress(ValueError, IndexError):
+        count = int(done.stderr.splitlines()[-1])
+        return {"text": done.stdout.strip(), "prompt_tokens": count}
+    raise AssertionError(done.stderr)

@@ -79,7 +79,7 @@ CPU_STAGES = [
 ]
 
 
-GPU_STAGE = "vLLM and the gateway [gpu] (several GB to fetch)"
+GPU_STAGE = "vLLM and the gateway [gpu] (4.3 GB to fetch, 9.5 GB on disk)"
 
 
 def test_the_second_run_says_nothing_and_takes_less_than_a_second(install: ModuleType) -> None:
