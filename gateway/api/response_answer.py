@@ -74,8 +74,9 @@ class Answer:
         try:
             yield _written([*self._events.begin(), *self._told(first)])
             async for delta in deltas:
-                if events := self._told(delta):
-                    yield _written(events)
+                chunk = self._reply.chunk(delta)
+                if chunk is not None:
+                    yield self._events.more_text(chunk) or _written(self._events.chunk(chunk))
         except GatewayError as error:
             log.warning("stream_failed", id=self.id, code=error.code)
             yield _written(self._events.fail(error))
@@ -83,7 +84,7 @@ class Answer:
         yield _written([*self._events.close(), await self._end()])
 
     def _begin(self, prepared: Prepared) -> None:
-        self._reply = Reply(prepared.dropped_images)
+        self._reply = Reply(prepared.dropped_images, blank=prepared.blank)
         self._events = ResponseEvents(
             responses.started(
                 self._request,

@@ -25,12 +25,16 @@ Encode = Callable[[Messages], list[int]]
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What a conversation may hold: `max_images` pictures, and the context less `reserve` tokens."""
+    """What a conversation may hold: `max_images` pictures, and the context less `reserve` tokens.
+
+    `drop_turns` says whether the oldest turns may go; `param` is the field that has it, as errors name it.
+    """
 
     policy: History
     max_images: int
     reserve: int = RESERVE
     drop_turns: bool = False
+    param: str = "messages"
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,4 +147,4 @@ def _too_many(count: int, budget: Budget) -> TooManyImages:
     else:
         whose = f"the newest message has {count} images; the limit is {budget.max_images}"
         advice = "send fewer"
-    return TooManyImages(f"messages: {whose}; {advice}", param="messages")
+    return TooManyImages(f"{budget.param}: {whose}; {advice}", param=budget.param)

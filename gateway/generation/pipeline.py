@@ -13,7 +13,7 @@ from gateway.engine.interface import Delta, Engine, Job, Picture
 from gateway.errors import GatewayError, ModelNotFound
 from gateway.generation import history
 from gateway.generation.request import GenerationRequest, InputImage, InputMessage, Prepared
-from gateway.generation.sampling import sampling_of
+from gateway.generation.sampling import MAX_TOKENS, sampling_of
 from gateway.images import source
 from gateway.images.loader import PictureLoader
 from gateway.prompt import template, tokens
@@ -63,7 +63,7 @@ class Pipeline:
             for image in images
         ]
         prompt_tokens = tokens.length(fitted.ids, model)
-        sampling = sampling_of(request.sampling, model, prompt_tokens)
+        sampling = sampling_of(request.sampling, model, prompt_tokens, request.param)
         await spend(prompt_tokens, len(images))
         fit = request.image_fit or self._fit
         pictures = await _gather(
@@ -109,14 +109,13 @@ class Pipeline:
             request.image_place or self._place,
             continued=request.continued,
         )
-        return tokens.encode(segments, self._engine.model)
+        return tokens.encode(segments, self._engine.model, request.param)
 
     def _budget(self, request: GenerationRequest) -> history.Budget:
         policy = request.image_history or self._settings.image_history
-        limits = ("max_tokens", "max_completion_tokens")
-        wanted = [request.sampling[name] for name in limits if name in request.sampling]
+        wanted = [request.sampling[name] for name in MAX_TOKENS if name in request.sampling]
         reserve = min([history.RESERVE, *wanted])
-        return history.Budget(policy, self._settings.max_images, reserve, request.drop_turns)
+        return history.Budget(policy, self._settings.max_images, reserve, request.drop_turns, request.param)
 
 
 async def _gather(loads: Iterable[Coroutine[Any, Any, Picture]]) -> list[Picture]:
@@ -133,6 +132,7 @@ def _message(message: InputMessage) -> template.Message:
     return template.Message(
         "user" if message.role == "tool" else message.role,
         tuple(template.SLOT if isinstance(part, InputImage) else part for part in message.parts),
+        message.param,
     )
 
 

@@ -67,8 +67,9 @@ class InputMessage:
 class GenerationRequest:
     """A request, parsed and not yet checked against the model.
 
-    `sampling` holds what the client said of it, by the names of `schema.sampling.SamplingFields`. The answer
-    to a request that is `continued` goes on with the last message, the assistant's.
+    `param` is the field that has the conversation, as errors name it. `sampling` holds what the client said
+    of it, by the names of `schema.sampling.SamplingFields`. The answer goes on with the last message where it
+    is `continued`; that message is the assistant's.
     """
 
     id: str
@@ -80,6 +81,7 @@ class GenerationRequest:
     image_fit: Fit | None = None
     image_history: History | None = None
     drop_turns: bool = False
+    param: str = "messages"
     image_place: Place | None = None
     continued: bool = False
     constraint: Constraint | None = None

@@ -17,6 +17,7 @@ from dataclasses import replace
 from uuid import uuid4
 
 from gateway.errors import GatewayError
+from gateway.schema import sse
 from gateway.schema.completion import Chunk, TokenLogprob
 from gateway.schema.response import (
     ErrorEvent,
@@ -58,6 +59,17 @@ class ResponseEvents:
             yield from self._text(chunk.content, chunk.logprobs.content if chunk.logprobs else [])
         if chunk.finish_reason == "length":
             self._status = "incomplete"
+
+    def more_text(self, chunk: Chunk) -> bytes | None:
+        """Return the event, as bytes, of a `chunk` that only goes on with the text; None of any other.
+
+        Nearly every token is such a chunk, and this is the short way.
+        """
+        message = self._message
+        if message is None or chunk.logprobs or chunk.finish_reason:
+            return None
+        message.texts.append(chunk.content)
+        return sse.text_delta(message.head, chunk.content, self._number())
 
     def close(self) -> Iterator[Event]:
         """Yield what is left of the items once the last chunk is told."""
@@ -145,5 +157,6 @@ class _Message:
     def __init__(self, index: int) -> None:
         self.id = f"msg_{uuid4().hex}"
         self.index = index
+        self.head = sse.text_delta_head(self.id, index)
         self.texts: list[str] = []
         self.logprobs: list[TokenLogprob] = []

@@ -50,7 +50,10 @@ def read(
         stream=bool(request.stream),
         image_fit=request.image_fit,
         image_history=request.image_history or HISTORY.get(request.truncation or ""),
+        image_place=request.image_place,
         drop_turns=request.truncation == "auto",
+        continued=bool(request.continue_final_message),
+        param="input",
     )
 
 
@@ -69,7 +72,7 @@ def check(request: ResponseRequest) -> None:
 def _sampling(request: ResponseRequest) -> dict[str, Any]:
     given = request.given_drawing()
     if request.max_output_tokens is not None:
-        given["max_completion_tokens"] = request.max_output_tokens
+        given["max_output_tokens"] = request.max_output_tokens
     if LOGPROBS in (request.include or ()):
         given["logprobs"] = True
     return given

@@ -8,17 +8,21 @@ from gateway.engine.interface import Model, Sampling
 from gateway.errors import ContextLengthExceeded, InvalidValue
 from gateway.schema.paths import short
 
+MAX_TOKENS = ("max_output_tokens", "max_completion_tokens", "max_tokens")  # the first that is given counts
 TOKEN_ID = re.compile(r"[0-9]{1,9}")
 
 
-def sampling_of(given: Mapping[str, Any], model: Model, prompt_tokens: int) -> Sampling:
+def sampling_of(
+    given: Mapping[str, Any], model: Model, prompt_tokens: int, param: str = "messages"
+) -> Sampling:
     """Return the sampling that `given` (`SamplingFields` by name, none of them null) comes to.
 
-    What has its own rule here is replaced; the rest goes to the engine as it is. Raises RequestError.
+    `param` is the field that has the prompt, as errors name it. What has its own rule here is replaced; the
+    rest goes to the engine as it is. Raises RequestError.
     """
     rest = dict(given)
-    max_tokens = _max_tokens(rest, model, prompt_tokens)
-    for name in ("max_completion_tokens", "top_logprobs"):
+    max_tokens = _max_tokens(rest, model, prompt_tokens, param)
+    for name in (*MAX_TOKENS, "top_logprobs"):
         rest.pop(name, None)
     return Sampling(
         **{
@@ -32,15 +36,15 @@ def sampling_of(given: Mapping[str, Any], model: Model, prompt_tokens: int) -> S
     )
 
 
-def _max_tokens(given: Mapping[str, Any], model: Model, prompt_tokens: int) -> int:
+def _max_tokens(given: Mapping[str, Any], model: Model, prompt_tokens: int, param: str) -> int:
     left = model.context_length - prompt_tokens
     if left < 1:
         raise ContextLengthExceeded(
-            f"messages: the prompt has {prompt_tokens} tokens; the model's context of "
+            f"{param}: the prompt has {prompt_tokens} tokens; the model's context of "
             f"{model.context_length} tokens must hold it and an answer",
-            param="messages",
+            param=param,
         )
-    name = "max_completion_tokens" if "max_completion_tokens" in given else "max_tokens"
+    name = next((name for name in MAX_TOKENS if name in given), "max_tokens")
     wanted: int = given.get(name, left)
     if wanted > left:
         raise ContextLengthExceeded(

@@ -36,10 +36,11 @@ Segment = str | Slot | End
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What one side said: texts and pictures, in the client's order."""
+    """What one side said: texts and pictures, in the client's order. `param` is its field in errors."""
 
     role: Role
     parts: tuple[str | Slot, ...]
+    param: str | None = None
 
     @property
     def empty(self) -> bool:
@@ -69,7 +70,7 @@ def render(
 def _check_pictures(messages: Sequence[Message]) -> None:
     for i, message in enumerate(messages):
         if message.role != "user" and SLOT in message.parts:
-            param = f"messages[{i}].content[{message.parts.index(SLOT)}]"
+            param = f"{message.param or f'messages[{i}]'}.content[{message.parts.index(SLOT)}]"
             raise InvalidValue(
                 f"{param}: a picture in a message of role '{message.role}'; "
                 "pictures may stand in user messages only",
@@ -90,10 +91,11 @@ def _check_last(messages: Sequence[Message], continued: bool) -> None:
         if message.role == "assistant" and not message.empty:
             # Some clients mean "continue this reply" by it, others, as OpenAI does, "give another". LLaVA
             # learned neither, and whichever was chosen, the other half would get nonsense with a 200.
+            param = message.param or f"messages[{i}]"
             raise InvalidValue(
-                f"messages[{i}]: the assistant spoke last; add a user message, or set "
+                f"{param}: the assistant spoke last; add a user message, or set "
                 "`continue_final_message` to true to have the reply continued",
-                param=f"messages[{i}]",
+                param=param,
             )
         if message.role == "user" or not message.empty:
             return

@@ -9,18 +9,18 @@ from gateway.prompt.template import SLOT, Segment
 LONGEST_TOKEN = 27  # bytes of UTF-8, in Llama's vocabulary: ` административ`
 
 
-def encode(segments: Sequence[Segment], model: Model) -> list[int]:
+def encode(segments: Sequence[Segment], model: Model, param: str = "messages") -> list[int]:
     """Return the prompt's ids: the model's `<s>` once, first, and one image token for each slot.
 
     Text is encoded segment by segment, as LLaVA's own `tokenizer_image_token` does between pictures.
-    Raises ContextLengthExceeded where the segments are too long whatever their tokens.
+    Raises ContextLengthExceeded, which names `param`, where they are too long whatever their tokens.
     """
     # A megabyte takes a second, during which the tokenizer holds the GIL: no thread would help.
     least = _least_length(segments, model)
     if least > model.context_length:
         raise ContextLengthExceeded(
-            f"messages: the prompt has at least {least} tokens; the limit is {model.context_length}",
-            param="messages",
+            f"{param}: the prompt has at least {least} tokens; the limit is {model.context_length}",
+            param=param,
         )
     ids = [model.bos_token]
     for segment in segments:

@@ -136,6 +136,8 @@ _SAMPLING: Final = (
     honoured("stop_token_ids", "Up to 64 token ids."),
     honoured("image_fit", "How an image becomes square: `pad`, `crop` or `squash`."),
     honoured("image_history", "More images than fit: `keep_last` leaves out the oldest, `strict` refuses."),
+    honoured("image_place", "`auto`: images first, unless text stands between two; `asked`: as they come."),
+    honoured("continue_final_message", "The answer goes on with the last message, the assistant's."),
 )
 
 RESPONSES: Final = Ledger(

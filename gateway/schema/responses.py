@@ -140,6 +140,12 @@ class ResponseRequest(DrawingFields):
     image_history: Literal["keep_last", "strict"] | None = Field(
         default=None, description="Whether the oldest images are left out where not all fit."
     )
+    image_place: Literal["auto", "asked"] | None = Field(
+        default=None, description="Whether a message's images lead it, or stand where they were put."
+    )
+    continue_final_message: bool | None = Field(
+        default=None, description="vLLM's: the answer goes on with the last message, the assistant's."
+    )
 
     @model_validator(mode="after")
     def _stream_options_are_for_streams(self) -> Self:

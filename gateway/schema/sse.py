@@ -54,6 +54,18 @@ def error(body: bytes) -> bytes:
     return b"data: " + body + b"\n\n"
 
 
+def text_delta_head(item_id: str, output_index: int) -> bytes:
+    """Return what the deltas of one text have in common."""
+    kind = "response.output_text.delta"
+    common = {"type": kind, "item_id": item_id, "output_index": output_index, "content_index": 0}
+    return f"event: {kind}\ndata: ".encode() + orjson.dumps(common)[:-1] + b',"delta":'
+
+
+def text_delta(head: bytes, text: str, sequence_number: int) -> bytes:
+    """Return the event for `text`, which comes without log probabilities."""
+    return b"".join((head, orjson.dumps(text), b',"logprobs":[],"sequence_number":%d}\n\n' % sequence_number))
+
+
 def typed(event: Event) -> bytes:
     """Return an event of a response; its type is told twice, as OpenAI does."""
     return b"".join((b"event: ", event.type.encode(), b"\ndata: ", orjson.dumps(event), b"\n\n"))

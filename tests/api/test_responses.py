@@ -294,6 +294,22 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"messages": []}, "unknown_parameter", "messages"),
     ({"n": 2}, "unknown_parameter", "n"),
     ({"model": "other"}, "model_not_found", "model"),
+    ({"input": [{"role": "assistant", "content": "x"}], "instructions": "y"}, "invalid_value", "input[0]"),
+    (
+        {
+            "input": [
+                {"role": "user", "content": "x"},
+                {
+                    "role": "system",
+                    "content": [{"type": "input_image", "image_url": "http://x.org/"}],
+                },
+            ],
+            "instructions": "y",
+        },
+        "invalid_value",
+        "input[1].content[0]",
+    ),
+    ({"input": "x" * 3000}, "context_length_exceeded", "input"),
 ]
 
 
@@ -348,6 +364,7 @@ async def test_a_conversation_that_is_too_long_is_refused_otherwise(served: Gate
     for truncation in (None, "disabled"):
         answer = await ask(served, input=items, truncation=truncation)
         assert (answer.status, answer.error["code"]) == (400, "context_length_exceeded")
+        assert answer.error["param"] == "input"
 
 
 async def test_truncation_decides_about_the_images_that_are_too_many(served: Gateway) -> None:
@@ -355,6 +372,28 @@ async def test_truncation_decides_about_the_images_that_are_too_many(served: Gat
     items = [{"role": "user", "content": [picture]} for _ in range(8)]
     answer = await ask(served, input=items, truncation="disabled")
     assert (answer.status, answer.error["code"]) == (400, "too_many_images")
+    assert answer.error["param"] == "input"
     for fields in ({"truncation": "auto"}, {}, {"truncation": "disabled", "image_history": "keep_last"}):
         answer = await ask(served, input=items, **fields)
         assert (answer.status, answer.headers["x-gateway-dropped-images"]) == (200, "1")
+
+
+async def test_a_reply_is_continued() -> None:
+    engine = ScriptedEngine((" circle.",))
+    items = [{"role": "user", "content": "What is it?"}, {"role": "assistant", "content": "A red"}]
+    async with scripted_gateway(engine) as gateway:
+        answer = await ask(gateway, input=items, continue_final_message=True)
+    assert prompt_of(engine) == "USER: What is it?\nASSISTANT: A red"
+    assert openai_types.response(answer.body).output_text == " circle."
+
+
+async def test_images_stand_where_they_were_put_where_it_is_asked_for() -> None:
+    engine = ScriptedEngine()
+    parts = [
+        {"type": "input_text", "text": "What is it?"},
+        {"type": "input_image", "image_url": data_url("star", "red", side=8)},
+    ]
+    async with scripted_gateway(engine) as gateway:
+        for place, prompt in (("auto", "<image>\nWhat is it?"), ("asked", "What is it?\n<image>")):
+            await ask(gateway, input=[{"role": "user", "content": parts}], image_place=place)
+            assert prompt_of(engine) == f"USER: {prompt}\nASSISTANT:"

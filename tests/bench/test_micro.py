@@ -9,9 +9,11 @@ import pybase64
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from gateway.engine.interface import Delta, Model
+from gateway.engine.interface import Delta, Model, Sampling
 from gateway.engine.vocabulary import TokenizerFile
+from gateway.generation import responses
 from gateway.generation.reply import Reply
+from gateway.generation.response_events import ResponseEvents
 from gateway.images.loader import PictureLoader
 from gateway.images.source import parse as parse_source
 from gateway.prompt.styles import CARD
@@ -19,6 +21,7 @@ from gateway.prompt.template import SLOT, Message, render
 from gateway.prompt.tokens import encode
 from gateway.schema.chat import ChatCompletionRequest
 from gateway.schema.completion import Chunk
+from gateway.schema.responses import ResponseRequest
 from gateway.schema.sse import ChunkWriter
 from gateway.schema.validation import parse
 from gateway.settings import Settings
@@ -55,6 +58,14 @@ def test_writing_a_chunk(benchmark: Benchmark) -> None:
     writer = ChunkWriter("chatcmpl-0", 0, "m", usage_follows=True)
     event = benchmark(writer.chunk, Chunk(0, " circle"))
     assert orjson.loads(event.removeprefix(b"data: "))["choices"][0]["delta"] == {"content": " circle"}
+
+
+def test_writing_a_text_delta_of_a_response(benchmark: Benchmark) -> None:
+    request = parse(orjson.dumps({"model": "m", "input": "x"}), ResponseRequest)
+    told = ResponseEvents(responses.started(request, "resp_0", 0, Sampling(max_tokens=9), stored=False))
+    list(told.chunk(Chunk(0, "A", opens=True)))
+    event = benchmark(told.more_text, Chunk(0, " circle"))
+    assert orjson.loads(event.split(b"data: ")[1])["delta"] == " circle"
 
 
 def test_a_delta_becomes_a_chunk(benchmark: Benchmark) -> None:
