@@ -44,7 +44,6 @@ def create_app(
     """
     metrics = Metrics()
     supervisor = Supervisor(make_engine, metrics)
-    loader = PictureLoader(settings, metrics)
     admission = Admission(settings, metrics, profile.max_num_seqs)
     callers = Callers(settings)
     limits = Limits(settings, metrics)
@@ -52,6 +51,7 @@ def create_app(
     running = RunningRequests(settings, metrics)
     database = Database(settings.state_dir, settings.state_max_bytes)
     stored = Files(database)
+    loader = PictureLoader(settings, metrics, stored)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -1,7 +1,16 @@
 """From a chat request on the wire to a `GenerationRequest`."""
 
 from gateway.generation.request import GenerationRequest, InputImage, InputMessage
-from gateway.schema.chat import ChatCompletionRequest, ImagePart, Message, Part, RefusalPart, TextPart
+from gateway.schema.chat import (
+    ChatCompletionRequest,
+    FileContent,
+    FilePart,
+    ImagePart,
+    Message,
+    Part,
+    RefusalPart,
+    TextPart,
+)
 
 
 def read(chat: ChatCompletionRequest, id: str, caller: str) -> GenerationRequest:  # noqa: A002  # the wire's word
@@ -37,3 +46,13 @@ def _part(part: Part, param: str) -> str | InputImage:
             return part.refusal
         case ImagePart():
             return InputImage(part.image_url.url, f"{param}.image_url.url")
+        case FilePart():
+            return _file(part.file, f"{param}.file")
+
+
+def _file(file: FileContent, param: str) -> InputImage:
+    if file.file_id is not None:
+        return InputImage("", f"{param}.file_id", file.file_id)
+    data = file.file_data or ""
+    is_url = data[: len("data:")].lower() == "data:"
+    return InputImage(data if is_url else f"data:;base64,{data}", f"{param}.file_data")

@@ -58,10 +58,7 @@ class Pipeline:
             )
         fitted = history.fit(request.messages, self._budget(request), model, partial(self._encode, request))
         images = [image for message in fitted.messages for image in message.images]
-        sources = [
-            source.parse(image.url, param=image.param, max_bytes=self._settings.image_max_bytes)
-            for image in images
-        ]
+        sources = [self._source(image) for image in images]
         prompt_tokens = tokens.length(fitted.ids, model)
         sampling = sampling_of(request.sampling, model, prompt_tokens, request.param)
         await spend(prompt_tokens, len(images))
@@ -101,6 +98,11 @@ class Pipeline:
             if (reason := running.reason()) is None:
                 raise
             raise reason from None
+
+    def _source(self, image: InputImage) -> source.Source:
+        if image.file_id is not None:
+            return source.FileID(image.file_id)
+        return source.parse(image.url, param=image.param, max_bytes=self._settings.image_max_bytes)
 
     def _encode(self, request: GenerationRequest, messages: Iterable[InputMessage]) -> list[int]:
         segments = template.render(

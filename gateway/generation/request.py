@@ -11,10 +11,11 @@ from gateway.settings import Fit, History, Place
 
 @dataclass(frozen=True, slots=True)
 class InputImage:
-    """Where an image comes from. `param` is the field that says so, as errors name it."""
+    """Where an image comes from: a URL, or a file by its id. `param` is the field that says so in errors."""
 
     url: str = field(repr=False)
     param: str
+    file_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,9 +112,7 @@ def _parts(parts: Sequence[Part], param: str) -> tuple[str | InputImage, ...]:
 def _part(part: Part, param: str) -> str | InputImage:
     match part:
         case ImagePart() if part.file_id is not None:
-            raise UnsupportedParameter(
-                f"{param}.file_id: files are not supported yet", param=f"{param}.file_id"
-            )
+            return InputImage("", f"{param}.file_id", part.file_id)
         case ImagePart():
             return InputImage(part.image_url or "", f"{param}.image_url")
         case Refusal():

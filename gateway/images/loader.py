@@ -15,13 +15,14 @@ from typing import TypeVar
 from PIL.ImageFile import ImageFile
 
 from gateway.engine.interface import Picture
-from gateway.errors import ImageError
+from gateway.errors import ImageError, ImageTooLarge, NotFound
 from gateway.images.cache import Flights, Permits, PictureCache
 from gateway.images.decode import decode, open_image
 from gateway.images.fetch import Fetcher
 from gateway.images.fit import spare, square
-from gateway.images.source import DataURL, Source, read
+from gateway.images.source import DataURL, FileID, Source, WebURL, read, too_large
 from gateway.settings import Fit, Settings
+from gateway.storage.files import Files
 from gateway.telemetry.metrics import Metrics
 
 LARGE = 4_000_000  # pixels; what has more is decoded by threads that step back
@@ -64,9 +65,12 @@ def _step_back() -> None:
 class PictureLoader:
     """Turns sources into pictures. Nothing runs, and no thread is started, before the first `load`."""
 
-    def __init__(self, settings: Settings, metrics: Metrics, fetcher: Fetcher | None = None) -> None:
+    def __init__(
+        self, settings: Settings, metrics: Metrics, files: Files | None = None, fetcher: Fetcher | None = None
+    ) -> None:
         self._settings = settings
         self._metrics = metrics
+        self._files = files
         self._fetcher = fetcher or Fetcher(settings)
         size = settings.image_threads or len(os.sched_getaffinity(0))
         self._threads = ThreadPoolExecutor(size, "image")
@@ -85,12 +89,7 @@ class PictureLoader:
         """
         wanted = _Wanted(side, fit, caller)
         with _errors_name(param):
-            if isinstance(source, DataURL):
-                kind, opened = "data", await self._in_thread(self._open_data, source, wanted)
-            else:
-                with self._step("fetch"):
-                    data = await self._fetcher.fetch(source.url)
-                kind, opened = "http", await self._in_thread(self._open, data, wanted)
+            kind, opened = await self._opened(source, wanted)
             picture = self._cache.get(opened.key)
             hit = picture is not None or opened.key in self._flights
             self._metrics.image_cache.labels(result="hit" if hit else "miss").inc()
@@ -105,6 +104,32 @@ class PictureLoader:
         await self._fetcher.close()
         for threads in (self._threads, self._patient_threads):
             await asyncio.to_thread(threads.shutdown, cancel_futures=True)
+
+    async def _opened(self, source: Source, wanted: _Wanted) -> tuple[str, _Opened]:
+        """Return the picture, and what the metrics call its kind of source."""
+        match source:
+            case DataURL():
+                return "data", await self._in_thread(self._open_data, source, wanted)
+            case WebURL():
+                with self._step("fetch"):
+                    data = await self._fetcher.fetch(source.url)
+                return "http", await self._in_thread(self._open, data, wanted)
+            case FileID():
+                data = await self._stored(source.id, wanted.caller)
+                return "file", await self._in_thread(self._open, data, wanted)
+
+    async def _stored(self, file_id: str, caller: str) -> bytes:
+        if self._files is None:
+            raise ImageError("no files are stored here")
+        limit = self._settings.image_max_bytes
+        try:
+            file = await self._files.get(file_id, caller)
+            if file.bytes > limit:
+                raise ImageTooLarge(too_large(file.bytes, limit))
+            return await self._files.content(file_id, caller)
+        except NotFound as error:
+            # 404 is for what the URL names: balancers take it for a server that lacks the route.
+            raise ImageError(error.message) from None
 
     def _open_data(self, source: DataURL, wanted: _Wanted) -> _Opened:
         with self._step("decode"):

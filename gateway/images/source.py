@@ -1,4 +1,4 @@
-"""What an `image_url` says: a picture in base64, or where one can be fetched."""
+"""Where a picture comes from: base64 in the request, the web, or a file that was uploaded before."""
 
 import math
 import re
@@ -32,10 +32,17 @@ class WebURL:
     url: URL
 
 
-Source = DataURL | WebURL
+@dataclass(frozen=True, slots=True)
+class FileID:
+    """A file that the caller uploaded, by its id."""
+
+    id: str
 
 
-def parse(url: str, *, param: str, max_bytes: int) -> Source:
+Source = DataURL | WebURL | FileID
+
+
+def parse(url: str, *, param: str, max_bytes: int) -> DataURL | WebURL:
     """Return what `url` says, checked as far as can be without decoding or fetching anything.
 
     Raises ImageError, or ImageTooLarge for base64 of more than `max_bytes` bytes; `param` is the part's path.

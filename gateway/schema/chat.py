@@ -30,10 +30,29 @@ class ImagePart(Wire):
     image_url: ImageURL
 
 
+class FileContent(Wire):
+    """A picture that was uploaded to `/v1/files`, or its bytes in base64."""
+
+    file_id: str | None = None
+    file_data: str | None = Field(default=None, description="In base64, or a `data:` URL in base64.")
+
+    @model_validator(mode="after")
+    def _one_of_the_two(self) -> Self:
+        if (self.file_id is None) == (self.file_data is None):
+            raise ValueError("there must be either `file_id` or `file_data`")
+        return self
+
+
+class FilePart(Wire):
+    type: Literal["file"]
+    file: FileContent
+
+
 Part = Annotated[
     Annotated[TextPart, Tag("<text>")]
     | Annotated[RefusalPart, Tag("<refusal>")]
-    | Annotated[ImagePart, Tag("<image_url>")],
+    | Annotated[ImagePart, Tag("<image_url>")]
+    | Annotated[FilePart, Tag("<file>")],
     Discriminator(branch),
 ]
 

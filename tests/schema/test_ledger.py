@@ -1,6 +1,7 @@
 """The ledger: it knows every field of OpenAI's, and what it says is what happens."""
 
 from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,13 @@ def those(verdict: Verdict) -> list[Row]:
     return [row for row in CHAT.rows() if row.verdict is verdict]
 
 
-def body(name: str | None = None, value: Any = None) -> bytes:
-    """Return a request in which the field `name` (a dotted path) has `value`."""
-    part = {"type": "image_url", "image_url": {"url": "data:"}}
+IMAGE = {"type": "image_url", "image_url": {"url": "data:"}}
+FILE = {"type": "file", "file": {"file_id": "file-1"}}
+
+
+def body(name: str | None = None, value: Any = None, like: str = "") -> bytes:
+    """Return a request in which the field `name` (a dotted path) has `value`; one that has it, or `like`."""
+    part = deepcopy(FILE if ".file." in (name or like) else IMAGE)
     content: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": [part]}]}
     content |= {"stream": True, "stream_options": {}}
     if name is not None:
@@ -43,8 +48,8 @@ def body(name: str | None = None, value: Any = None) -> bytes:
     return orjson.dumps(content)
 
 
-def read(name: str | None = None, value: Any = None) -> ChatCompletionRequest:
-    return parse(body(name, value), ChatCompletionRequest)
+def read(name: str | None = None, value: Any = None, like: str = "") -> ChatCompletionRequest:
+    return parse(body(name, value, like), ChatCompletionRequest)
 
 
 def test_the_walk_finds_openais_fields_at_every_depth() -> None:
@@ -84,7 +89,7 @@ def in_schema(kind: dict[str, Any], definitions: dict[str, Any], path: str = "")
 @pytest.mark.parametrize("name", [row.field for row in those(Verdict.WITHOUT_EFFECT)])
 @pytest.mark.parametrize("value", ["x", 1, {"a": ["b"]}])
 def test_what_is_without_effect_changes_nothing(name: str, value: Any) -> None:
-    assert read(name, value) == read()
+    assert read(name, value) == read(like=name)
 
 
 @pytest.mark.parametrize("row", those(Verdict.REFUSED), ids=lambda row: row.field)
@@ -122,9 +127,9 @@ def test_a_value_of_another_type_is_not_the_one_that_asks_for_nothing() -> None:
     ],
 )
 def test_null_asks_for_nothing_anywhere_known_or_not(name: str) -> None:
-    required = {"role", "content", "type", "image_url", "url", "stream", "stream_options"}
+    required = {"role", "content", "type", "image_url", "url", "file_id", "stream", "stream_options"}
     if name.rpartition(".")[2] not in required:
-        assert read(name, None) == read()
+        assert read(name, None) == read(like=name)
 
 
 @pytest.mark.parametrize(

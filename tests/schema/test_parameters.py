@@ -145,7 +145,10 @@ def test_unknown_stream_option_is_refused_by_name() -> None:
         ({"color": 1}, "color: there is no such parameter"),
         (
             {"messages": [{"role": "user", "content": [{"type": "video"}]}]},
-            ('messages[0].content[0].type: a part must be `text`, `refusal` or `image_url`; got "video"'),
+            (
+                "messages[0].content[0].type: a part must be `text`, `refusal`, `image_url` or `file`; "
+                'got "video"'
+            ),
         ),
         (
             {"messages": [{"role": "user", "content": ["x"]}]},
