@@ -1,6 +1,6 @@
 """From a chat request on the wire to a `GenerationRequest`."""
 
-from gateway.generation.request import GenerationRequest, InputImage, InputMessage
+from gateway.generation.request import GenerationRequest, InputImage, InputMessage, as_data_url
 from gateway.schema.chat import (
     ChatCompletionRequest,
     FileContent,
@@ -53,6 +53,4 @@ def _part(part: Part, param: str) -> str | InputImage:
 def _file(file: FileContent, param: str) -> InputImage:
     if file.file_id is not None:
         return InputImage("", f"{param}.file_id", file.file_id)
-    data = file.file_data or ""
-    is_url = data[: len("data:")].lower() == "data:"
-    return InputImage(data if is_url else f"data:;base64,{data}", f"{param}.file_data")
+    return InputImage(as_data_url(file.file_data or ""), f"{param}.file_data")

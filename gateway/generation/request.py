@@ -18,6 +18,11 @@ class InputImage:
     file_id: str | None = None
 
 
+def as_data_url(data: str) -> str:
+    """Return the base64 text `data` as a `data:` URL, which it may be already."""
+    return data if data[: len("data:")].lower() == "data:" else f"data:;base64,{data}"
+
+
 @dataclass(frozen=True, slots=True)
 class Tool:
     """A function that the model may call. `parameters` is the JSON schema of its arguments, an object's."""

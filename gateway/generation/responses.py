@@ -6,10 +6,17 @@ from typing import Any, Final, TypeVar
 
 from gateway.engine.interface import Sampling
 from gateway.errors import UnsupportedParameter
-from gateway.generation.request import GenerationRequest, InputImage, InputMessage, ToolCall
+from gateway.generation.request import (
+    GenerationRequest,
+    InputImage,
+    InputMessage,
+    ToolCall,
+    as_data_url,
+)
 from gateway.schema.items import (
     FunctionCallItem,
     FunctionCallOutputItem,
+    InputFile,
     InputItem,
     InputText,
     MessageItem,
@@ -23,7 +30,7 @@ from gateway.settings import History
 
 HISTORY: Final[Mapping[str, History]] = {"auto": "keep_last", "disabled": "strict"}
 _T = TypeVar("_T")
-Part = InputText | ImagePart | OutputText | Refusal
+Part = InputText | ImagePart | InputFile | OutputText | Refusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +118,8 @@ def _parts(parts: Sequence[Part], param: str) -> tuple[str | InputImage, ...]:
 
 def _part(part: Part, param: str) -> str | InputImage:
     match part:
+        case InputFile():
+            return _file(part, param)
         case ImagePart() if part.file_id is not None:
             return InputImage("", f"{param}.file_id", part.file_id)
         case ImagePart():
@@ -119,6 +128,14 @@ def _part(part: Part, param: str) -> str | InputImage:
             return part.refusal
         case _:
             return part.text
+
+
+def _file(file: InputFile, param: str) -> InputImage:
+    if file.file_id is not None:
+        return InputImage("", f"{param}.file_id", file.file_id)
+    if file.file_url is not None:
+        return InputImage(file.file_url, f"{param}.file_url")
+    return InputImage(as_data_url(file.file_data or ""), f"{param}.file_data")
 
 
 def started(

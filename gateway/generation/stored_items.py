@@ -7,6 +7,7 @@ from uuid import uuid4
 import orjson
 from pydantic import TypeAdapter
 
+from gateway.generation.request import as_data_url
 from gateway.schema.items import (
     FunctionCallItem,
     FunctionCallOutputItem,
@@ -64,8 +65,11 @@ def _stored(item: InputItem, *, is_output: bool = False) -> StoredItem:
     id_ = content.get("id") or f"{_PREFIXES[kind]}_{uuid4().hex}"
     images = {}
     for number, part in enumerate(content.get(_PARTS.get(kind, ""), ())):
-        if part["type"] == "input_image" and "image_url" in part:
-            images[number] = part.pop("image_url")
+        for source in ("image_url", "file_url", "file_data"):
+            if source in part:
+                url = part.pop(source)
+                images[number] = as_data_url(url) if source == "file_data" else url
+                part["type"] = "input_image"
     return StoredItem(id_, orjson.dumps(content | {"id": id_}), images, is_output)
 
 

@@ -27,6 +27,21 @@ class InputImage(Wire):
         return self
 
 
+class InputFile(Wire):
+    """A file that must hold an image."""
+
+    type: Literal["input_file"]
+    file_data: str | None = Field(default=None, description="In base64, or a `data:` URL in base64.")
+    file_url: str | None = Field(default=None, description="An `http:` or `https:` URL.")
+    file_id: str | None = None
+
+    @model_validator(mode="after")
+    def _comes_from_one_place(self) -> Self:
+        if [self.file_data, self.file_url, self.file_id].count(None) != 2:  # noqa: PLR2004  # of the three
+            raise ValueError("there must be either `file_data`, `file_url` or `file_id`")
+        return self
+
+
 class OutputText(Wire):
     type: Literal["output_text"]
     text: str
@@ -38,12 +53,15 @@ class Refusal(Wire):
 
 
 InputPart = Annotated[
-    Annotated[InputText, Tag("<input_text>")] | Annotated[InputImage, Tag("<input_image>")],
+    Annotated[InputText, Tag("<input_text>")]
+    | Annotated[InputImage, Tag("<input_image>")]
+    | Annotated[InputFile, Tag("<input_file>")],
     Discriminator(branch),
 ]
 ContentPart = Annotated[
     Annotated[InputText, Tag("<input_text>")]
     | Annotated[InputImage, Tag("<input_image>")]
+    | Annotated[InputFile, Tag("<input_file>")]
     | Annotated[OutputText, Tag("<output_text>")]
     | Annotated[Refusal, Tag("<refusal>")],
     Discriminator(branch),

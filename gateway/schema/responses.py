@@ -1,6 +1,6 @@
 """`POST /v1/responses`, the request: what a client may send, checked once."""
 
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Final, Literal, Self, get_args
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
@@ -10,7 +10,7 @@ from gateway.schema.ledger import Ledger
 from gateway.schema.paths import short
 from gateway.schema.response_parameters import RESPONSES
 from gateway.schema.sampling import DrawingFields
-from gateway.schema.wire import Query, Wire, branch
+from gateway.schema.wire import Wire, branch
 
 LOGPROBS = "message.output_text.logprobs"
 IMAGE_URLS = "message.input_image.image_url"
@@ -26,7 +26,7 @@ Includable = Literal[
     "web_search_call.action.sources",
     "web_search_call.results",
 ]
-Include = Annotated[list[Includable], Field(max_length=16)]
+INCLUDABLE: Final[tuple[str, ...]] = get_args(Includable)
 Metadata = Annotated[
     dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
 ]
@@ -123,7 +123,7 @@ class ResponseRequest(DrawingFields):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     max_output_tokens: Annotated[int, Field(ge=1)] | None = None
-    include: Include | None = None
+    include: Annotated[list[Includable], Field(max_length=16)] | None = None
     text: TextConfig | None = None
     tools: Tools | None = None
     tool_choice: ToolChoice | None = None
@@ -152,23 +152,3 @@ class ResponseRequest(DrawingFields):
         if self.stream_options is not None and not self.stream:
             raise InvalidValue("stream_options: they need `stream` to be true", param="stream_options")
         return self
-
-
-class ResponseQuery(Query):
-    """What `GET /v1/responses/{id}` may be asked."""
-
-    lists: ClassVar[frozenset[str]] = frozenset({"include"})
-
-    include: Include = Field(default_factory=list)
-    stream: bool = False
-
-
-class InputItemsQuery(Query):
-    """What `GET /v1/responses/{id}/input_items` may be asked."""
-
-    lists: ClassVar[frozenset[str]] = frozenset({"include"})
-
-    include: Include = Field(default_factory=list)
-    after: str | None = None
-    limit: Annotated[int, Field(ge=1, le=100)] = 20
-    order: Literal["asc", "desc"] = "desc"

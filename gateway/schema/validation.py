@@ -1,7 +1,6 @@
 """From bytes to a request, and from what pydantic found to OpenAI's error."""
 
 import re
-from collections.abc import Iterable
 from typing import Any, TypeVar
 
 import orjson
@@ -17,13 +16,12 @@ from gateway.errors import (
     UnsupportedParameter,
 )
 from gateway.schema.paths import path, short
-from gateway.schema.wire import Body, Query
+from gateway.schema.wire import Body
 
 MOST_VALUES = 250_000  # more than any text that a context can hold has, were it all commas
 BRANCH = re.compile(r"<[a-z_]*>")  # how `wire.branch` names a branch of a union
 
 B = TypeVar("B", bound=Body)
-Q = TypeVar("Q", bound=Query)
 
 
 def parse(body: bytes, kind: type[B]) -> B:
@@ -43,24 +41,6 @@ def checked(content: dict[str, Any], kind: type[B]) -> B:
     """Return `content` as a request. Raises RequestError, which names the first field that is wrong."""
     try:
         return kind.model_validate(kind.ledger.sift(content))
-    except ValidationError as error:
-        raise _first(error) from None
-
-
-def parse_query(items: Iterable[tuple[str, str]], kind: type[Q]) -> Q:
-    """Return the query whose names and values are `items`. Raises RequestError.
-
-    A list is its name again and again, with `[]` after it or not.
-    """
-    given: dict[str, Any] = {}
-    for name, value in items:
-        plain = name.removesuffix("[]")
-        if plain in kind.lists:
-            given.setdefault(plain, []).append(value)
-        else:
-            given[name] = value
-    try:
-        return kind.model_validate(given)
     except ValidationError as error:
         raise _first(error) from None
 

@@ -22,13 +22,6 @@ class Wire(BaseModel):
         return value
 
 
-class Query(Wire):
-    """What stands after the `?` of a path, all of it text. `lists` are the fields that are lists."""
-
-    model_config = ConfigDict(strict=False)
-    lists: ClassVar[frozenset[str]] = frozenset()
-
-
 def branch(value: Any) -> str:
     """Name the branch of a union for `value`, in brackets to tell it from a field in an error's location."""
     kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)

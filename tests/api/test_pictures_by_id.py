@@ -57,6 +57,23 @@ async def test_response_sees_the_uploaded_picture(client: openai.AsyncOpenAI) ->
     assert ENGINE.jobs[-1].pictures[0].pixels.tobytes() == await expected(client)
 
 
+@pytest.mark.parametrize("kind", ["file_id", "file_data", "bare file_data"])
+async def test_response_sees_the_picture_in_a_file_and_keeps_it(
+    client: openai.AsyncOpenAI, kind: str
+) -> None:
+    data = base64.b64encode(SQUARE).decode()
+    sources = {
+        "file_id": {"file_id": await upload(client)},
+        "file_data": {"file_data": f"data:image/png;base64,{data}", "filename": "x.png"},
+        "bare file_data": {"file_data": data},
+    }
+    content: Any = [{"type": "input_file", **sources[kind]}]
+    first = await client.responses.create(model=MODEL, input=[{"role": "user", "content": content}])
+    await client.responses.create(model=MODEL, input="And?", previous_response_id=first.id)
+    seen = [job.pictures[0].pixels.tobytes() for job in ENGINE.jobs[-2:]]
+    assert seen == [await expected(client)] * 2
+
+
 @pytest.mark.parametrize("prefix", ["", "data:image/png;base64,", "DATA:image/png;base64,"])
 async def test_chat_sees_the_picture_in_a_file_part(client: openai.AsyncOpenAI, prefix: str) -> None:
     data = prefix + base64.b64encode(SQUARE).decode()

@@ -273,6 +273,11 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
         "invalid_value",
         "input[0].content[0]",
     ),
+    (
+        {"input": [{"role": "user", "content": [{"type": "input_file"}]}]},
+        "invalid_value",
+        "input[0].content[0]",
+    ),
     ({"tools": [{"type": "web_search"}]}, "unsupported_parameter", "tools[0].type"),
     ({"tools": [{"type": "function"}]}, "missing_required_parameter", "tools[0].name"),
     ({"tool_choice": "always"}, "invalid_value", "tool_choice"),

@@ -20,6 +20,7 @@ SERVED = {
     "function",
     "function_call",
     "function_call_output",
+    "input_file",
     "input_image",
     "input_text",
     "item_reference",

@@ -6,6 +6,7 @@ from typing import Any
 import structlog
 from fastapi import APIRouter, Request, Response
 
+from gateway.api import query
 from gateway.api.exchange import Exchange, caller_of
 from gateway.api.response_answer import Answer, Keeper
 from gateway.api.streaming import json_response
@@ -14,8 +15,8 @@ from gateway.generation import responses, stored_items
 from gateway.generation.request import GenerationRequest
 from gateway.schema.items import InputItem, ItemReference
 from gateway.schema.paths import short
-from gateway.schema.responses import IMAGE_URLS, InputItemsQuery, ResponseQuery, ResponseRequest
-from gateway.schema.validation import parse, parse_query
+from gateway.schema.responses import IMAGE_URLS, INCLUDABLE, ResponseRequest
+from gateway.schema.validation import parse
 from gateway.storage.responses import ResponseStore, Wanted
 
 log = structlog.get_logger()
@@ -36,8 +37,8 @@ def router(exchange: Exchange, store: ResponseStore) -> APIRouter:
 
     @routes.get("/v1/responses/{response_id}", response_model=None)
     async def retrieve_response(request: Request, response_id: str) -> Response:
-        query = parse_query(request.query_params.multi_items(), ResponseQuery)
-        if query.stream:
+        query.only(request, ("include", "include[]", "stream"))
+        if query.choice(request, "stream", ("true", "false"), "false") == "true":
             raise UnsupportedParameter("stream: a stored response is told whole", param="stream")
         return Response(await store.body(caller_of(request), response_id), media_type="application/json")
 
@@ -53,12 +54,17 @@ def router(exchange: Exchange, store: ResponseStore) -> APIRouter:
 
     @routes.get("/v1/responses/{response_id}/input_items", response_model=None)
     async def list_input_items(request: Request, response_id: str) -> Response:
-        query = parse_query(request.query_params.multi_items(), InputItemsQuery)
+        query.only(request, ("after", "include", "include[]", "limit", "order"))
+        limit = query.integer(request, "limit", least=1, most=100, default=20)
+        order = query.choice(request, "order", ("asc", "desc"), "desc")
         caller = caller_of(request)
         await store.body(caller, response_id)
-        images = None if IMAGE_URLS in query.include else 0
+        images = None if IMAGE_URLS in _included(request) else 0
         items = await store.conversation(Wanted(caller, response_id, output=False, max_images=images))
-        return json_response(_page([stored_items.listed(item) for item in items], query))
+        listed = [stored_items.listed(item) for item in items]
+        if order == "desc":
+            listed.reverse()
+        return json_response(_page(listed, limit, request.query_params.get("after")))
 
     return routes
 
@@ -115,15 +121,24 @@ class _Reader:
         return tuple(own)
 
 
-def _page(items: list[dict[str, Any]], query: InputItemsQuery) -> dict[str, Any]:
-    if query.order == "desc":
-        items.reverse()
-    if query.after is not None:
+def _included(request: Request) -> list[str]:
+    """Return what the query includes; OpenAI's clients write the name with brackets."""
+    given = request.query_params
+    included = [*given.getlist("include"), *given.getlist("include[]")]
+    for name in included:
+        if name not in INCLUDABLE:
+            raise InvalidValue(f"include: {short(name)!r} cannot be included", param="include")
+    return included
+
+
+def _page(items: list[dict[str, Any]], limit: int, after: str | None) -> dict[str, Any]:
+    """Return up to `limit` of `items`, from the one that follows the item `after`. Raises InvalidValue."""
+    if after is not None:
         ids = [item["id"] for item in items]
-        if query.after not in ids:
-            raise InvalidValue(f"after: no item {short(query.after)!r} is listed", param="after")
-        items = items[ids.index(query.after) + 1 :]
-    data = items[: query.limit]
+        if after not in ids:
+            raise InvalidValue(f"after: no item {short(after)!r} is listed", param="after")
+        items = items[ids.index(after) + 1 :]
+    data = items[:limit]
     return {
         "object": "list",
         "data": data,
