@@ -3,9 +3,9 @@
 import shutil
 import subprocess
 import tomllib
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import KW_ONLY, MISSING, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 FOLDER = Path(__file__).parent
 PROFILES = FOLDER / "profiles"
@@ -26,7 +26,11 @@ class EngineProfile:
     download_gb: float  # what the first start fetches from the hub
     prompt_style: Literal["card", "vicuna_v1", "hub"]
     image_fit: Literal["pad", "crop", "squash"]
-    image_place: Literal["auto", "asked"]  # where pictures stand in a message
+    _: KW_ONLY
+    image_place: Literal["auto", "asked"] = "auto"  # where pictures stand in a message
+    aliases: tuple[str, ...] = ()  # further names that the model answers to
+    temperature: float | None = None  # where the client says none; OpenAI's 1 where this says none either
+    top_p: float | None = None  # the same
 
     dtype: Literal["float32", "float16", "bfloat16", "half", "auto"]
     max_model_len: int
@@ -41,6 +45,12 @@ class EngineProfile:
     mm_processor_cache_gb: float = 4.0
     cpu_kvcache_gib: int | None = None  # vLLM's VLLM_CPU_KVCACHE_SPACE
     cpu_threads: int | None = None  # of the model, OMP_NUM_THREADS
+
+    @property
+    def sampling(self) -> dict[str, float]:
+        """Return how tokens are drawn where the client does not say, by OpenAI's names."""
+        chosen = {"temperature": self.temperature, "top_p": self.top_p}
+        return {name: value for name, value in chosen.items() if value is not None}
 
     @property
     def model_path(self) -> str:
@@ -82,6 +92,7 @@ def load(name: str) -> EngineProfile:
         except tomllib.TOMLDecodeError as error:
             raise ProfileError(f"profile {name!r}: {error}") from None
     _check(path.stem, table)
+    table["aliases"] = tuple(table.get("aliases", ()))
     return EngineProfile(name=path.stem, **table)
 
 
@@ -107,6 +118,9 @@ def _check(name: str, table: dict[str, Any]) -> None:
                 raise ProfileError(f"profile {name!r}: {key!r} is missing")
         elif not _fits(table[key], types[key]):
             raise ProfileError(f"profile {name!r}: {key} = {table[key]!r} is not {_words(types[key])}")
+    for key, (above, most) in {"temperature": (-1e-9, 2), "top_p": (0, 1)}.items():
+        if key in table and not above < table[key] <= most:
+            raise ProfileError(f"profile {name!r}: {key} = {table[key]!r} is out of range; at most {most}")
 
 
 def _fits(value: Any, wanted: Any) -> bool:
@@ -114,10 +128,14 @@ def _fits(value: Any, wanted: Any) -> bool:
         return type(value) in (int, float)
     if wanted in (str, bool, int):
         return type(value) is wanted
+    if get_origin(wanted) is tuple:
+        return type(value) is list and all(_fits(item, get_args(wanted)[0]) for item in value)
     return any(value == choice or _fits(value, choice) for choice in get_args(wanted))
 
 
 def _words(wanted: Any) -> str:
+    if get_origin(wanted) is tuple:
+        return f"a list of {_words(get_args(wanted)[0])}"
     choices = [choice for choice in get_args(wanted) if choice is not type(None)]
     if not choices:
         return str(getattr(wanted, "__name__", wanted))

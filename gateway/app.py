@@ -78,7 +78,7 @@ def create_app(
     store = ResponseStore(database, settings.state_ttl, settings.body_max_bytes)
     app.include_router(responses.router(exchange, store))
     app.include_router(files.router(settings, stored, lifecycle))
-    app.include_router(models.router(profile))
+    app.include_router(models.router(profile, settings))
     app.include_router(operations.router(supervisor, lifecycle))
     if settings.metrics_port is None:
         app.include_router(operations.metrics_router(metrics))

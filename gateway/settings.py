@@ -140,6 +140,12 @@ class Settings(BaseSettings):
         default=30, description="Time that running requests get to end after that."
     )
 
+    aliases: Names = Field(
+        default=(), description="Further names that the model answers to, besides the profile's."
+    )
+    max_tokens_over: Literal["cut", "refuse"] = Field(
+        default="cut", description="What becomes of a `max_tokens` over the room left in the context."
+    )
     max_images: PositiveInt = Field(default=7, description="Pictures per request.")
     image_history: History = Field(
         default="keep_last",
@@ -197,7 +203,7 @@ class Settings(BaseSettings):
         default=30 * 86400, description="Time that responses, batches and their files are stored."
     )
 
-    @field_validator("fetch_allow", "cors_origins", "api_keys", "trusted_proxies", mode="before")
+    @field_validator("aliases", "fetch_allow", "cors_origins", "api_keys", "trusted_proxies", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         if isinstance(value, str):

@@ -76,6 +76,10 @@ def test_local_model_beside_the_profiles_is_found() -> None:
         (("eager = true", "eager = 1"), "profile 'mine': enforce_eager = 1 is not bool"),
         (('"pad"', '"fill"'), "profile 'mine': image_fit = 'fill' is not pad or crop or squash"),
         (('"auto"', '"first"'), "profile 'mine': image_place = 'first' is not auto or asked"),
+        (("", "aliases = ['a', 1]\n"), "profile 'mine': aliases = ['a', 1] is not a list of str"),
+        (("", "aliases = 'a'\n"), "profile 'mine': aliases = 'a' is not a list of str"),
+        (("= 0.2", "= 2.1"), "profile 'mine': temperature = 2.1 is out of range; at most 2"),
+        (("= 0.7", "= 0"), "profile 'mine': top_p = 0 is out of range; at most 1"),
         (('"card"', '"chatml"'), "profile 'mine': prompt_style = 'chatml' is not card or vicuna_v1 or hub"),
         (("gib = 1", "gib = 1.5"), "profile 'mine': cpu_kvcache_gib = 1.5 is not int"),
     ],
@@ -86,6 +90,15 @@ def test_mistake_in_a_profile_is_told_by_its_key(write: Write, change: tuple[str
     with pytest.raises(ProfileError) as caught:
         profiles.load(write(new + DEMO if not old else DEMO.replace(old, new)))
     assert str(caught.value) == message
+
+
+def test_model_s_names_and_how_its_tokens_are_drawn_may_be_said(write: Write) -> None:
+    mine = profiles.load(write('aliases = ["gpt-4o", "llava"]\n' + DEMO))
+    assert mine.aliases == ("gpt-4o", "llava")
+    assert mine.sampling == {"temperature": 0.2, "top_p": 0.7}
+    plain = DEMO.replace("temperature = 0.2\n", "").replace("top_p = 0.7\n", "")
+    assert profiles.load(write(plain)).sampling == {}
+    assert profiles.load(write(plain)).aliases == ()
 
 
 def test_whole_number_will_do_for_a_share(write: Write) -> None:

@@ -39,6 +39,8 @@ class Pipeline:
     ) -> None:
         self._engine = engine
         self._loader = loader
+        self._names = {profile.served_name, *profile.aliases, *settings.aliases}
+        self._sampling = profile.sampling
         self._style = STYLES[profile.prompt_style]
         self._fit = settings.image_fit or profile.image_fit
         self._place = settings.image_place or profile.image_place
@@ -52,7 +54,7 @@ class Pipeline:
         counts the prompt's tokens and images, and may refuse them. Raises RequestError.
         """
         model = self._engine.model
-        if request.model != model.name:
+        if request.model not in self._names:
             raise ModelNotFound(
                 f"model: {short(request.model)!r} is not served here; {model.name!r} is", param="model"
             )
@@ -60,7 +62,9 @@ class Pipeline:
         images = [image for message in fitted.messages for image in message.images]
         sources = [self._source(image) for image in images]
         prompt_tokens = tokens.length(fitted.ids, model)
-        sampling = sampling_of(request.sampling, model, prompt_tokens, request.param)
+        given = self._sampling | dict(request.sampling)
+        over = self._settings.max_tokens_over
+        sampling = sampling_of(given, model, prompt_tokens, request.param, over)
         await spend(prompt_tokens, len(images))
         fit = request.image_fit or self._fit
         pictures = await _gather(

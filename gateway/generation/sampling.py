@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from gateway.engine.interface import Model, Sampling
 from gateway.errors import ContextLengthExceeded, InvalidValue
+from gateway.prompt.tokens import SHORTEN
 from gateway.schema.paths import short
 
 MAX_TOKENS = ("max_output_tokens", "max_completion_tokens", "max_tokens")  # the first that is given counts
@@ -13,15 +14,20 @@ TOKEN_ID = re.compile(r"[0-9]{1,9}")
 
 
 def sampling_of(
-    given: Mapping[str, Any], model: Model, prompt_tokens: int, param: str = "messages"
+    given: Mapping[str, Any],
+    model: Model,
+    prompt_tokens: int,
+    param: str = "messages",
+    over: Literal["cut", "refuse"] = "cut",
 ) -> Sampling:
     """Return the sampling that `given` (`SamplingFields` by name, none of them null) comes to.
 
-    `param` is the field that has the prompt, as errors name it. What has its own rule here is replaced; the
-    rest goes to the engine as it is. Raises RequestError.
+    `param` is the field that has the prompt, as errors name it; `over` says what becomes of a longest answer
+    for which there is no room. What has its own rule here is replaced; the rest goes to the engine as it is.
+    Raises RequestError.
     """
     rest = dict(given)
-    max_tokens = _max_tokens(rest, model, prompt_tokens, param)
+    max_tokens = _max_tokens(rest, model, prompt_tokens, param, over)
     for name in (*MAX_TOKENS, "top_logprobs"):
         rest.pop(name, None)
     return Sampling(
@@ -36,22 +42,23 @@ def sampling_of(
     )
 
 
-def _max_tokens(given: Mapping[str, Any], model: Model, prompt_tokens: int, param: str) -> int:
+def _max_tokens(given: Mapping[str, Any], model: Model, prompt_tokens: int, param: str, over: str) -> int:
     left = model.context_length - prompt_tokens
     if left < 1:
         raise ContextLengthExceeded(
             f"{param}: the prompt has {prompt_tokens} tokens; the model's context of "
-            f"{model.context_length} tokens must hold it and an answer",
+            f"{model.context_length} tokens must hold it and an answer; {SHORTEN}",
             param=param,
         )
     name = next((name for name in MAX_TOKENS if name in given), "max_tokens")
     wanted: int = given.get(name, left)
-    if wanted > left:
+    if wanted > left and over == "refuse":
         raise ContextLengthExceeded(
             f"{name}: the prompt has {prompt_tokens} tokens and {wanted} more are asked for; the model's "
             f"context is {model.context_length} tokens",
             param=name,
         )
+    wanted = min(wanted, left)
     least = given.get("min_tokens", 0)
     if least > wanted:
         raise InvalidValue(

@@ -6,6 +6,7 @@ from gateway.engine.interface import Model
 from gateway.errors import ContextLengthExceeded
 from gateway.prompt.template import SLOT, Segment
 
+SHORTEN = "shorten the text, or leave out earlier messages"
 LONGEST_TOKEN = 27  # bytes of UTF-8, in Llama's vocabulary: ` административ`
 
 
@@ -19,7 +20,8 @@ def encode(segments: Sequence[Segment], model: Model, param: str = "messages") -
     least = _least_length(segments, model)
     if least > model.context_length:
         raise ContextLengthExceeded(
-            f"{param}: the prompt has at least {least} tokens; the limit is {model.context_length}",
+            f"{param}: the prompt has at least {least} tokens; the limit is {model.context_length}; "
+            f"{SHORTEN}",
             param=param,
         )
     ids = [model.bos_token]

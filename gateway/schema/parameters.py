@@ -18,17 +18,17 @@ _OLD_TOOLS = "The form before `tools`."
 _ROUTERS = "Another engine's."
 
 _REQUEST: Final = (
-    honoured("model", "The served name."),
+    honoured("model", "The served name or one of its aliases."),
     honoured("messages", "The conversation; see [prompts.md](prompts.md)."),
     honoured("stream", "Server-sent events."),
     honoured("stream_options", "Only where `stream` is true."),
     honoured("stream_options.include_usage", "A last chunk tells the usage."),
     without_effect("stream_options.include_obfuscation", "No padding is added to chunks."),
     honoured("n", "1 to 16 answers."),
-    honoured("max_completion_tokens", "Longest answer in tokens; goes before `max_tokens`."),
-    honoured("max_tokens", "Longest answer in tokens."),
-    honoured("temperature", "0 to 2."),
-    honoured("top_p", "Over 0, up to 1."),
+    honoured("max_completion_tokens", "The newer name of `max_tokens`; goes before it."),
+    honoured("max_tokens", "Longest answer in tokens, cut to the room left in the context."),
+    honoured("temperature", "0 to 2; the profile's by default."),
+    honoured("top_p", "Over 0, up to 1; the profile's by default."),
     honoured("stop", "A string, or up to four."),
     honoured("seed", "A signed 64-bit integer."),
     honoured("presence_penalty", "-2 to 2."),

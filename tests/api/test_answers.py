@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 import pytest
+from openai import NotFoundError
 
 from tests.api.asking import PROMPT, PROMPT_TOKENS, QUESTION, ask, chat, events, sdk
 from tests.scripted_engine import ScriptedEngine
@@ -235,12 +236,14 @@ async def test_every_parameter_reaches_the_engine() -> None:
     assert job.token_ids == [1, *(byte + 3 for byte in PROMPT.encode())]
 
 
-async def test_what_is_not_said_is_openais_default() -> None:
+async def test_what_is_not_said_is_the_profiles_or_openais_default() -> None:
     engine = ScriptedEngine()
     async with scripted_gateway(engine) as gateway:
         await ask(gateway)
+        await ask(gateway, chat(temperature=1))
     sampling = engine.jobs[0].sampling
-    assert (sampling.n, sampling.temperature, sampling.top_p, sampling.seed) == (1, 1.0, 1.0, None)
+    assert (sampling.n, sampling.temperature, sampling.top_p, sampling.seed) == (1, 0.2, 0.7, None)
+    assert (engine.jobs[1].sampling.temperature, engine.jobs[1].sampling.top_p) == (1, 0.7)
     assert sampling.logprobs is None
     assert sampling.max_tokens == engine.model.context_length - PROMPT_TOKENS
 
@@ -267,13 +270,36 @@ async def test_what_the_model_cannot_do_is_refused_by_name(
     assert len(answer.error["message"]) < 300
 
 
-async def test_the_longest_answer_that_fits_may_be_asked_for(served: Gateway) -> None:
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
+async def test_a_longest_answer_over_the_room_left_is_cut_to_it(name: str) -> None:
+    engine = ScriptedEngine()
     left = 2048 - PROMPT_TOKENS
-    assert (await ask(served, chat(max_tokens=left))).status == 200
-    answer = await ask(served, chat(max_tokens=left + 1))
+    async with scripted_gateway(engine) as gateway:
+        for wanted in (left - 1, left, left + 1, 10**9):
+            assert (await ask(gateway, chat(**{name: wanted}))).status == 200
+    assert [job.sampling.max_tokens for job in engine.jobs] == [left - 1, left, left, left]
+
+
+async def test_a_longest_answer_over_the_room_left_is_refused_where_the_settings_say_so() -> None:
+    left = 2048 - PROMPT_TOKENS
+    async with scripted_gateway(ScriptedEngine(), max_tokens_over="refuse") as gateway:
+        assert (await ask(gateway, chat(max_tokens=left))).status == 200
+        answer = await ask(gateway, chat(max_tokens=left + 1))
     assert (answer.status, answer.error["code"]) == (400, "context_length_exceeded")
     assert str(PROMPT_TOKENS) in answer.error["message"]
     assert "2048" in answer.error["message"]
+
+
+async def test_the_model_answers_to_its_aliases_and_they_are_listed() -> None:
+    names = ("gpt-4o", "meta/llava")
+    async with scripted_gateway(ScriptedEngine(), aliases=names) as gateway, sdk(gateway) as client:
+        listed = [model.id async for model in client.models.list()]
+        assert listed == ["llava-demo", *names]
+        for name in names:
+            assert (await client.models.retrieve(name)).id == name
+            assert (await client.chat.completions.create(**chat(model=name))).model == name
+        with pytest.raises(NotFoundError):
+            await client.chat.completions.create(**chat(model="gpt-4"))
 
 
 async def test_models_are_listed_and_found(served: Gateway) -> None:

@@ -141,7 +141,7 @@ async def test_bad_picture_is_named_by_its_place(url: str, code: str) -> None:
     ("fields", "status", "code", "param"),
     [
         ({"model": "other"}, 404, "model_not_found", "model"),
-        ({"max_tokens": 2048}, 400, "context_length_exceeded", "max_tokens"),
+        ({"min_tokens": 2048}, 400, "invalid_value", "min_tokens"),
         ({"min_tokens": 9, "max_tokens": 8}, 400, "invalid_value", "min_tokens"),
         ({"top_logprobs": 1}, 400, "invalid_value", "top_logprobs"),
         ({"logit_bias": {"x": 1}}, 400, "invalid_value", "logit_bias.x"),

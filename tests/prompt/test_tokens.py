@@ -41,7 +41,10 @@ def test_a_text_that_cannot_fit_is_refused_before_it_is_tokenised(byte_model: Mo
         encode((most, END), model)
     with pytest.raises(ContextLengthExceeded) as refusal:
         encode((most + "é", END), model)
-    assert refusal.value.message == "messages: the prompt has at least 4097 tokens; the limit is 4096"
+    assert refusal.value.message == (
+        "messages: the prompt has at least 4097 tokens; the limit is 4096; "
+        "shorten the text, or leave out earlier messages"
+    )
     assert refusal.value.param == "messages"
 
 
