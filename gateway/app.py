@@ -43,7 +43,7 @@ def create_app(
     `on_failure` is told when the engine cannot be kept running.
     """
     metrics = Metrics()
-    supervisor = Supervisor(make_engine, metrics)
+    supervisor = Supervisor(make_engine, metrics, settings.heartbeat_timeout)
     admission = Admission(settings, metrics, profile.max_num_seqs)
     callers = Callers(settings)
     limits = Limits(settings, metrics)

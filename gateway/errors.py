@@ -16,6 +16,7 @@ GatewayError                     500  server_error           internal_error
 │   │   ├── UnsupportedImage     400                         unsupported_image_format
 │   │   └── ImageFetchFailed     400                         image_fetch_failed
 │   ├── PreviousResponseNotFound 400                         previous_response_not_found
+│   ├── PoisonRequest            400                         poison_request
 │   ├── InvalidAPIKey            401                         invalid_api_key
 │   ├── ModelNotFound            404                         model_not_found
 │   ├── NotFound                 404                         not_found
@@ -33,6 +34,7 @@ GatewayError                     500  server_error           internal_error
 └── Unavailable                  503  server_error           unavailable
     ├── Overloaded               503                         overloaded
     ├── EngineNotReady           503                         engine_not_ready
+    ├── EngineDied               503                         engine_died
     ├── ShuttingDown             503                         shutting_down
     └── StorageUnavailable       503                         storage_unavailable
 """
@@ -115,6 +117,10 @@ class ImageFetchFailed(ImageError):
 
 class PreviousResponseNotFound(RequestError):
     code = "previous_response_not_found"
+
+
+class PoisonRequest(RequestError):
+    code = "poison_request"
 
 
 class InvalidAPIKey(RequestError):
@@ -212,6 +218,10 @@ class Overloaded(Unavailable):
 
 class EngineNotReady(Unavailable):
     code = "engine_not_ready"
+
+
+class EngineDied(Unavailable):
+    code = "engine_died"
 
 
 class ShuttingDown(Unavailable):

@@ -132,6 +132,11 @@ class Settings(BaseSettings):
     stall_timeout: PositiveFloat = Field(
         default=300, description="Longest time that a request may hear nothing from the engine."
     )
+    heartbeat_timeout: PositiveFloat = Field(
+        default=30,
+        description="Longest time that the engine may give no token, answer no probe and do no work; it is "
+        "then replaced.",
+    )
     drain_delay: NonNegativeFloat = Field(
         default=0,
         description="Time after SIGTERM in which requests are still taken, while health says not ready.",

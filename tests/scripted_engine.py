@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 
 from gateway.engine.interface import Delta, FinishReason, Job, Model, TokenLogprob
+from gateway.errors import EngineDied
 
 
 class Bytes:
@@ -29,7 +30,10 @@ MODEL = Model(
 
 @dataclass
 class ScriptedEngine:
-    """Says `words`, `pause` seconds before each; raises `error` in place of word number `fails_at`."""
+    """Says `words`, `pause` seconds before each; raises `error` in place of word number `fails_at`.
+
+    When it has `failed`, every job raises EngineDied before its next word. A `stuck` one answers no probe.
+    """
 
     words: tuple[str, ...] = (" A", " red", " circle.")
     pause: float = 0.0
@@ -41,6 +45,8 @@ class ScriptedEngine:
     jobs: list[Job] = field(default_factory=list)
     running: int = 0
     shutdowns: int = 0
+    stuck: bool = False
+    cpu_seconds: float = 0.0
     started: asyncio.Event = field(default_factory=asyncio.Event)  # whether `start` may return
 
     async def start(self) -> None:
@@ -55,7 +61,7 @@ class ScriptedEngine:
             words = self.words[: job.sampling.max_tokens]
             finish: FinishReason = "stop" if words == self.words else "length"
             for place, word in enumerate(words):
-                await asyncio.sleep(self.pause)
+                await self._pause()
                 if self.error and place == self.fails_at:
                     raise self.error
                 end = finish if place == len(words) - 1 else None
@@ -63,6 +69,24 @@ class ScriptedEngine:
                     yield self._delta(job, choice, word, end)
         finally:
             self.running -= 1
+
+    async def _pause(self) -> None:
+        until = asyncio.get_running_loop().time() + self.pause
+        while (left := until - asyncio.get_running_loop().time()) > 0 and not self.failed:  # noqa: ASYNC110
+            await asyncio.sleep(min(left, 0.01))
+        if self.failed:
+            raise EngineDied("the engine died")
+        await asyncio.sleep(0)
+
+    async def beat(self) -> None:
+        if self.stuck:
+            await asyncio.Event().wait()
+
+    def effort(self) -> float:
+        return self.cpu_seconds
+
+    def kill(self) -> None:
+        self.failed = True
 
     async def shutdown(self) -> None:
         self.shutdowns += 1

@@ -47,6 +47,7 @@ GIVEN: dict[str, tuple[str, Any]] = {
     "body_timeout": ("0.5", 0.5),
     "request_timeout": ("60", 60.0),
     "stall_timeout": ("61", 61.0),
+    "heartbeat_timeout": ("9", 9.0),
     "drain_delay": ("4", 4.0),
     "shutdown_timeout": ("7", 7.0),
     "send_timeout": ("5", 5.0),

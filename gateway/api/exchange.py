@@ -70,6 +70,7 @@ class Exchange:
             async with while_connected(request.receive):
                 wanted, answer = await read(content, caller.scope)
                 del content
+                self.pipeline.check()
                 if not wanted.stream:
                     running.answer_within(min(patience, self.settings.request_timeout))
                 prepared = await self.pipeline.prepare(wanted, partial(self.limits.spend, caller))

@@ -130,8 +130,18 @@ class Engine(Protocol):
     def generate(self, job: Job) -> AsyncGenerator[Delta]:
         """Yield the deltas of all choices, each choice's last one with a finish reason.
 
-        Closing the generator aborts the job. Raises GatewayError where the engine refuses or fails.
+        Closing the generator aborts the job. Raises EngineDied where the engine does not live any more, and
+        another GatewayError where it refuses or fails.
         """
+
+    async def beat(self) -> None:
+        """Return as soon as the engine's core has answered; that may be after a step of its work."""
+
+    def effort(self) -> float:
+        """Return the CPU time that the engine's processes have used, in seconds."""
+
+    def kill(self) -> None:
+        """End the engine's processes at once; its jobs then raise EngineDied."""
 
     async def shutdown(self) -> None:
         """End the engine and its processes."""

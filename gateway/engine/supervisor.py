@@ -1,19 +1,24 @@
-"""Keeps an engine running: starts it, says at which stage that is, and starts another when it dies."""
+"""Keeps an engine running: starts it, says at which stage that is, and replaces it when it dies or hangs."""
 
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from typing import Protocol
 
 import structlog
 
 from gateway.engine.interface import Delta, Engine, Job, Model
-from gateway.errors import EngineNotReady, GatewayError
+from gateway.engine.suspects import Suspects
+from gateway.errors import EngineDied, EngineNotReady, GatewayError
 from gateway.telemetry.metrics import Metrics
 
 POLL = 0.25  # seconds between two looks at a running engine's health
 ATTEMPTS = 5  # starts that may fail one after the other before the gateway gives up
 LONGEST_PAUSE = 30.0  # seconds between two of them
+RUNS = 2  # of a job that has sent nothing when the engine dies
+IDLE = 0.05  # cores: an engine that uses less of them and says nothing is stuck
+MOST_SILENT = 20  # times the heartbeat's timeout that an engine may work without a word
 
 
 class Report(Protocol):
@@ -26,11 +31,25 @@ log = structlog.get_logger()
 
 
 class Supervisor:
-    """An engine that outlives those which `make` makes; `make` gets a function to report stages with."""
+    """Runs the engines that `make` makes, one after the other; `make` gets a function to report stages with.
 
-    def __init__(self, make: Callable[[Report], Engine], metrics: Metrics) -> None:
+    An engine that has neither given a token nor answered a probe for `heartbeat_timeout` seconds is killed
+    where it does not work either: a long step of a slow machine looks alike but for that.
+    """
+
+    def __init__(
+        self, make: Callable[[Report], Engine], metrics: Metrics, heartbeat_timeout: float = 30.0
+    ) -> None:
         self._make = make
         self._metrics = metrics
+        self._timeout = heartbeat_timeout
+        self._heard = time.monotonic()
+        self._effort = 0.0
+        self._probe: asyncio.Task[None] | None = None
+        self._model: Model | None = None
+        self._suspects = Suspects()
+        self._blamed: Engine | None = None
+        self._changed = asyncio.Event()  # replaced, with every engine that comes up or is given up
         self._engine: Engine | None = None
         self._starting: Engine | None = None
         self._began = time.monotonic()
@@ -55,7 +74,12 @@ class Supervisor:
 
     @property
     def model(self) -> Model:
-        return self._running().model
+        """The model, also while an engine that had loaded it is being replaced."""
+        return self._model or self._running().model
+
+    def check(self) -> None:
+        """Raise EngineNotReady (503) while no engine runs."""
+        self._running()
 
     @property
     def failed(self) -> bool:
@@ -67,7 +91,10 @@ class Supervisor:
         engine = self._starting = self._make(self._reach)
         await engine.start()
         self._engine, self._starting = engine, None
+        self._model = engine.model
+        self._heard, self._effort = time.monotonic(), engine.effort()
         self._reach("ready")
+        self._tell()
         self._metrics.ready.set(1)
 
     async def run(self) -> None:
@@ -80,6 +107,7 @@ class Supervisor:
         while True:
             await asyncio.sleep(POLL)
             if self.ready:
+                self._listen()
                 continue
             log.error("engine_died")
             self._began = time.monotonic()
@@ -87,13 +115,70 @@ class Supervisor:
             await self._end()
             await self._start_again()
 
-    def generate(self, job: Job) -> AsyncGenerator[Delta]:
-        """Return the running engine's deltas of `job`. Raises EngineNotReady (503) while there is none."""
-        return self._running().generate(job)
+    async def generate(self, job: Job) -> AsyncGenerator[Delta]:
+        """Yield the deltas of `job`; one that has sent nothing when the engine dies runs again on the next.
+
+        Raises EngineNotReady (503) while no engine runs, EngineDied, and PoisonRequest where the engine has
+        died of this very job before.
+        """
+        sent = False
+        for run in range(1, RUNS + 1):
+            engine = self._running()
+            trial = await self._suspects.enter(job)
+            try:
+                async with aclosing(engine.generate(job)) as deltas:
+                    async for delta in deltas:
+                        if not sent:
+                            sent = True
+                            self._suspects.survived(trial)
+                        self._heard = time.monotonic()
+                        yield delta
+                    return
+            except EngineDied:
+                if self._blamed is not engine:  # The first to hear of it sees all that ran.
+                    self._blamed = engine
+                    self._suspects.engine_died()
+                if sent or run == RUNS:
+                    raise
+            finally:
+                self._suspects.leave(trial)
+            self._metrics.rerun.inc()
+            await self._another(engine)
 
     async def shutdown(self) -> None:
         self._reach("stopped")
         await self._end()
+        self._tell()
+
+    async def _another(self, dead: Engine) -> None:
+        """Return when another engine than `dead` runs, or none will."""
+        while self._engine is dead or (self._engine is None and self._stage != "stopped"):
+            await self._changed.wait()
+
+    def _tell(self) -> None:
+        """Wake those who wait for another engine."""
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def _listen(self) -> None:
+        """Kill the engine where it is stuck; ask it for a sign of life where it has been silent."""
+        engine, now = self._running(), time.monotonic()
+        if self._probe is not None and self._probe.done():
+            if not self._probe.cancelled() and self._probe.exception() is None:
+                self._heard, self._effort = now, engine.effort()
+            self._probe = None
+        silent = now - self._heard
+        if silent > self._timeout / 2 and self._probe is None:
+            self._probe = asyncio.create_task(engine.beat())
+        if silent <= self._timeout:
+            return
+        worked = engine.effort() - self._effort
+        if worked > IDLE * silent and silent < MOST_SILENT * self._timeout:
+            return
+        log.error("engine_hangs", silent_seconds=round(silent, 1), cpu_seconds=round(worked, 1))
+        self._metrics.engine_hangs.inc()
+        engine.kill()
+        self._heard = now  # for its death to be seen
 
     def _running(self) -> Engine:
         if self._engine is None or self._engine.failed:
@@ -109,6 +194,9 @@ class Supervisor:
 
     async def _end(self) -> None:
         self._metrics.ready.set(0)
+        if self._probe is not None:
+            self._probe.cancel()
+            self._probe = None
         engines, self._engine, self._starting = (self._engine, self._starting), None, None
         for engine in engines:
             if engine is None:

@@ -9,18 +9,27 @@ import gc
 import os
 import threading
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from engine_config import hub
 from engine_config.profile import EngineProfile
 from gateway.engine.interface import Delta, FinishReason, Job, Model, Sampling
 from gateway.engine.supervisor import Report
 from gateway.engine.vocabulary import TokenizerFile
-from gateway.errors import EngineNotReady, GatewayError, GenerationFailed, InvalidValue, Overloaded
+from gateway.errors import (
+    EngineDied,
+    EngineNotReady,
+    GatewayError,
+    GenerationFailed,
+    InvalidValue,
+    Overloaded,
+)
 
 SHUTDOWN_TIMEOUT = 10.0  # seconds for vLLM's processes to leave by themselves
 ATTEMPTS = 2  # at a job whose picture vLLM's two caches disagree about
@@ -44,6 +53,7 @@ class VLLMEngine:
         self._vocabulary: TokenizerFile | None = None
         self._inputs: Any = None
         self._ended = False
+        self._not_ours = set(active_children())
 
     @property
     def model(self) -> Model:
@@ -110,13 +120,40 @@ class VLLMEngine:
             raise _translated(error) from error
         raise GenerationFailed("the engine could not find the request's images in its cache")
 
+    async def beat(self) -> None:
+        """Return when the core has answered, which it does between two steps."""
+        await self._llm.is_sleeping()
+
+    def effort(self) -> float:
+        """Return the CPU time of the core and its workers, in seconds."""
+        used = 0.0
+        for process in self._processes():
+            with suppress(psutil.Error):
+                times = process.cpu_times()
+                used += times.user + times.system
+        return used
+
+    def kill(self) -> None:
+        """End the core and its workers at once. vLLM notices, and every job raises EngineDied."""
+        for process in self._processes():
+            with suppress(psutil.Error):
+                process.kill()
+
+    def _processes(self) -> list[psutil.Process]:
+        found = []
+        for core in self._llm.engine_core.resources.engine_manager.processes:
+            with suppress(psutil.Error):
+                process = psutil.Process(core.pid)
+                found += [process, *process.children(recursive=True)]
+        return found
+
     async def shutdown(self) -> None:
         """End the engine and its processes, also one that is still starting."""
         self._ended = True
         llm, self._llm = self._llm, None
         if llm is not None:
             await asyncio.to_thread(llm.shutdown, timeout=SHUTDOWN_TIMEOUT)
-        for process in active_children():
+        for process in set(active_children()) - self._not_ours:
             process.terminate()
 
     def _build(self) -> Any:
@@ -142,7 +179,10 @@ class VLLMEngine:
             arguments.worker_cls = CPU_WORKER
         if self._ended:
             raise EngineNotReady("the gateway is shutting down")
-        return AsyncLLM.from_engine_args(arguments, usage_context=UsageContext.OPENAI_API_SERVER)
+        from gateway.engine import vllm_core
+
+        with vllm_core.started_here():
+            return AsyncLLM.from_engine_args(arguments, usage_context=UsageContext.OPENAI_API_SERVER)
 
     def _deltas(self, output: Any, prompt_tokens: int, sampling: Sampling) -> list[Delta]:
         assert self._vocabulary is not None  # `start` has returned
@@ -264,7 +304,9 @@ def _translated(error: Exception) -> GatewayError:
     from vllm.v1.engine.exceptions import EngineDeadError
 
     if isinstance(error, EngineDeadError):
-        return EngineNotReady("the engine has stopped and is being started again", retry_after=30)
+        return EngineDied(
+            "the engine died while it ran this request; another is being started", retry_after=30
+        )
     if isinstance(error, GracefulHTTPError):
         return Overloaded("the engine's queue is full")
     if isinstance(error, VLLMClientError | ValueError):

@@ -9,7 +9,8 @@ from typing import Any
 
 from engine_config.profile import EngineProfile
 from gateway.access.running import Running
-from gateway.engine.interface import Delta, Engine, Job, Picture
+from gateway.engine.interface import Delta, Job, Picture
+from gateway.engine.supervisor import Supervisor
 from gateway.errors import GatewayError, ModelNotFound
 from gateway.generation import history
 from gateway.generation.request import GenerationRequest, InputImage, InputMessage, Prepared
@@ -31,7 +32,7 @@ class Pipeline:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: Supervisor,
         loader: PictureLoader,
         profile: EngineProfile,
         settings: Settings,
@@ -46,6 +47,10 @@ class Pipeline:
         self._place = settings.image_place or profile.image_place
         self._settings = settings
         self._metrics = metrics
+
+    def check(self) -> None:
+        """Raise EngineNotReady (503) while no engine runs."""
+        self._engine.check()
 
     async def prepare(self, request: GenerationRequest, spend: Spend) -> Prepared:
         """Return the job that `request` asks for, and what was left out of it.

@@ -78,6 +78,12 @@ class Metrics:
         self.stalled = Counter(
             "gateway_stalled_requests", "Requests ended because the engine gave nothing.", registry=registry
         )
+        self.engine_hangs = Counter(
+            "gateway_engine_hangs", "Times an engine was killed because it was stuck.", registry=registry
+        )
+        self.rerun = Counter(
+            "gateway_jobs_run_again", "Jobs that waited for another engine and ran there.", registry=registry
+        )
         self.ready = Gauge("gateway_ready", "1 while the engine answers.", registry=registry)
 
     def page(self) -> bytes:

@@ -1,7 +1,7 @@
 """The gateway listens before its engine runs, says how far that is, and starts another when it dies."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -10,8 +10,9 @@ import orjson
 import pytest
 
 from gateway.engine import supervisor as supervision
+from gateway.engine.interface import Delta, Job
 from gateway.engine.supervisor import Report
-from gateway.errors import GenerationFailed
+from gateway.errors import EngineDied
 from tests.api.asking import ask, chat, events, sdk, send
 from tests.scripted_engine import ScriptedEngine
 from tests.servers import Gateway, metric, supervised_gateway, until
@@ -162,14 +163,96 @@ async def test_engine_that_dies_twice_is_started_twice() -> None:
 
 
 async def test_answer_under_way_when_the_engine_dies_ends_with_an_error() -> None:
-    workshop = Workshop({"pause": 0.2, "error": GenerationFailed("the engine died"), "fails_at": 1}, {})
+    workshop = Workshop({"pause": 0.2}, {})
     async with ready(workshop) as gateway:
         asking = asyncio.create_task(events(gateway))
         await until(lambda: workshop.made[0].running == 1)
+        await asyncio.sleep(0.3)  # one word is out
         workshop.made[0].failed = True
         _, word, last = await asking
     assert orjson.loads(word)["choices"][0]["delta"]["content"] == "A"
-    assert orjson.loads(last)["error"]["code"] == "generation_failed"
+    assert orjson.loads(last)["error"]["code"] == "engine_died"
+
+
+async def test_what_has_sent_nothing_when_the_engine_dies_runs_on_the_next() -> None:
+    workshop = Workshop({"pause": 60}, {"words": ("Again",)})
+    async with ready(workshop) as gateway:
+        asking = [asyncio.create_task(ask(gateway, chat(stream=bool(i % 2)))) for i in range(6)]
+        await until(lambda: workshop.made[0].running == 6)
+        workshop.made[0].failed = True
+        await until(lambda: len(workshop.made) == 2)
+        workshop.made[1].started.set()
+        answers = await asyncio.gather(*asking)
+        assert [answer.status for answer in answers] == [200] * 6
+        assert all(b'"Again"' in answer.body for answer in answers)
+        assert await metric(gateway, "gateway_jobs_run_again_total") == 6
+
+
+async def test_a_job_that_the_engine_dies_of_twice_is_refused_and_those_beside_it_are_not() -> None:
+    class Poisoned(ScriptedEngine):
+        async def generate(self, job: Job) -> AsyncGenerator[Delta]:
+            self.jobs.append(job)
+            await asyncio.sleep(0.05)  # until all have come
+            if job.sampling.seed == 666:
+                self.failed = True
+            if self.failed:
+                raise EngineDied("the engine died")
+            yield self._delta(job, 0, "A", "stop")
+
+    made: list[Poisoned] = []
+
+    def make(_: Report) -> ScriptedEngine:
+        made.append(Poisoned())
+        made[-1].started.set()
+        return made[-1]
+
+    failures: list[BaseException] = []
+    async with supervised_gateway(make, failures.append) as gateway:
+        await is_ready(gateway)
+        poison = asyncio.create_task(ask(gateway, chat(seed=666)))
+        others = [asyncio.create_task(ask(gateway, chat(seed=seed))) for seed in range(5)]
+        assert (await poison).error["code"] == "engine_died"
+        # None of them had sent anything: each ran again, alone, on the second engine or on the third.
+        answers = await asyncio.gather(*others)
+        await is_ready(gateway)
+        again = [await ask(gateway, chat(seed=seed)) for seed in range(5)]
+        assert [answer.status for answer in again] == [200] * 5
+        assert {answer.status for answer in answers} <= {200, 503}
+        count = len(made)
+        refused = await ask(gateway, chat(seed=666))
+        assert (refused.status, refused.error["code"]) == (400, "poison_request")
+        assert len(made) == count == 3
+    assert failures == []
+
+
+@pytest.mark.parametrize("busy", [False, True])
+async def test_an_engine_that_hangs_is_replaced(*, busy: bool) -> None:
+    workshop = Workshop({"pause": 60}, {})
+    async with supervised_gateway(workshop.make, workshop.failures.append, heartbeat_timeout=0.4) as gateway:
+        await until(lambda: len(workshop.made) == 1)
+        workshop.made[0].started.set()
+        await is_ready(gateway)
+        asking = asyncio.create_task(ask(gateway)) if busy else None
+        await asyncio.sleep(0.6)
+        assert len(workshop.made) == 1  # it answers the probes
+        workshop.made[0].stuck = True
+        await until(lambda: len(workshop.made) == 2, seconds=3)
+        workshop.made[1].started.set()
+        assert await metric(gateway, "gateway_engine_hangs_total") == 1
+        if asking is not None:
+            assert (await asking).status == 200
+
+
+async def test_an_engine_that_works_without_a_word_is_left_to_work() -> None:
+    workshop = Workshop({"stuck": True}, {})
+    async with supervised_gateway(workshop.make, workshop.failures.append, heartbeat_timeout=0.2) as gateway:
+        await until(lambda: len(workshop.made) == 1)
+        workshop.made[0].started.set()
+        await is_ready(gateway)
+        for _ in range(15):
+            workshop.made[0].cpu_seconds += 0.1
+            await asyncio.sleep(0.1)
+        assert len(workshop.made) == 1
 
 
 async def test_engine_that_cannot_be_ended_is_replaced_all_the_same() -> None:

@@ -15,7 +15,8 @@ from typing import Any, cast
 
 from engine_config import profile as profiles
 from engine_config.profile import EngineProfile
-from gateway.engine.interface import Engine, Job, Model
+from gateway.engine.interface import Job, Model
+from gateway.engine.supervisor import Supervisor
 from gateway.engine.vllm_engine import describe, engine_arguments
 from gateway.engine.vocabulary import TokenizerFile
 from gateway.generation import chat
@@ -91,7 +92,7 @@ async def _jobs(asks: Sequence[Ask], model: Model, profile: EngineProfile) -> li
     settings, metrics = Settings.model_validate({}), Metrics()
     loader = PictureLoader(settings, metrics)
     # Of an engine, a job needs the model's description alone.
-    engine = cast("Engine", SimpleNamespace(model=model))
+    engine = cast("Supervisor", SimpleNamespace(model=model))
     pipeline = Pipeline(engine, loader, profile, settings, metrics)
     jobs = [
         (

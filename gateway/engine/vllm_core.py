@@ -1,0 +1,58 @@
+"""What runs in the process of vLLM's engine core before vLLM does. Written against vLLM 0.32."""
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import connection, parent_process
+from typing import Any
+
+
+def run_engine_core(*arguments: Any, **named: Any) -> None:
+    """Run vLLM's engine core; it ends with the process that started it, and logs no request's content."""
+    _end_with_parent()
+    from vllm.v1.engine import core
+
+    core.dump_engine_exception = _say_what_ran
+    core.EngineCoreProc.run_engine_core(*arguments, **named)
+
+
+@contextmanager
+def started_here() -> Iterator[None]:
+    """Let vLLM start its core with `run_engine_core` above, while the block runs."""
+    from vllm.v1.engine.core import EngineCoreProc
+
+    theirs = EngineCoreProc.run_engine_core
+    # A process that is spawned imports its target by name: there vLLM's own is in place.
+    EngineCoreProc.run_engine_core = staticmethod(run_engine_core)
+    try:
+        yield
+    finally:
+        EngineCoreProc.run_engine_core = staticmethod(theirs)
+
+
+def _end_with_parent() -> None:
+    """Have this process killed as soon as its parent is gone, however that went.
+
+    Not by PR_SET_PDEATHSIG, which counts the end of the thread that started us as the parent's.
+    """
+    parent = parent_process()
+    if parent is None:
+        return
+
+    def wait() -> None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=wait, name="parent-watch", daemon=True).start()
+
+
+def _say_what_ran(_config: Any, scheduled: Any, _stats: Any) -> None:
+    """Log, in place of vLLM's dump of whole requests, how much of which requests was running."""
+    from vllm.logger import init_logger
+
+    init_logger("vllm.engine_core").error(
+        "The engine died in a step of %s tokens for the requests %s",
+        scheduled.total_num_scheduled_tokens,
+        scheduled.num_scheduled_tokens,
+    )

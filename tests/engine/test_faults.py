@@ -1,0 +1,66 @@
+"""The real engine dies, hangs, or loses its parent: nothing is lost, and nothing is left behind."""
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import psutil
+import pytest
+from openai import AsyncOpenAI
+
+from tests.servers import Gateway, metric, start, wait_until_ready
+
+pytestmark = pytest.mark.engine
+
+
+def core(gateway: Gateway) -> psutil.Process:
+    (found,) = [child for child in psutil.Process(gateway.pid).children() if "EngineCore" in child.name()]
+    return found
+
+
+async def answers(gateway: Gateway, count: int) -> list[str | None]:
+    async with AsyncOpenAI(base_url=gateway.api, api_key="none", max_retries=0) as client:
+        replies = await asyncio.gather(
+            *(
+                client.chat.completions.create(
+                    model="llava-demo",
+                    messages=[{"role": "user", "content": f"Hello, {number}"}],
+                    max_tokens=400,
+                    temperature=0,
+                    extra_body={"ignore_eos": True},
+                )
+                for number in range(count)
+            )
+        )
+    return [reply.choices[0].finish_reason for reply in replies]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+async def test_requests_that_had_sent_nothing_are_answered_by_the_next_engine(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    gateway, process = start(tmp_path, profile="demo", heartbeat_timeout="3")
+    try:
+        await asyncio.to_thread(wait_until_ready, gateway, process)
+        asked = asyncio.create_task(answers(gateway, 20))
+        await asyncio.sleep(1)
+        os.kill(core(gateway).pid, number)
+        assert await asked == ["length"] * 20
+        assert await metric(gateway, "gateway_engine_restarts_total") == 1
+        hung = number is signal.SIGSTOP
+        assert await metric(gateway, "gateway_engine_hangs_total") == (1 if hung else 0)
+    finally:
+        process.terminate()
+    assert process.wait(60) == 0
+
+
+def test_the_engine_ends_with_a_gateway_that_is_killed(tmp_path: Path) -> None:
+    gateway, process = start(tmp_path, profile="demo")
+    wait_until_ready(gateway, process)
+    family = psutil.Process(process.pid).children(recursive=True)
+    assert any("EngineCore" in child.name() for child in family)
+    process.kill()
+    process.wait(10)
+    _, alive = psutil.wait_procs(family, timeout=5)
+    assert alive == []
