@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
-from gateway.errors import InvalidValue, NotFound, PreviousResponseNotFound
+from gateway.errors import InvalidValue, NotFound, PreviousResponseNotFound, StorageFull, StorageUnavailable
 from gateway.schema.paths import short
 from gateway.storage.database import Database
 
@@ -88,15 +88,22 @@ class ResponseStore:
         self._database = database
         self._ttl = ttl
         self._max_bytes = max_bytes
+        self._works = False
 
     async def check(self) -> None:
-        """Return where something can be stored now. Raises StorageFull too."""
-        await self._database.write(lambda _: None)
+        """Return where something can be stored, as far as the last `put` shows. Raises StorageFull too."""
+        if not self._works:
+            await self._database.write(lambda _: None)
 
     async def put(self, response: StoredResponse) -> None:
         """Store `response`; those before it are kept for longer. Raises StorageFull too."""
         now = int(time.time())
-        await self._database.write(partial(_put, response=response, now=now, expires_at=now + self._ttl))
+        try:
+            await self._database.write(partial(_put, response=response, now=now, expires_at=now + self._ttl))
+        except (StorageUnavailable, StorageFull):
+            self._works = False
+            raise
+        self._works = True
 
     async def body(self, caller: str, id: str) -> bytes:  # noqa: A002  # the wire's word
         """Return the response in JSON. Raises NotFound."""

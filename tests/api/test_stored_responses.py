@@ -11,7 +11,7 @@ from openai import AsyncOpenAI
 from openai.types.responses.response_item_list import ResponseItemList
 
 from tests import openai_types
-from tests.api.asking import MODEL, sdk, send
+from tests.api.asking import MODEL, idle, sdk, send
 from tests.api.test_responses import ask, asked, prompt_of, streamed
 from tests.scripted_engine import ScriptedEngine
 from tests.servers import Gateway, scripted_gateway
@@ -227,3 +227,22 @@ async def test_long_conversation_keeps_its_newest_pictures(
         previous = made.id
     assert prompt_of(engine).count("<image>") == 7
     assert "USER: [image 1 left out]\nWhat is it?" in prompt_of(engine)
+
+
+async def test_storage_that_comes_back_is_used_again(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    state.touch()  # a file, where a directory should be
+    async with scripted_gateway(ScriptedEngine(), state_dir=state) as gateway:
+        assert orjson.loads((await ask(gateway)).body)["store"] is False
+        state.unlink()
+        assert orjson.loads((await ask(gateway)).body)["store"] is True
+
+
+async def test_response_whose_client_left_is_not_stored() -> None:
+    async with scripted_gateway(ScriptedEngine(pause=0.05)) as gateway, sdk(gateway) as client:
+        stream = await client.responses.create(**asked(stream=True))
+        response_id = (await anext(aiter(stream))).response.id
+        await stream.close()
+        await idle(gateway)
+        with pytest.raises(openai.NotFoundError):
+            await client.responses.retrieve(response_id)
