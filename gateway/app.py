@@ -16,7 +16,7 @@ from gateway.access.running import RunningRequests
 from gateway.api.edge import Edge
 from gateway.api.errors import answer_errors
 from gateway.api.exchange import Exchange
-from gateway.api.routes import chat, files, models, operations, responses
+from gateway.api.routes import chat, completions, files, models, operations, responses
 from gateway.engine.interface import Engine
 from gateway.engine.supervisor import Report, Supervisor
 from gateway.generation.pipeline import Pipeline
@@ -75,6 +75,7 @@ def create_app(
     pipeline = Pipeline(supervisor, loader, profile, settings, metrics)
     exchange = Exchange(settings, admission, pipeline, lifecycle, running, limits)
     app.include_router(chat.router(exchange))
+    app.include_router(completions.router(exchange))
     store = ResponseStore(database, settings.state_ttl, settings.body_max_bytes)
     app.include_router(responses.router(exchange, store))
     app.include_router(files.router(settings, stored, lifecycle))

@@ -1,8 +1,9 @@
 """A stand-in at the Engine seam, for tests of what is not the engine."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
+from math import nan
 
 from gateway.engine.interface import Delta, FinishReason, Job, Model, TokenLogprob
 from gateway.errors import EngineDied
@@ -13,6 +14,13 @@ class Bytes:
 
     def encode(self, text: str) -> list[int]:
         return [byte + 3 for byte in text.encode()]
+
+    def decode(self, ids: Sequence[int], *, special: bool) -> str:
+        names = {1: b"<s>", 2: b"</s>"} if special else {}
+        return b"".join(bytes([id_ - 3]) if id_ > 2 else names.get(id_, b"") for id_ in ids).decode()
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        return [self.decode([id_], special=True) for id_ in ids]
 
 
 MODEL = Model(
@@ -66,7 +74,7 @@ class ScriptedEngine:
                     raise self.error
                 end = finish if place == len(words) - 1 else None
                 for choice in range(job.sampling.n):
-                    yield self._delta(job, choice, word, end)
+                    yield self._delta(job, choice, word, end, first=place == 0)
         finally:
             self.running -= 1
 
@@ -92,7 +100,9 @@ class ScriptedEngine:
         self.shutdowns += 1
         self.failed = True
 
-    def _delta(self, job: Job, choice: int, word: str, end: FinishReason | None) -> Delta:
+    def _delta(
+        self, job: Job, choice: int, word: str, end: FinishReason | None, *, first: bool = False
+    ) -> Delta:
         return Delta(
             index=choice,
             text=word,
@@ -100,7 +110,18 @@ class ScriptedEngine:
             prompt_tokens=len(job.token_ids) + (self.model.tokens_per_image - 1) * len(job.pictures),
             finish_reason=end,
             logprobs=_logprobs(word, job.sampling.logprobs),
+            prompt_logprobs=_prompt_logprobs(job) if first else (),
         )
+
+
+def _prompt_logprobs(job: Job) -> tuple[TokenLogprob, ...]:
+    """Return the prompt's tokens, each at -0.25 but the first."""
+    if job.sampling.prompt_logprobs is None:
+        return ()
+    pieces = Bytes().pieces(job.token_ids)
+    return tuple(
+        TokenLogprob(piece, piece.encode(), -0.25 if place else nan) for place, piece in enumerate(pieces)
+    )
 
 
 def _logprobs(word: str, top: int | None) -> tuple[TokenLogprob, ...]:

@@ -180,3 +180,8 @@ def _page(url: str) -> str:
     with urllib.request.urlopen(url, timeout=10) as answer:
         page: bytes = answer.read()
     return page.decode()
+
+
+async def idle_engine(engine: ScriptedEngine) -> None:
+    """Return as soon as no job runs on `engine`. Raises TimeoutError if one still does after a second."""
+    await until(lambda: engine.running == 0, 1)

@@ -76,10 +76,11 @@ class Exchange:
                 prepared = await self.pipeline.prepare(wanted, partial(self.limits.spend, caller))
                 held.push_async_callback(self._settle, caller, running)
                 running.heard = inf  # for a seat it may wait
-                seats = self.admission.seats(caller, prepared.job.sampling.n)
-                job = replace(prepared.job, priority=await held.enter_async_context(seats))
+                seats = self.admission.seats(caller, prepared.choices)
+                priority = await held.enter_async_context(seats)
+                jobs = [replace(job, priority=priority) for job in prepared.jobs]
                 running.heard = time.perf_counter()
-                deltas = await held.enter_async_context(aclosing(self.pipeline.run(job, arrived, running)))
+                deltas = await held.enter_async_context(aclosing(self.pipeline.run(jobs, arrived, running)))
                 # Until the first delta is there, an error still has an HTTP status.
                 first = await anext(deltas)
                 request.state.facts = _facts(prepared)

@@ -1,6 +1,6 @@
 """The seam between the gateway and an engine: valid jobs go in, deltas come out."""
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -50,6 +50,7 @@ class Sampling:
     stop_token_ids: tuple[int, ...] = ()
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     logprobs: int | None = None
+    prompt_logprobs: int | None = None
     constraint: Constraint | None = None
 
 
@@ -71,7 +72,10 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
-    """A token's text and bytes, its log probability, and the likeliest tokens at its place."""
+    """A token's text and bytes, its log probability, and the likeliest tokens at its place.
+
+    A prompt's first token, which nothing precedes, has NaN.
+    """
 
     token: str
     raw: bytes
@@ -90,6 +94,7 @@ class Delta:
     cached_tokens: int = 0
     finish_reason: FinishReason | None = None
     logprobs: tuple[TokenLogprob, ...] = ()
+    prompt_logprobs: tuple[TokenLogprob, ...] = ()  # in a choice's first delta, where asked for
 
 
 class Vocabulary(Protocol):
@@ -97,6 +102,12 @@ class Vocabulary(Protocol):
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of `text`, nothing added."""
+
+    def decode(self, ids: Sequence[int], *, special: bool) -> str:
+        """Return the text of `ids`, with that of special tokens where `special`."""
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """Return each token as the vocabulary spells it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,7 +110,7 @@ class VLLMEngine:
                     async for output in outputs:
                         if _lost_picture(output):
                             break
-                        for delta in self._deltas(output, len(prompt["prompt_token_ids"]), job.sampling):
+                        for delta in self._deltas(output, prompt["prompt_token_ids"], job.sampling):
                             yield delta
                     else:
                         return
@@ -184,9 +184,12 @@ class VLLMEngine:
         with vllm_core.started_here():
             return AsyncLLM.from_engine_args(arguments, usage_context=UsageContext.OPENAI_API_SERVER)
 
-    def _deltas(self, output: Any, prompt_tokens: int, sampling: Sampling) -> list[Delta]:
+    def _deltas(self, output: Any, prompt: list[int], sampling: Sampling) -> list[Delta]:
         assert self._vocabulary is not None  # `start` has returned
         deltas = []
+        prompt_logprobs = self._vocabulary.prompt_logprobs(
+            prompt, output.prompt_logprobs, sampling.prompt_logprobs
+        )
         for choice in output.outputs:
             if choice.finish_reason and choice.finish_reason not in FINISH_REASONS:
                 raise GenerationFailed(f"the engine ended the answer early ({choice.finish_reason})")
@@ -195,10 +198,11 @@ class VLLMEngine:
                     index=choice.index,
                     text=choice.text,
                     tokens=len(choice.token_ids),
-                    prompt_tokens=prompt_tokens,
+                    prompt_tokens=len(prompt),
                     cached_tokens=output.num_cached_tokens or 0,
                     finish_reason=FINISH_REASONS.get(choice.finish_reason or ""),
                     logprobs=self._vocabulary.logprobs(choice.token_ids, choice.logprobs, sampling.logprobs),
+                    prompt_logprobs=prompt_logprobs,
                 )
             )
         return deltas
@@ -294,6 +298,7 @@ def _sampling_params(job: Job) -> Any:
         stop_token_ids=list(sampling.stop_token_ids),
         logit_bias=dict(sampling.logit_bias) or None,
         logprobs=sampling.logprobs,
+        prompt_logprobs=sampling.prompt_logprobs,
         output_kind=RequestOutputKind.DELTA if job.stream else RequestOutputKind.FINAL_ONLY,
         skip_clone=True,  # It is this request's alone.
     )

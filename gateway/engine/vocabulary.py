@@ -1,6 +1,7 @@
 """The model's vocabulary: text to token ids, and token ids to the bytes they stand for."""
 
 from collections.abc import Mapping, Sequence
+from math import nan
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -36,6 +37,15 @@ class TokenizerFile:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return ids
 
+    def decode(self, ids: Sequence[int], *, special: bool) -> str:
+        """Return the text of `ids`, with that of special tokens (`<s>`) where `special`."""
+        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=not special)
+        return text
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """Return each token as the vocabulary spells it: Llama's has `▁` for a space."""
+        return [self._tokenizer.id_to_token(token) or "" for token in ids]
+
     def raw(self, token: int) -> bytes:
         """Return the bytes that `token` stands for: Llama's `▁` is a blank, `<0xE4>` is the byte E4."""
         piece: str = self._tokenizer.id_to_token(token) or ""
@@ -50,6 +60,17 @@ class TokenizerFile:
         if places is None or top is None:
             return ()
         return tuple(self._place(token, place, top) for token, place in zip(tokens, places, strict=True))
+
+    def prompt_logprobs(
+        self, tokens: Sequence[int], places: Sequence[Mapping[int, _Logprob] | None] | None, top: int | None
+    ) -> tuple[TokenLogprob, ...]:
+        """Return those of a prompt's `tokens`; its first has none, and so NaN."""
+        if places is None or top is None:
+            return ()
+        return tuple(
+            self._entry(token, nan) if place is None else self._place(token, place, top)
+            for token, place in zip(tokens, places, strict=True)
+        )
 
     def _place(self, token: int, place: Mapping[int, _Logprob], top: int) -> TokenLogprob:
         likeliest = sorted((entry.rank or 0, other) for other, entry in place.items())

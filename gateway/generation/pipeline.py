@@ -2,8 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,7 +13,8 @@ from gateway.access.running import Running
 from gateway.engine.interface import Delta, Job, Picture
 from gateway.engine.supervisor import Supervisor
 from gateway.errors import GatewayError, ModelNotFound
-from gateway.generation import history
+from gateway.generation import history, raw
+from gateway.generation.merge import merged
 from gateway.generation.request import GenerationRequest, InputImage, InputMessage, Prepared
 from gateway.generation.sampling import MAX_TOKENS, sampling_of
 from gateway.images import source
@@ -63,6 +65,8 @@ class Pipeline:
             raise ModelNotFound(
                 f"model: {short(request.model)!r} is not served here; {model.name!r} is", param="model"
             )
+        if request.prompts:
+            return await self._prepare_prompts(request, spend)
         fitted = history.fit(request.messages, self._budget(request), model, partial(self._encode, request))
         images = [image for message in fitted.messages for image in message.images]
         sources = [self._source(image) for image in images]
@@ -81,15 +85,30 @@ class Pipeline:
             job, fitted.dropped_images, fitted.dropped_messages, blank=not _ends_in_a_word(request)
         )
 
-    async def run(self, job: Job, arrived: float, running: Running) -> AsyncGenerator[Delta]:
-        """Yield the deltas of `job`, measured; `arrived` is when its request did (`time.perf_counter`).
+    async def _prepare_prompts(self, request: GenerationRequest, spend: Spend) -> Prepared:
+        """Return a job for each of the request's prompts."""
+        model = self._engine.model
+        prompts = [raw.encode(prompt, model) for prompt in request.prompts]
+        request = replace(request, sampling=self._sampling | dict(request.sampling))
+        over = self._settings.max_tokens_over
+        jobs = [raw.job(request, place, ids, model, over) for place, ids in enumerate(prompts)]
+        await spend(sum(len(job.token_ids) for job in jobs), 0)
+        texts = tuple(raw.text(prompt, model) for prompt in request.prompts) if request.echo else ()
+        return Prepared(jobs[0], others=tuple(jobs[1:]), texts=texts)
 
-        Closing the generator aborts the job. Raises what `running` is ended with.
+    async def run(self, jobs: Sequence[Job], arrived: float, running: Running) -> AsyncGenerator[Delta]:
+        """Yield the deltas of `jobs`, measured; `arrived` is when their request did (`time.perf_counter`).
+
+        The choices of several jobs are numbered through. Closing the generator aborts the jobs. Raises what
+        `running` is ended with.
         """
+        job, *others = jobs
         before = arrived
         histogram = self._metrics.first_token_seconds
         image_tokens = len(job.pictures) * self._engine.model.tokens_per_image
         deltas = self._engine.generate(job)
+        if others:
+            deltas = merged([deltas, *map(self._engine.generate, others)], job.sampling.n)
         try:
             async with aclosing(deltas):
                 async for delta in deltas:
@@ -97,7 +116,8 @@ class Pipeline:
                     if job.stream:
                         histogram.observe(now - before)
                     if before is arrived:
-                        self._metrics.prompt_tokens.inc(delta.prompt_tokens)
+                        of_others = sum(len(other.token_ids) for other in others)
+                        self._metrics.prompt_tokens.inc(delta.prompt_tokens + of_others)
                         self._metrics.image_tokens.inc(image_tokens)
                     histogram, before = self._metrics.between_tokens_seconds, now
                     self._metrics.completion_tokens.inc(delta.tokens)

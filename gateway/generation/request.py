@@ -70,12 +70,21 @@ class InputMessage:
 
 
 @dataclass(frozen=True, slots=True)
+class RawPrompt:
+    """A prompt that is the client's own, as text or token ids; `<s>` is put before it."""
+
+    content: str | tuple[int, ...]
+    param: str
+
+
+@dataclass(frozen=True, slots=True)
 class GenerationRequest:
     """A request, parsed and not yet checked against the model.
 
     `param` is the field that has the conversation, as errors name it. `sampling` holds what the client said
     of it, by the names of `schema.sampling.SamplingFields`. The answer goes on with the last message where it
-    is `continued`; that message is the assistant's.
+    is `continued`; that message is the assistant's. Where there are `prompts`, there are no messages,
+    and each prompt is answered by itself.
     """
 
     id: str
@@ -94,11 +103,15 @@ class GenerationRequest:
     tools: tuple[Tool, ...] = ()
     tool_choice: ToolChoice = ToolChoice()
     parallel_tool_calls: bool = True
+    prompts: tuple[RawPrompt, ...] = ()
+    echo: bool = False  # whether the prompts are told again before their answers
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """A request made ready: the engine's job, and what was left out so that it fits.
+
+    `others` are the jobs of its other prompts, which differ in nothing else.
 
     `blank` says whether the blank before the answer's first word belongs to the prompt's form.
     """
@@ -107,6 +120,17 @@ class Prepared:
     dropped_images: int = 0
     dropped_messages: int = 0
     blank: bool = True
+    others: tuple[Job, ...] = ()
+    texts: tuple[str, ...] = ()  # of the prompts, where they are told again
+
+    @property
+    def jobs(self) -> tuple[Job, ...]:
+        return (self.job, *self.others)
+
+    @property
+    def choices(self) -> int:
+        """Return how many answers there will be."""
+        return self.job.sampling.n * (1 + len(self.others))
 
     @property
     def notices(self) -> dict[str, str]:

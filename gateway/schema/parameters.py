@@ -167,10 +167,56 @@ CHAT: Final = Ledger(
     }
 )
 
+_COMPLETION: Final = (
+    honoured("model", "The served name."),
+    honoured(
+        "prompt", "A string, up to 64 strings, token ids, or up to 64 lists of them; `<s>` comes first."
+    ),
+    refused("suffix", "LLaVA-1.5 only goes on at the end.", ("",)),
+    refused("best_of", "Use `n`.", (1,)),
+    honoured("echo", "The prompt is told again before the answer."),
+    honoured("logprobs", "0 to 5; with `echo`, of the prompt too."),
+    refused("top_logprobs", "It is `logprobs` here."),
+    honoured("max_tokens", "16 where not said; 0 with `echo` tells the prompt alone."),
+    *(
+        row
+        for row in _REQUEST
+        if row.field.partition(".")[0]
+        in (
+            *("frequency_penalty", "logit_bias", "n", "presence_penalty", "seed", "stop", "stream"),
+            *("stream_options", "temperature", "top_p", "user"),
+        )
+    ),
+)
+
+_ONLY_CHATS: Final = frozenset(
+    {
+        "add_generation_prompt",
+        "add_special_tokens",
+        "best_of",
+        "chat_template",
+        "chat_template_kwargs",
+        "continue_final_message",
+        "documents",
+        "echo",
+    }
+)
+
+COMPLETIONS: Final = Ledger(
+    {
+        "OpenAI's parameters of completions": _COMPLETION,
+        "vLLM's parameters of completions": (
+            refused("add_special_tokens", "The gateway puts `<s>` first.", (True,)),
+            *(row for row in _VLLM if row.field not in _ONLY_CHATS),
+        ),
+        "Other engines' parameters of completions": _OTHERS,
+    }
+)
+
 _INTRODUCTION: Final = """# Parameters
 
-What becomes of every field of a chat request, and further below of a Responses request, at every depth (`[]`
-stands after a list).
+What becomes of every field of a chat request, and further below of a completions request and of a Responses
+request, at every depth (`[]` stands after a list).
 This page is `llava-gateway parameters`, printed from the data that requests are checked by.
 
 - **honoured**: it does what it says.
@@ -184,4 +230,4 @@ with `unknown_parameter`. What is inside a field that is refused or without effe
 
 def page() -> str:
     """Return the ledgers as a page of Markdown."""
-    return f"{_INTRODUCTION}\n{CHAT.tables()}\n{RESPONSES.tables()}"
+    return f"{_INTRODUCTION}\n{CHAT.tables()}\n{COMPLETIONS.tables()}\n{RESPONSES.tables()}"

@@ -3,6 +3,7 @@
 import orjson
 
 from gateway.schema.completion import Chunk, Usage
+from gateway.schema.completions import TextChoice
 from gateway.schema.response import Event
 
 DONE = b"data: [DONE]\n\n"
@@ -14,8 +15,16 @@ _ROLE = {"role": "assistant", "content": "", "refusal": None}
 class ChunkWriter:
     """Writes the chunks of one answer. All that they have in common is written once, here."""
 
-    def __init__(self, id: str, created: int, model: str, *, usage_follows: bool) -> None:  # noqa: A002  # the wire's word
-        common = {"id": id, "object": "chat.completion.chunk", "created": created, "model": model}
+    def __init__(
+        self,
+        id: str,  # noqa: A002  # the wire's word
+        created: int,
+        model: str,
+        *,
+        usage_follows: bool,
+        kind: str = "chat.completion.chunk",
+    ) -> None:
+        common = {"id": id, "object": kind, "created": created, "model": model}
         frame = orjson.dumps(common | {"system_fingerprint": None})
         self._head = b"data: " + frame[:-1] + b',"choices":['
         # Where the last chunk tells the usage, OpenAI gives every chunk before it the key, with null.
@@ -43,6 +52,11 @@ class ChunkWriter:
             return event
         opening = {"index": chunk.index, "delta": _ROLE, "logprobs": None, "finish_reason": None}
         return b"".join((self._head, orjson.dumps(opening), tail, event))
+
+    def text(self, choice: TextChoice, usage: Usage | None = None) -> bytes:
+        """Return the event for what `choice` gains of text, with the usage so far where it is given."""
+        tail = self._tail if usage is None else b'],"usage":' + orjson.dumps(usage) + _END
+        return b"".join((self._head, orjson.dumps(choice), tail))
 
     def usage(self, usage: Usage) -> bytes:
         """Return the last event of an answer whose client asked for its usage."""

@@ -1,5 +1,6 @@
 """Slots, ends and `<s>` are tokens; whatever a user types is not."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -31,6 +32,12 @@ def test_every_picture_counts_as_many_tokens_as_it_has_patches(byte_model: Model
 class Never(Vocabulary):
     def encode(self, text: str) -> list[int]:
         raise AssertionError(text[:20])
+
+    def decode(self, ids: Sequence[int], *, special: bool) -> str:
+        raise AssertionError(ids, special)
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        raise AssertionError(ids)
 
 
 def test_a_text_that_cannot_fit_is_refused_before_it_is_tokenised(byte_model: Model) -> None:

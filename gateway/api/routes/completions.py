@@ -1,0 +1,95 @@
+"""`POST /v1/completions`."""
+
+import time
+from collections.abc import AsyncGenerator
+from uuid import uuid4
+
+import structlog
+from fastapi import APIRouter, Request, Response
+
+from gateway.api.errors import error_body
+from gateway.api.exchange import Exchange
+from gateway.api.streaming import json_response
+from gateway.engine.interface import Delta
+from gateway.errors import GatewayError
+from gateway.generation import completions
+from gateway.generation.completions import TextReply
+from gateway.generation.request import GenerationRequest, Prepared
+from gateway.schema import sse
+from gateway.schema.chat import StreamOptions
+from gateway.schema.completions import CompletionRequest, TextCompletion
+from gateway.schema.validation import parse
+
+log = structlog.get_logger()
+
+
+def router(exchange: Exchange) -> APIRouter:
+    """Return the route, wired to what it needs."""
+    routes = APIRouter()
+
+    @routes.post("/v1/completions", response_model=None)
+    async def create_completion(request: Request) -> Response:
+        return await exchange.respond(request, _read)
+
+    return routes
+
+
+async def _read(body: bytes, caller: str) -> tuple[GenerationRequest, "Answer"]:
+    request = parse(body, CompletionRequest)
+    answer = Answer(request)
+    return completions.read(request, answer.id, caller), answer
+
+
+class Answer:
+    """One answer on the wire."""
+
+    def __init__(self, request: CompletionRequest) -> None:
+        self.id = f"cmpl-{uuid4().hex}"
+        self._created = int(time.time())
+        self._request = request
+
+    async def whole(self, prepared: Prepared, first: Delta, deltas: AsyncGenerator[Delta]) -> Response:
+        """Return the completion: the fold of what a stream would have told."""
+        reply = self._reply(prepared)
+        found = [reply.gain(first)]
+        async for delta in deltas:
+            found.append(reply.gain(delta))  # noqa: PERF401  # an asynchronous comprehension reads worse
+        choices = completions.fold(gain for gain in found if gain is not None)
+        model = self._request.model
+        return json_response(TextCompletion(self.id, self._created, model, choices, reply.usage))
+
+    async def events(
+        self, prepared: Prepared, first: Delta, deltas: AsyncGenerator[Delta]
+    ) -> AsyncGenerator[bytes]:
+        """Yield the answer's events; one that cannot go on ends with an error and without `[DONE]`."""
+        reply, options = self._reply(prepared), self._request.stream_options or StreamOptions()
+        include_usage = bool(options.include_usage)
+        writer = sse.ChunkWriter(
+            self.id,
+            self._created,
+            self._request.model,
+            usage_follows=include_usage,
+            kind="text_completion",
+        )
+
+        def event(delta: Delta) -> bytes | None:
+            gain = reply.gain(delta)
+            usage = reply.usage if options.continuous_usage_stats else None
+            return writer.text(gain, usage) if gain else None
+
+        try:
+            if told := event(first):
+                yield told
+            async for delta in deltas:
+                if told := event(delta):
+                    yield told
+        except GatewayError as error:
+            log.warning("stream_failed", id=self.id, code=error.code)
+            yield sse.error(error_body(error))
+            return
+        if include_usage:
+            yield writer.usage(reply.usage)
+        yield sse.DONE
+
+    def _reply(self, prepared: Prepared) -> TextReply:
+        return TextReply(prepared.texts, self._request.n or 1, silent=self._request.max_tokens == 0)

@@ -1,0 +1,130 @@
+"""From a completion request on the wire to a `GenerationRequest`, and from deltas to its choices. Pure."""
+
+from collections.abc import Iterable, Sequence
+from math import isnan
+
+from gateway.engine.interface import Delta, TokenLogprob
+from gateway.generation.reply import LEAST_LOGPROB
+from gateway.generation.request import GenerationRequest, RawPrompt
+from gateway.schema.completion import FinishReason, PromptTokensDetails, Usage
+from gateway.schema.completions import CompletionRequest, TextChoice, TextLogprobs
+
+
+def read(request: CompletionRequest, id: str, caller: str) -> GenerationRequest:  # noqa: A002  # the wire's word
+    """Return what `request` asks for."""
+    alone = len(request.prompt) == 1
+    return GenerationRequest(
+        id=id,
+        model=request.model,
+        messages=(),
+        prompts=tuple(
+            RawPrompt(prompt, "prompt" if alone else f"prompt[{place}]")
+            for place, prompt in enumerate(request.prompt)
+        ),
+        echo=bool(request.echo),
+        caller=caller,
+        sampling=request.given_sampling(),
+        stream=bool(request.stream),
+    )
+
+
+class TextReply:
+    """The choices of one answer as they grow, and what it has used so far.
+
+    `texts` are the prompts where they are told again; each prompt has `n` choices. Where `silent`, they
+    are all that is told.
+    """
+
+    def __init__(self, texts: Sequence[str], n: int, *, silent: bool) -> None:
+        self._texts = texts
+        self._n = n
+        self._silent = silent
+        self._lengths: dict[int, int] = {}  # of the text of each choice that is out
+        self._prompts: dict[int, tuple[int, int]] = {}  # tokens and cached tokens of each prompt
+        self._completion_tokens = 0
+
+    def gain(self, delta: Delta) -> TextChoice | None:
+        """Return what `delta` adds to its choice, or None where there is nothing to tell yet."""
+        place = delta.index // self._n
+        self._prompts[place] = (delta.prompt_tokens, delta.cached_tokens)
+        text, entries, end = delta.text, delta.logprobs, delta.finish_reason
+        if self._silent:
+            text, entries, end = "", (), end and "length"
+        else:
+            self._completion_tokens += delta.tokens
+        told = self._lengths.get(delta.index)
+        prompt = self._texts[place] if self._texts and told is None else ""
+        parts = []
+        if told is None and delta.prompt_logprobs:
+            parts.append(_of_prompt(delta.prompt_logprobs, len(prompt)))
+        if entries:
+            parts.append(_logprobs(entries, (told or 0) + len(prompt)))
+        text = prompt + text
+        if not (text or end or parts):
+            return None
+        self._lengths[delta.index] = (told or 0) + len(text)
+        return TextChoice(delta.index, text, _joined(parts) if parts else None, end)
+
+    @property
+    def usage(self) -> Usage:
+        """Return the tokens used so far; each prompt counts once."""
+        prompt_tokens = sum(tokens for tokens, _ in self._prompts.values())
+        cached = sum(cached for _, cached in self._prompts.values())
+        return Usage(
+            prompt_tokens=prompt_tokens,
+            completion_tokens=self._completion_tokens,
+            total_tokens=prompt_tokens + self._completion_tokens,
+            prompt_tokens_details=PromptTokensDetails(cached),
+        )
+
+
+def fold(gains: Iterable[TextChoice]) -> list[TextChoice]:
+    """Return the choices that `gains` make, in the order of their numbers."""
+    found: dict[int, list[TextChoice]] = {}
+    for gain in gains:
+        found.setdefault(gain.index, []).append(gain)
+    return [_whole(index, found[index]) for index in sorted(found)]
+
+
+def _whole(index: int, gains: list[TextChoice]) -> TextChoice:
+    ends: list[FinishReason] = [gain.finish_reason for gain in gains if gain.finish_reason]
+    logprobs = [gain.logprobs for gain in gains if gain.logprobs]
+    text = "".join(gain.text for gain in gains)
+    return TextChoice(index, text, _joined(logprobs) if logprobs else None, ends[-1])
+
+
+def _joined(parts: list[TextLogprobs]) -> TextLogprobs:
+    return TextLogprobs(
+        [token for part in parts for token in part.tokens],
+        [value for part in parts for value in part.token_logprobs],
+        [top for part in parts for top in part.top_logprobs],
+        [offset for part in parts for offset in part.text_offset],
+    )
+
+
+def _of_prompt(entries: Sequence[TokenLogprob], length: int) -> TextLogprobs:
+    """Return the log probabilities of a prompt of `length` characters.
+
+    `<s>` is no text, and Llama's first word begins with a space that the prompt may not have: what the tokens
+    have more than the text is taken from their front.
+    """
+    return _logprobs(entries, length - sum(len(entry.token) for entry in entries))
+
+
+def _logprobs(entries: Sequence[TokenLogprob], start: int) -> TextLogprobs:
+    """Return the log probabilities of what begins at character `start` of its choice."""
+    offsets, at = [], start
+    for entry in entries:
+        offsets.append(max(0, at))
+        at += len(entry.token)
+    return TextLogprobs(
+        [entry.token for entry in entries],
+        [None if isnan(entry.logprob) else max(entry.logprob, LEAST_LOGPROB) for entry in entries],
+        [None if isnan(entry.logprob) else _top(entry) for entry in entries],
+        offsets,
+    )
+
+
+def _top(entry: TokenLogprob) -> dict[str, float]:
+    # The likeliest last, so that it stays where two have the same text.
+    return {other.token: max(other.logprob, LEAST_LOGPROB) for other in (*reversed(entry.top), entry)}

@@ -1,0 +1,86 @@
+"""`/v1/completions` on the real engine."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+from openai import AsyncOpenAI
+
+from tests.servers import Gateway
+
+pytestmark = pytest.mark.engine
+
+MODEL = "llava-demo"
+PROMPT = "USER: Hello\nASSISTANT:"
+
+
+@pytest.fixture(scope="module")
+async def client(gateway: Gateway) -> AsyncIterator[AsyncOpenAI]:
+    async with AsyncOpenAI(base_url=gateway.api, api_key="none", max_retries=0) as opened:
+        yield opened
+
+
+async def test_a_chats_prompt_sent_raw_gets_the_chats_answer(client: AsyncOpenAI) -> None:
+    chat = await client.chat.completions.create(
+        model=MODEL, messages=[{"role": "user", "content": "Hello"}], temperature=0
+    )
+    raw = await client.completions.create(model=MODEL, prompt=PROMPT, temperature=0, max_tokens=64)
+    assert raw.choices[0].text == f" {chat.choices[0].message.content}"
+    assert chat.usage is not None
+    assert raw.usage is not None
+    assert raw.usage.prompt_tokens == chat.usage.prompt_tokens
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_several_prompts_are_answered_each_for_itself(client: AsyncOpenAI, stream: bool) -> None:
+    prompts = [PROMPT, "USER: What is your name?\nASSISTANT:", "USER: "]
+    alone = [
+        (await client.completions.create(model=MODEL, prompt=prompt, temperature=0)).choices[0].text
+        for prompt in prompts
+    ]
+    texts = [""] * 6
+    if stream:
+        answers = await client.completions.create(
+            model=MODEL, prompt=prompts, n=2, temperature=0, stream=True
+        )
+        async for chunk in answers:
+            for choice in chunk.choices:
+                texts[choice.index] += choice.text
+    else:
+        whole = await client.completions.create(model=MODEL, prompt=prompts, n=2, temperature=0)
+        texts = [choice.text for choice in whole.choices]
+    assert texts == [text for text in alone for _ in range(2)]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_prompts_log_probabilities_are_those_of_generating_it(
+    client: AsyncOpenAI, stream: bool
+) -> None:
+    drawn = await client.completions.create(
+        model=MODEL, prompt=PROMPT, temperature=0, max_tokens=4, logprobs=2, extra_body={"ignore_eos": True}
+    )
+    generated = drawn.choices[0].logprobs
+    assert generated is not None
+    text = PROMPT + drawn.choices[0].text
+    if stream:
+        answers = await client.completions.create(
+            model=MODEL, prompt=text, echo=True, max_tokens=0, logprobs=2, stream=True
+        )
+        (choice,) = [choice async for chunk in answers for choice in chunk.choices]
+    else:
+        told = await client.completions.create(model=MODEL, prompt=text, echo=True, max_tokens=0, logprobs=2)
+        (choice,) = told.choices
+    assert choice.text == text
+    logprobs = choice.logprobs
+    assert logprobs is not None
+    assert logprobs.tokens is not None
+    assert logprobs.token_logprobs is not None
+    assert generated.tokens is not None
+    assert generated.token_logprobs is not None
+    assert logprobs.tokens[0] == "<s>"
+    assert str(logprobs.token_logprobs[0]) == "None"  # as OpenAI's, whatever the SDK's types say
+    spoken = [token for token in generated.tokens if token != "</s>"]
+    assert len(spoken) >= 2
+    assert logprobs.tokens[-len(spoken) :] == spoken
+    assert logprobs.token_logprobs[-len(spoken) :] == pytest.approx(
+        generated.token_logprobs[: len(spoken)], abs=0.1
+    )
