@@ -18,7 +18,7 @@ help: ## List the targets.
 
 serve: ## Set up and run the gateway here (PORT=8000 PROFILE=name ENGINE=cpu|gpu).
 	$(SETUP)
-	@PATH="$(CURDIR)/.venv/bin:$$PATH" exec .venv/bin/llava-gateway serve --port $(PORT) $(if $(PROFILE),--profile $(PROFILE))
+	@exec .venv/bin/llava-gateway serve --port $(PORT) $(if $(PROFILE),--profile $(PROFILE))
 
 test: ## Set up and run all tests, those on the real engine included.
 	$(SETUP) --dev

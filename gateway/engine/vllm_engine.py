@@ -7,6 +7,7 @@ engine starts, because that alone takes seconds, and the gateway listens before.
 import asyncio
 import gc
 import os
+import sys
 import threading
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
@@ -163,6 +164,7 @@ class VLLMEngine:
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
         for name, value in profile.environment.items():
             os.environ.setdefault(name, value)
+        programs_beside_python()
         self._report("importing vLLM")
         import torch
 
@@ -206,6 +208,13 @@ class VLLMEngine:
                 )
             )
         return deltas
+
+
+def programs_beside_python() -> None:
+    """Put this Python's folder on PATH: vLLM's libraries start programs installed there, such as ninja."""
+    folder, others = str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath).split(os.pathsep)
+    if folder not in others:
+        os.environ["PATH"] = os.pathsep.join((folder, *others))
 
 
 def _lost_picture(output: Any) -> bool:

@@ -15,11 +15,10 @@ from tests.debian import require
 ROOT = Path(__file__).parents[2]
 
 GATEWAY = """#!/usr/bin/env python3
-import os, signal, sys, time
+import signal, sys, time
 for number in (signal.SIGINT, signal.SIGTERM):
     signal.signal(number, lambda *_: sys.exit(print("left")))
-print(*sys.argv[1:])
-print(os.environ["PATH"], flush=True)
+print(*sys.argv[1:], flush=True)
 time.sleep(60)
 """
 
@@ -49,8 +48,6 @@ def test_serve_ends_with_the_gateway_and_without_noise(
     )
     assert made.stdout is not None
     assert made.stdout.readline() == b"serve --port 81 --profile demo\n"
-    # Programs that the engine's libraries start, such as ninja, are found beside its Python.
-    assert f"{checkout}/.venv/bin".encode() in made.stdout.readline().split(b":")
     send(made.pid, number)
     assert made.communicate(timeout=10)[0] == b"left\n"
     assert made.returncode == -number
