@@ -27,8 +27,20 @@ Includable = Literal[
     "web_search_call.results",
 ]
 INCLUDABLE: Final[tuple[str, ...]] = get_args(Includable)
+MOST_METADATA = 16  # OpenAI's limits, these and those of the strings
+
+
+def _few(metadata: Any) -> Any:
+    # pydantic reports every value that is wrong before it counts them.
+    if isinstance(metadata, dict) and len(metadata) > MOST_METADATA:
+        raise ValueError(f"at most {MOST_METADATA} pairs may be attached")
+    return metadata
+
+
 Metadata = Annotated[
-    dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
+    dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]],
+    BeforeValidator(_few),
+    Field(max_length=MOST_METADATA),
 ]
 
 

@@ -1,5 +1,8 @@
 """What is stored of a response: it is continued, fetched, listed and deleted, by its caller alone."""
 
+import asyncio
+import re
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -246,3 +249,16 @@ async def test_response_whose_client_left_is_not_stored() -> None:
         await idle(gateway)
         with pytest.raises(openai.NotFoundError):
             await client.responses.retrieve(response_id)
+
+
+async def test_the_example_in_the_docs_runs(gateway: Gateway, engine: ScriptedEngine) -> None:
+    page = (Path(__file__).parents[2] / "docs/responses.md").read_text(encoding="utf-8")
+    (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    program = program.replace("http://127.0.0.1:8000", gateway.url)
+    program = program.replace("https://example.org/cat.jpg", data_url("star", "red", side=8))
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE
+    )
+    output, _ = await process.communicate()
+    assert output == b"A red circle.\n"
+    assert prompt_of(engine).startswith("USER: <image>\nWhat is in the image?\nASSISTANT: A red circle.</s>")

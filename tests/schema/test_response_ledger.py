@@ -1,12 +1,13 @@
 """The ledger of Responses: it knows every field of OpenAI's, and what it says is what happens."""
 
+import tracemalloc
 from typing import Any
 
 import orjson
 import pytest
 from openai.types.responses import response_create_params
 
-from gateway.errors import UnknownParameter, UnsupportedParameter
+from gateway.errors import RequestError, UnknownParameter, UnsupportedParameter
 from gateway.schema.ledger import Row, Verdict
 from gateway.schema.response_parameters import RESPONSES
 from gateway.schema.responses import ResponseRequest
@@ -151,3 +152,32 @@ def test_what_the_ledger_does_not_know_is_refused_by_name(name: str) -> None:
     with pytest.raises(UnknownParameter) as caught:
         read(name, "x")
     assert caught.value.param == name.replace("[]", "[0]")
+
+
+PLAIN: dict[str, Any] = {"model": "m", "input": "x"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        orjson.dumps({"model": "m", "input": [0] * 200_000}),
+        orjson.dumps({"model": "m", "input": [{"role": "user", "content": [0] * 200_000}]}),
+        orjson.dumps({"model": "m", "input": [{f"k{number}": 1 for number in range(100_000)}]}),
+        orjson.dumps({**PLAIN, "metadata": {f"k{number}": 1 for number in range(100_000)}}),
+        orjson.dumps({**PLAIN, "include": [0] * 200_000}),
+        orjson.dumps({**PLAIN, "tools": [0] * 200_000}),
+        orjson.dumps(
+            {**PLAIN, "tool_choice": {"type": "allowed_tools", "mode": "auto", "tools": [0] * 200_000}}
+        ),
+    ],
+)
+def test_a_body_of_many_mistakes_takes_no_memory_for_each(body: bytes) -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(RequestError) as caught:
+            parse(body, ResponseRequest)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 40 * len(body)
+    assert len(caught.value.message) < 400
