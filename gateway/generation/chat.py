@@ -1,16 +1,12 @@
 """From a chat request on the wire to a `GenerationRequest`."""
 
 from gateway.generation.request import GenerationRequest, InputImage, InputMessage, as_data_url
-from gateway.schema.chat import (
-    ChatCompletionRequest,
-    FileContent,
-    FilePart,
-    ImagePart,
-    Message,
-    Part,
-    RefusalPart,
-    TextPart,
-)
+from gateway.schema.chat import ChatCompletionRequest, Message
+from gateway.schema.parts import FilePart, ImageBlock, ImagePart, ImageSource, Part, RefusalPart, TextPart
+from gateway.schema.wire import Wire
+
+URLS = ("url", "image_url")
+HOLDERS = (*URLS, "file_data", "data", "base64")  # the fields that hold an image
 
 
 def read(chat: ChatCompletionRequest, id: str, caller: str) -> GenerationRequest:  # noqa: A002  # the wire's word
@@ -45,12 +41,18 @@ def _part(part: Part, param: str) -> str | InputImage:
         case RefusalPart():
             return part.refusal
         case ImagePart():
-            return InputImage(part.image_url.url, f"{param}.image_url.url")
+            return _image(part.image_url, f"{param}.image_url")
         case FilePart():
-            return _file(part.file, f"{param}.file")
+            return _image(part.file, f"{param}.file")
+        case ImageBlock(source=ImageSource() as source):
+            return _image(source, f"{param}.source")
+    return _image(part, param)
 
 
-def _file(file: FileContent, param: str) -> InputImage:
-    if file.file_id is not None:
-        return InputImage("", f"{param}.file_id", file.file_id)
-    return InputImage(as_data_url(file.file_data or ""), f"{param}.file_data")
+def _image(said: Wire, param: str) -> InputImage:
+    """Return the image that one of the fields of `said` holds or names."""
+    for name in HOLDERS:
+        value: str | None = getattr(said, name, None)
+        if value is not None:
+            return InputImage(value if name in URLS else as_data_url(value), f"{param}.{name}")
+    return InputImage("", f"{param}.file_id", getattr(said, "file_id", None))

@@ -4,6 +4,7 @@ import math
 import re
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from urllib.parse import unquote
 
 import pybase64
 from yarl import URL
@@ -123,7 +124,7 @@ def read(source: DataURL, *, max_bytes: int) -> bytes:
     try:
         data = pybase64.b64decode(text, validate=True)
     except ValueError:
-        data = _read_wrapped(text)
+        data = _read_loosely(text)
     if not data:
         raise ImageError("the data URL is empty")
     if len(data) > max_bytes:
@@ -131,10 +132,11 @@ def read(source: DataURL, *, max_bytes: int) -> bytes:
     return data
 
 
-def _read_wrapped(text: str) -> bytes:
-    # Tools such as `base64` wrap their lines.
+def _read_loosely(text: str) -> bytes:
+    """Return what base64 says that is wrapped, percent-encoded, URL-safe or without padding."""
+    packed = "".join(unquote(text).split()).replace("-", "+").replace("_", "/").rstrip("=")
     try:
-        return pybase64.b64decode("".join(text.split()), validate=True)
+        return pybase64.b64decode(packed + "=" * (-len(packed) % 4), validate=True)
     except ValueError:
         raise ImageError("the data URL does not hold valid base64") from None
 

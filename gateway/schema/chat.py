@@ -2,59 +2,14 @@
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from gateway.errors import InvalidValue
 from gateway.schema.ledger import Ledger
 from gateway.schema.parameters import CHAT
+from gateway.schema.parts import Part
 from gateway.schema.sampling import SamplingFields
-from gateway.schema.wire import Wire, branch
-
-
-class TextPart(Wire):
-    type: Literal["text"]
-    text: str
-
-
-class RefusalPart(Wire):
-    type: Literal["refusal"]
-    refusal: str
-
-
-class ImageURL(Wire):
-    url: str = Field(description="`data:` URL in base64, or an `http:` or `https:` URL.")
-
-
-class ImagePart(Wire):
-    type: Literal["image_url"]
-    image_url: ImageURL
-
-
-class FileContent(Wire):
-    """A picture that was uploaded to `/v1/files`, or its bytes in base64."""
-
-    file_id: str | None = None
-    file_data: str | None = Field(default=None, description="In base64, or a `data:` URL in base64.")
-
-    @model_validator(mode="after")
-    def _one_of_the_two(self) -> Self:
-        if (self.file_id is None) == (self.file_data is None):
-            raise ValueError("there must be either `file_id` or `file_data`")
-        return self
-
-
-class FilePart(Wire):
-    type: Literal["file"]
-    file: FileContent
-
-
-Part = Annotated[
-    Annotated[TextPart, Tag("<text>")]
-    | Annotated[RefusalPart, Tag("<refusal>")]
-    | Annotated[ImagePart, Tag("<image_url>")]
-    | Annotated[FilePart, Tag("<file>")],
-    Discriminator(branch),
-]
+from gateway.schema.wire import Wire
 
 
 def _parts(content: Any) -> Any:

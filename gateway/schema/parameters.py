@@ -68,10 +68,10 @@ _MESSAGES: Final = (
     honoured("messages[].refusal", "The assistant's words where it refused; as text."),
     refused("messages[].tool_calls", "Tools are not supported.", ([],)),
     refused("messages[].tool_call_id", "Tools are not supported."),
-    honoured("messages[].content[].type", "`text`, `refusal`, `image_url` or `file`."),
+    honoured("messages[].content[].type", "`text`, `refusal`, `image_url` or `file`; further forms below."),
     honoured("messages[].content[].text", "Never taken for a token, whatever it spells."),
     honoured("messages[].content[].refusal", "As text."),
-    honoured("messages[].content[].image_url", "A picture."),
+    honoured("messages[].content[].image_url", "A picture: an object, or its `url` alone."),
     honoured("messages[].content[].image_url.url", "A `data:` URL in base64, or an `http:` or `https:` URL."),
     without_effect("messages[].content[].image_url.detail", "LLaVA-1.5 sees every picture at one size."),
     refused("messages[].content[].input_audio", _NO_AUDIO),
@@ -80,6 +80,30 @@ _MESSAGES: Final = (
     honoured("messages[].content[].file.file_data", "A picture in base64, or a `data:` URL of one."),
     without_effect("messages[].content[].file.filename", "A picture's format is read from its bytes."),
     without_effect("messages[].content[].prompt_cache_breakpoint", _NO_CACHE_HINTS),
+)
+
+_FORMS: Final = (
+    # `input_image`, as in the Responses API; `input_text` and `output_text` are as `text`.
+    honoured("messages[].content[].file_id", "A picture that the caller uploaded to `/v1/files`."),
+    without_effect("messages[].content[].detail", "LLaVA-1.5 sees every picture at one size."),
+    without_effect("messages[].content[].annotations", "Only the words of an answer are read."),
+    without_effect("messages[].content[].logprobs", "Only the words of an answer are read."),
+    # `image`: LangChain's blocks
+    honoured("messages[].content[].data", "A picture in base64 (`image`, LangChain's v0)."),
+    honoured("messages[].content[].base64", "A picture in base64 (`image`, LangChain's v1)."),
+    honoured("messages[].content[].url", "As `image_url.url` (`image`, LangChain's)."),
+    without_effect("messages[].content[].source_type", "The field that is there says it."),
+    without_effect("messages[].content[].mime_type", "A picture's format is read from its bytes."),
+    without_effect("messages[].content[].id", "A block's name."),
+    without_effect("messages[].content[].index", "A block's place in a stream."),
+    without_effect("messages[].content[].extras", "Other providers' fields."),
+    # `image`: Anthropic's blocks
+    honoured("messages[].content[].source", "A picture (`image`, Anthropic's)."),
+    honoured("messages[].content[].source.data", "In base64."),
+    honoured("messages[].content[].source.url", "As `image_url.url`."),
+    honoured("messages[].content[].source.file_id", "As `file.file_id`."),
+    without_effect("messages[].content[].source.type", "The field that is there says it."),
+    without_effect("messages[].content[].source.media_type", "A picture's format is read from its bytes."),
 )
 
 _ECHOES: Final = (
@@ -160,6 +184,7 @@ CHAT: Final = Ledger(
     {
         "OpenAI's parameters": _REQUEST,
         "OpenAI's messages": _MESSAGES,
+        "Further forms of parts: `input_image`, `image`": _FORMS,
         "What SDKs and frontends add to messages": _ECHOES,
         "vLLM's parameters": _VLLM,
         "The gateway's own": _GATEWAY,

@@ -40,7 +40,7 @@ REFUSED: list[tuple[Any, str, str | None]] = [
         "messages[0].content[0].type",
     ),
     (
-        chat(messages=saying({"type": "image_url", "image_url": "http://x/"})),
+        chat(messages=saying({"type": "image_url", "image_url": 5})),
         "invalid_value",
         "messages[0].content[0].image_url",
     ),

@@ -14,7 +14,8 @@ from gateway.errors import (
     RequestError,
     UnknownParameter,
 )
-from gateway.schema.chat import ChatCompletionRequest, TextPart
+from gateway.schema.chat import ChatCompletionRequest
+from gateway.schema.parts import TextPart
 from gateway.schema.validation import parse
 
 USER = {"role": "user", "content": "x"}
@@ -146,8 +147,8 @@ def test_unknown_stream_option_is_refused_by_name() -> None:
         (
             {"messages": [{"role": "user", "content": [{"type": "video"}]}]},
             (
-                "messages[0].content[0].type: a part must be `text`, `refusal`, `image_url` or `file`; "
-                'got "video"'
+                "messages[0].content[0].type: a part must be `text`, `input_text`, `output_text`, `refusal`, "
+                '`image_url`, `input_image`, `image` or `file`; got "video"'
             ),
         ),
         (

@@ -1,0 +1,91 @@
+"""The parts of a chat message's content: text and images, in OpenAI's forms and in those that clients send.
+
+Sources: OpenAI's API reference (`text`, `refusal`, `image_url`, `file`); its Responses API, whose parts vLLM
+takes in chats too (`input_text`, `output_text`, `input_image`); LangChain's content blocks, of both versions,
+and Anthropic's (`image`).
+"""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+
+from gateway.schema.items import InputImage
+from gateway.schema.wire import Wire, branch
+
+
+class TextPart(Wire):
+    type: Literal["text", "input_text", "output_text"]
+    text: str
+
+
+class RefusalPart(Wire):
+    type: Literal["refusal"]
+    refusal: str
+
+
+class ImageURL(Wire):
+    url: str = Field(description="`data:` URL in base64, or an `http:` or `https:` URL.")
+
+
+def _with_url(value: Any) -> Any:
+    return {"url": value} if isinstance(value, str) else value
+
+
+class ImagePart(Wire):
+    type: Literal["image_url"]
+    image_url: Annotated[ImageURL, BeforeValidator(_with_url, json_schema_input_type=str | ImageURL)]
+
+
+class _OneOf(Wire):
+    """An image that is said in one of several ways: exactly one field is there."""
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        names = [name for name in type(self).model_fields if name != "type"]
+        if len([name for name in names if getattr(self, name) is not None]) != 1:
+            raise ValueError(f"exactly one of {', '.join(f'`{name}`' for name in names)} must be there")
+        return self
+
+
+class FileContent(_OneOf):
+    """A picture that was uploaded to `/v1/files`, or its bytes in base64."""
+
+    file_id: str | None = None
+    file_data: str | None = Field(default=None, description="In base64, or a `data:` URL in base64.")
+
+
+class FilePart(Wire):
+    type: Literal["file"]
+    file: FileContent
+
+
+class ImageSource(_OneOf):
+    """Anthropic's."""
+
+    data: str | None = Field(default=None, description="In base64.")
+    url: str | None = None
+    file_id: str | None = None
+
+
+class ImageBlock(_OneOf):
+    """LangChain's: `data` and `url` of its first version, `base64`, `url` and `file_id` of its second."""
+
+    type: Literal["image"]
+    data: str | None = Field(default=None, description="In base64.")
+    base64: str | None = None
+    url: str | None = None
+    file_id: str | None = None
+    source: ImageSource | None = None
+
+
+Part = Annotated[
+    Annotated[TextPart, Tag("<text>")]
+    | Annotated[TextPart, Tag("<input_text>")]
+    | Annotated[TextPart, Tag("<output_text>")]
+    | Annotated[RefusalPart, Tag("<refusal>")]
+    | Annotated[ImagePart, Tag("<image_url>")]
+    | Annotated[InputImage, Tag("<input_image>")]
+    | Annotated[ImageBlock, Tag("<image>")]
+    | Annotated[FilePart, Tag("<file>")],
+    Discriminator(branch),
+]
