@@ -53,10 +53,7 @@ class Exchange:
     async def respond(self, request: Request, read: Read) -> Response:
         """Return the answer to `request`, whose body `read` understands."""
         arrived = time.perf_counter()
-        self.lifecycle.check()
-        media.check_json(request.headers)
-        caller: Caller = request.state.caller
-        request.state.headers = await self.limits.request(caller)
+        caller = await self._enter(request)
         async with AsyncExitStack() as held:
             patience = _client_timeout(request)
             running = held.enter_context(self.running.request(patience))
@@ -65,8 +62,7 @@ class Exchange:
             async with while_connected(ahead.look):
                 await held.enter_async_context(self.admission.ticket(caller))
             running.heard = time.perf_counter()
-            receive = media.inflated(request.headers, ahead.receive)
-            content = (await body.read(request.headers, receive, self.settings)).removeprefix(media.BOM)
+            content = await self._content(request, ahead)
             async with while_connected(request.receive):
                 wanted, answer = await read(content, caller.scope)
                 del content
@@ -90,6 +86,27 @@ class Exchange:
                     return response
             events = answer.events(prepared, first, deltas)
             return EventStream(events, held.pop_all(), self.settings.send_timeout, prepared.notices)
+
+    async def compute(self, request: Request, answer: Callable[[bytes, str], Response]) -> Response:
+        """Return what `answer` makes at once of the request's body and the caller's name."""
+        caller = await self._enter(request)
+        async with AsyncExitStack() as held:
+            ahead = body.ReadAhead(request.receive)
+            async with while_connected(ahead.look):
+                await held.enter_async_context(self.admission.ticket(caller))
+            return answer(await self._content(request, ahead), caller.scope)
+
+    async def _enter(self, request: Request) -> Caller:
+        """Return whose request it is, once what can be told of it without its body is right."""
+        self.lifecycle.check()
+        media.check_json(request.headers)
+        caller: Caller = request.state.caller
+        request.state.headers = await self.limits.request(caller)
+        return caller
+
+    async def _content(self, request: Request, ahead: body.ReadAhead) -> bytes:
+        receive = media.inflated(request.headers, ahead.receive)
+        return (await body.read(request.headers, receive, self.settings)).removeprefix(media.BOM)
 
     async def _settle(self, caller: Caller, running: Running) -> None:
         await self.limits.owe(caller, running.tokens)

@@ -10,7 +10,7 @@ from typing import Any
 
 from engine_config.profile import EngineProfile
 from gateway.access.running import Running
-from gateway.engine.interface import Delta, Job, Picture
+from gateway.engine.interface import Delta, Job, Model, Picture
 from gateway.engine.supervisor import Supervisor
 from gateway.errors import GatewayError, ModelNotFound
 from gateway.generation import history, raw
@@ -61,13 +61,10 @@ class Pipeline:
         counts the prompt's tokens and images, and may refuse them. Raises RequestError.
         """
         model = self._engine.model
-        if request.model not in self._names:
-            raise ModelNotFound(
-                f"model: {short(request.model)!r} is not served here; {model.name!r} is", param="model"
-            )
+        self.check_model(request.model)
         if request.prompts:
             return await self._prepare_prompts(request, spend)
-        fitted = history.fit(request.messages, self._budget(request), model, partial(self._encode, request))
+        fitted = self._fitted(request)
         images = [image for message in fitted.messages for image in message.images]
         sources = [self._source(image) for image in images]
         prompt_tokens = tokens.length(fitted.ids, model)
@@ -84,6 +81,28 @@ class Pipeline:
         return Prepared(
             job, fitted.dropped_images, fitted.dropped_messages, blank=not _ends_in_a_word(request)
         )
+
+    @property
+    def model(self) -> Model:
+        """Return the model that is served. Raises EngineNotReady."""
+        return self._engine.model
+
+    def check_model(self, name: str) -> None:
+        """Raise ModelNotFound unless `name` is one of the model's."""
+        if name not in self._names:
+            served = self._engine.model.name
+            raise ModelNotFound(f"model: {short(name)!r} is not served here; {served!r} is", param="model")
+
+    def prompt_ids(self, request: GenerationRequest) -> list[int]:
+        """Return the ids of the request's (first) prompt, one image token a picture. Raises RequestError."""
+        self.check_model(request.model)
+        if request.prompts:
+            return raw.encode(request.prompts[0], self._engine.model)
+        return self._fitted(request).ids
+
+    def _fitted(self, request: GenerationRequest) -> history.Fitted:
+        encode = partial(self._encode, request)
+        return history.fit(request.messages, self._budget(request), self._engine.model, encode)
 
     async def _prepare_prompts(self, request: GenerationRequest, spend: Spend) -> Prepared:
         """Return a job for each of the request's prompts."""

@@ -1,0 +1,48 @@
+"""`POST /tokenize` and `POST /detokenize`: what a prompt comes to; nothing is generated or fetched."""
+
+from fastapi import APIRouter, Request, Response
+
+from gateway.api.exchange import Exchange
+from gateway.api.streaming import json_response
+from gateway.generation import chat
+from gateway.generation.request import GenerationRequest, RawPrompt
+from gateway.generation.tokenizing import Tokenizing
+from gateway.schema.tokens import Detokenize, TokenizeChat, TokenizeText
+from gateway.schema.validation import checked, json_object, parse
+
+
+def router(exchange: Exchange) -> APIRouter:
+    """Return the routes, wired to what they need."""
+    routes = APIRouter()
+    tokenizing = Tokenizing(exchange.pipeline)
+
+    @routes.post("/tokenize", response_model=None)
+    async def tokenize(request: Request) -> Response:
+        return await exchange.compute(request, tokenized)
+
+    @routes.post("/detokenize", response_model=None)
+    async def detokenize(request: Request) -> Response:
+        return await exchange.compute(request, detokenized)
+
+    def tokenized(body: bytes, caller: str) -> Response:
+        content = json_object(body)
+        if content.get("messages") is not None:
+            content.setdefault("model", exchange.pipeline.model.name)
+            wanted = checked(content, TokenizeChat)
+            return json_response(
+                tokenizing.tokenize(chat.read(wanted, "tokenize", caller), strings=wanted.return_token_strs)
+            )
+        text = checked(content, TokenizeText)
+        model = text.model or exchange.pipeline.model.name
+        asked = GenerationRequest("tokenize", model, (), caller, prompts=(RawPrompt(text.prompt, "prompt"),))
+        return json_response(
+            tokenizing.tokenize(
+                asked, strings=text.return_token_strs, opened=text.add_special_tokens is not False
+            )
+        )
+
+    def detokenized(body: bytes, _: str) -> Response:
+        wanted = parse(body, Detokenize)
+        return json_response(tokenizing.detokenize(wanted.tokens, wanted.model))
+
+    return routes

@@ -1,0 +1,38 @@
+"""`GET /v1/models`: the answers."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a client may want to know of the model beside its name.
+
+    `tokens_per_image` is null until the engine has started; `max_images` is how many a prompt may have.
+    """
+
+    context_length: int
+    tokens_per_image: int | None
+    max_images: int
+    prompt_style: str
+    image_fit: str
+    image_place: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """A name of the model. `root` (the model behind it) and `max_model_len` are vLLM's; `gateway` is ours."""
+
+    id: str
+    created: int
+    root: str
+    max_model_len: int
+    gateway: Capabilities
+    object: Literal["model"] = "model"
+    owned_by: Literal["llava-gateway"] = "llava-gateway"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelList:
+    data: list[ModelCard]
+    object: Literal["list"] = "list"
