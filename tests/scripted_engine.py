@@ -5,8 +5,8 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from math import nan
 
-from gateway.engine.interface import Delta, FinishReason, Job, Model, TokenLogprob
-from gateway.errors import EngineDied
+from gateway.engine.interface import Constraint, Delta, FinishReason, Job, Model, TokenLogprob
+from gateway.errors import EngineDied, InvalidValue
 
 
 class Bytes:
@@ -51,6 +51,8 @@ class ScriptedEngine:
     model: Model = MODEL
     failed: bool = False
     jobs: list[Job] = field(default_factory=list)
+    checked: list[Constraint] = field(default_factory=list)
+    unfit: str = "unfit"  # constraints with this in them are refused
     running: int = 0
     shutdowns: int = 0
     stuck: bool = False
@@ -61,6 +63,11 @@ class ScriptedEngine:
         if self.start_error:
             raise self.start_error
         await self.started.wait()
+
+    async def check_constraint(self, constraint: Constraint) -> None:
+        self.checked.append(constraint)
+        if self.unfit in constraint.grammar:
+            raise InvalidValue(f"{constraint.param}: it is unfit", param=constraint.param)
 
     async def generate(self, job: Job) -> AsyncGenerator[Delta]:
         self.jobs.append(job)

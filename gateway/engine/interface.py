@@ -19,14 +19,12 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Constraint:
-    """The form that an answer must have: text that `source` describes, in the language `kind`.
+    """The form that an answer must have: a text of `grammar`, in Lark as llguidance has it or in EBNF.
 
-    `json_schema` is JSON that the schema allows, `regex` a full match, `grammar` a text of the EBNF grammar's
-    `root`. `param` is the request's field that asks for it, as errors name it.
+    `param` is the request's field that asks for it, as errors name it.
     """
 
-    kind: Literal["json_schema", "regex", "grammar"]
-    source: str = field(repr=False)
+    grammar: str = field(repr=False)
     param: str = field(compare=False)
 
 
@@ -137,6 +135,9 @@ class Engine(Protocol):
     @property
     def failed(self) -> bool:
         """Whether the engine died and will not answer again."""
+
+    async def check_constraint(self, constraint: Constraint) -> None:
+        """Raise InvalidValue where no answer can be held to `constraint`, or not at a bearable cost."""
 
     def generate(self, job: Job) -> AsyncGenerator[Delta]:
         """Yield the deltas of all choices, each choice's last one with a finish reason.

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import structlog
 
-from gateway.engine.interface import Delta, Engine, Job, Model
+from gateway.engine.interface import Constraint, Delta, Engine, Job, Model
 from gateway.engine.suspects import Suspects
 from gateway.errors import EngineDied, EngineNotReady, GatewayError
 from gateway.telemetry.metrics import Metrics
@@ -114,6 +114,10 @@ class Supervisor:
             self._reach("starting again")
             await self._end()
             await self._start_again()
+
+    async def check_constraint(self, constraint: Constraint) -> None:
+        """Ask the running engine. Raises EngineNotReady (503) while there is none."""
+        await self._running().check_constraint(constraint)
 
     async def generate(self, job: Job) -> AsyncGenerator[Delta]:
         """Yield the deltas of `job`; one that has sent nothing when the engine dies runs again on the next.

@@ -20,7 +20,7 @@ import psutil
 
 from engine_config import hub
 from engine_config.profile import EngineProfile
-from gateway.engine.interface import Delta, FinishReason, Job, Model, Sampling
+from gateway.engine.interface import Constraint, Delta, FinishReason, Job, Model, Sampling
 from gateway.engine.supervisor import Report
 from gateway.engine.vocabulary import TokenizerFile
 from gateway.errors import (
@@ -53,6 +53,7 @@ class VLLMEngine:
         self._model: Model | None = None
         self._vocabulary: TokenizerFile | None = None
         self._inputs: Any = None
+        self._constraints: Any = None
         self._ended = False
         self._not_ours = set(active_children())
 
@@ -87,12 +88,14 @@ class VLLMEngine:
         # A daemon: a process that was told to leave must not wait for vLLM to come up.
         threading.Thread(target=build, name="engine-start", daemon=True).start()
         self._llm = await done
+        from gateway.engine.vllm_constraints import Constraints
         from gateway.engine.vllm_inputs import Inputs
 
         settings = self._llm.model_config
         self._vocabulary = TokenizerFile.from_file(Path(self._profile.model_path, "tokenizer.json"))
         model = describe(self._profile, settings, self._vocabulary)
         self._inputs = Inputs(self._llm.renderer, model, settings.dtype)
+        self._constraints = Constraints(self._llm.renderer.get_tokenizer(), settings.get_vocab_size())
         # Asked for once, vLLM has it at hand, and sends a request in the moment that it gets it.
         await self._llm.get_supported_tasks()
         self._model = model
@@ -100,10 +103,16 @@ class VLLMEngine:
         gc.collect()
         gc.freeze()
 
+    async def check_constraint(self, constraint: Constraint) -> None:
+        """Raise InvalidValue where no answer can be held to `constraint`. See `Engine.check_constraint`."""
+        await self._constraints.check(constraint)
+
     async def generate(self, job: Job) -> AsyncGenerator[Delta]:
         """Yield the deltas of `job`. Closing the generator aborts it. See `Engine.generate`."""
+        constraint = job.sampling.constraint
         try:
             for attempt in range(ATTEMPTS):
+                followed = await self._constraints.follow(constraint) if constraint else None
                 tensors = await self._inputs.tensors(job)
                 prompt = self._inputs.of(job, tensors)
                 outputs = self._llm.generate(prompt, _sampling_params(job), f"{job.id}-{attempt}")
@@ -111,6 +120,8 @@ class VLLMEngine:
                     async for output in outputs:
                         if _lost_picture(output):
                             break
+                        if followed:
+                            followed.take(output)
                         for delta in self._deltas(output, prompt["prompt_token_ids"], job.sampling):
                             yield delta
                     else:
@@ -151,6 +162,8 @@ class VLLMEngine:
     async def shutdown(self) -> None:
         """End the engine and its processes, also one that is still starting."""
         self._ended = True
+        if self._constraints:
+            self._constraints.close()
         llm, self._llm = self._llm, None
         if llm is not None:
             await asyncio.to_thread(llm.shutdown, timeout=SHUTDOWN_TIMEOUT)
@@ -162,6 +175,7 @@ class VLLMEngine:
         profile = self._profile = with_weights(self._profile, self._report)
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+        os.environ.setdefault("LLGUIDANCE_LOG_LEVEL", "0")  # Or clients' grammars fill the log.
         for name, value in profile.environment.items():
             os.environ.setdefault(name, value)
         programs_beside_python()
@@ -179,6 +193,8 @@ class VLLMEngine:
         arguments = AsyncEngineArgs(**engine_arguments(profile, self._max_images))
         if current_platform.is_cpu() and arguments.worker_cls == "auto":
             arguments.worker_cls = CPU_WORKER
+        # One for every request: vLLM would keep whichever the first one got.
+        arguments.structured_outputs_config.backend = "guidance"
         if self._ended:
             raise EngineNotReady("the gateway is shutting down")
         from gateway.engine import vllm_core
@@ -285,7 +301,7 @@ def describe(profile: EngineProfile, settings: Any, vocabulary: TokenizerFile) -
 
 def _sampling_params(job: Job) -> Any:
     from vllm import SamplingParams
-    from vllm.sampling_params import RequestOutputKind
+    from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
     sampling = job.sampling
     greedy_copies = sampling.temperature == 0 and sampling.n > 1
@@ -308,7 +324,13 @@ def _sampling_params(job: Job) -> Any:
         logit_bias=dict(sampling.logit_bias) or None,
         logprobs=sampling.logprobs,
         prompt_logprobs=sampling.prompt_logprobs,
-        output_kind=RequestOutputKind.DELTA if job.stream else RequestOutputKind.FINAL_ONLY,
+        structured_outputs=(
+            StructuredOutputsParams(grammar=sampling.constraint.grammar) if sampling.constraint else None
+        ),
+        # An answer that is held to a form is followed while it comes.
+        output_kind=(
+            RequestOutputKind.DELTA if job.stream or sampling.constraint else RequestOutputKind.FINAL_ONLY
+        ),
         skip_clone=True,  # It is this request's alone.
     )
 

@@ -1,5 +1,6 @@
 """From a chat request on the wire to a `GenerationRequest`."""
 
+from gateway.generation import formats
 from gateway.generation.request import GenerationRequest, InputImage, InputMessage, as_data_url
 from gateway.schema.chat import ChatCompletionRequest, Message
 from gateway.schema.parts import FilePart, ImageBlock, ImagePart, ImageSource, Part, RefusalPart, TextPart
@@ -24,6 +25,7 @@ def read(chat: ChatCompletionRequest, id: str, caller: str) -> GenerationRequest
         image_history=chat.image_history,
         image_place=chat.image_place,
         continued=bool(chat.continue_final_message),
+        constraint=formats.read(chat.response_format, chat.structured_outputs),
     )
 
 

@@ -70,7 +70,11 @@ class Pipeline:
         prompt_tokens = tokens.length(fitted.ids, model)
         given = self._sampling | dict(request.sampling)
         over = self._settings.max_tokens_over
-        sampling = sampling_of(given, model, prompt_tokens, request.param, over)
+        sampling = sampling_of(
+            given, model, prompt_tokens, request.param, over, constraint=request.constraint
+        )
+        if sampling.constraint is not None:
+            await self._engine.check_constraint(sampling.constraint)
         await spend(prompt_tokens, len(images))
         fit = request.image_fit or self._fit
         pictures = await _gather(

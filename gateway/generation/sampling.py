@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from gateway.engine.interface import Model, Sampling
+from gateway.engine.interface import Constraint, Model, Sampling
 from gateway.errors import ContextLengthExceeded, InvalidValue
 from gateway.prompt.tokens import SHORTEN
 from gateway.schema.paths import short
@@ -19,6 +19,8 @@ def sampling_of(
     prompt_tokens: int,
     param: str = "messages",
     over: Literal["cut", "refuse"] = "cut",
+    *,
+    constraint: Constraint | None = None,
 ) -> Sampling:
     """Return the sampling that `given` (`SamplingFields` by name, none of them null) comes to.
 
@@ -27,6 +29,8 @@ def sampling_of(
     Raises RequestError.
     """
     rest = dict(given)
+    if constraint is not None:
+        _check_ends(given, constraint)
     max_tokens = _max_tokens(rest, model, prompt_tokens, param, over)
     for name in (*MAX_TOKENS, "top_logprobs"):
         rest.pop(name, None)
@@ -38,8 +42,16 @@ def sampling_of(
             "stop_token_ids": _stop_token_ids(rest, model),
             "logit_bias": _logit_bias(rest, model),
             "logprobs": _logprobs(given),
+            "constraint": constraint,
         }
     )
+
+
+def _check_ends(given: Mapping[str, Any], constraint: Constraint) -> None:
+    """Refuse what would go on where the constraint demands an end."""
+    for name in ("min_tokens", "ignore_eos"):
+        if given.get(name):
+            raise InvalidValue(f"{name}: it cannot be used with `{constraint.param}`", param=name)
 
 
 def _max_tokens(given: Mapping[str, Any], model: Model, prompt_tokens: int, param: str, over: str) -> int:

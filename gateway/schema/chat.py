@@ -5,6 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from gateway.errors import InvalidValue
+from gateway.schema.formats import ResponseFormat, StructuredOutputs
 from gateway.schema.ledger import Ledger
 from gateway.schema.parameters import CHAT
 from gateway.schema.parts import Part
@@ -48,6 +49,8 @@ class ChatCompletionRequest(SamplingFields):
         default=None, description="The answer goes on with the last message, which is the assistant's."
     )
     add_generation_prompt: bool | None = None
+    response_format: ResponseFormat | None = None
+    structured_outputs: StructuredOutputs | None = None
 
     image_fit: Literal["pad", "crop", "squash"] | None = Field(
         default=None, description="How a picture becomes square; the profile's way where not said."
@@ -73,5 +76,14 @@ class ChatCompletionRequest(SamplingFields):
             raise InvalidValue(
                 "add_generation_prompt: exactly one of it and `continue_final_message` must be true",
                 param="add_generation_prompt",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _one_form(self) -> Self:
+        asked = self.response_format is not None and self.response_format.type != "text"
+        if asked and self.structured_outputs is not None:
+            raise InvalidValue(
+                "structured_outputs: it cannot be used with `response_format`", param="structured_outputs"
             )
         return self

@@ -33,14 +33,21 @@ def those(verdict: Verdict) -> list[Row]:
 SOURCE = {"type": "image", "source": {"url": "data:"}}
 IMAGE = {"type": "image_url", "image_url": {"url": "data:"}}
 FILE = {"type": "file", "file": {"file_id": "file-1"}}
+# What must be in a request for a field inside it.
+AROUND: dict[str, Any] = {
+    "response_format": {"type": "json_schema", "json_schema": {"name": "n"}},
+    "structured_outputs": {"json_object": True},
+}
 
 
 def body(name: str | None = None, value: Any = None, like: str = "") -> bytes:
     """Return a request in which the field `name` (a dotted path) has `value`; one that has it, or `like`."""
     path = name or like
+    outer, _, inner = path.replace("[]", "").partition(".")
     part = deepcopy(FILE if ".file." in path else SOURCE if ".source." in path else IMAGE)
     content: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": [part]}]}
     content |= {"stream": True, "stream_options": {}}
+    content |= {outer: deepcopy(AROUND[outer])} if inner and outer in AROUND else {}
     if name is not None:
         *above, last = name.replace("[]", "").split(".")
         place: Any = content
@@ -107,7 +114,7 @@ def test_what_is_refused_is_refused_by_name_and_with_the_reason(row: Row) -> Non
     ("name", "value"), [(row.field, value) for row in those(Verdict.REFUSED) for value in row.but]
 )
 def test_what_is_refused_is_taken_where_it_asks_for_nothing(name: str, value: Any) -> None:
-    assert read(name, value) == read()
+    assert read(name, value) == read(like=name)
 
 
 def test_a_value_of_another_type_is_not_the_one_that_asks_for_nothing() -> None:
@@ -130,6 +137,7 @@ def test_a_value_of_another_type_is_not_the_one_that_asks_for_nothing() -> None:
 )
 def test_null_asks_for_nothing_anywhere_known_or_not(name: str) -> None:
     required = {"role", "content", "type", "image_url", "url", "file_id", "stream", "stream_options"}
+    required |= {"name", "json_schema", "json_object"}
     if name.rpartition(".")[2] not in required or name == "messages[].content[].url":
         assert read(name, None) == read(like=name)
 

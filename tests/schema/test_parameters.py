@@ -64,6 +64,9 @@ WHOLE_NUMBERS = [
 ]
 
 
+FORMS = {"response_format", "structured_outputs"}  # tests/schema/test_formats.py has theirs
+
+
 def asked(**fields: Any) -> ChatCompletionRequest:
     return parse(json.dumps({**REQUEST, **fields}).encode(), ChatCompletionRequest)
 
@@ -76,7 +79,7 @@ def refused(**fields: Any) -> RequestError:
 
 def test_every_parameter_has_its_range_here() -> None:
     fields = set(ChatCompletionRequest.model_fields)
-    assert fields == {*RANGES, "model", "messages", "stream_options"}
+    assert fields == {*RANGES, "model", "messages", "stream_options", *FORMS}
 
 
 @pytest.mark.parametrize(("name", "value"), [(name, v) for name, (good, _) in RANGES.items() for v in good])

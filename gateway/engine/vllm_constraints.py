@@ -1,0 +1,142 @@
+"""Constraints on vLLM, through its `guidance` backend (llguidance), whose every step has a bounded cost.
+
+A constraint is compiled here before its job is sent, so that vLLM's process never meets one that takes long.
+llguidance's limits can also be met in the middle of an answer: vLLM then ends it as if it were complete. So
+what it generated is followed here too. Written against vLLM 0.32 and llguidance 1.7.
+"""
+
+import asyncio
+import time
+from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import llguidance
+import llguidance.hf
+import structlog
+
+from gateway.engine.interface import Constraint
+from gateway.errors import InvalidValue, Overloaded
+
+MAX_CPU_SECONDS = 0.25  # to compile a constraint, and to follow one answer
+PATIENCE = 5.0  # seconds that a request waits for its turn and the result
+THREADS = 2  # one may be stuck: nothing can end a compilation
+KEPT = 128  # results
+
+log = structlog.get_logger()
+
+
+class Constraints:
+    """Compiles constraints for one model, THREADS at a time, and remembers which can be used."""
+
+    def __init__(self, tokenizer: Any, vocabulary_size: int) -> None:
+        """`tokenizer` is Hugging Face's fast one; `vocabulary_size` counts the model's logits."""
+        self._tokenizer = llguidance.hf.from_tokenizer(tokenizer, max(vocabulary_size, len(tokenizer)))
+        # A matcher at its beginning, or what is wrong with the constraint.
+        self._known: OrderedDict[Constraint, llguidance.LLMatcher | str] = OrderedDict()
+        self._threads = ThreadPoolExecutor(THREADS, "constraints")
+
+    async def check(self, constraint: Constraint) -> None:
+        """Raise InvalidValue where `constraint` cannot be used, Overloaded where finding out takes long."""
+        await self._matcher(constraint)
+
+    async def follow(self, constraint: Constraint) -> "Followed":
+        """Return what follows one job's answer. Raises what `check` does."""
+        return Followed(constraint, await self._matcher(constraint))
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _matcher(self, constraint: Constraint) -> llguidance.LLMatcher:
+        found = self._known.get(constraint)
+        if found is None:
+            found = self._known[constraint] = await self._compiled(constraint)
+            while len(self._known) > KEPT:
+                self._known.popitem(last=False)
+        self._known.move_to_end(constraint)
+        if isinstance(found, str):
+            raise InvalidValue(f"{constraint.param}: {found}", param=constraint.param)
+        return found
+
+    async def _compiled(self, constraint: Constraint) -> llguidance.LLMatcher | str:
+        compiling = self._threads.submit(self._compile, constraint)
+        try:
+            async with asyncio.timeout(PATIENCE):
+                return await asyncio.wrap_future(compiling)
+        except TimeoutError:
+            if compiling.cancelled():  # It was still waiting for its turn.
+                raise Overloaded("the gateway is busy with the forms that other requests ask for") from None
+            log.warning("constraint_slow", param=constraint.param, bytes=len(constraint.grammar))
+            return f"it takes over {PATIENCE:g} s to compile; the limit is {MAX_CPU_SECONDS} s"
+
+    def _compile(self, constraint: Constraint) -> llguidance.LLMatcher | str:
+        """Return the matcher, or what is wrong with `constraint`."""
+        began = time.thread_time()
+        try:
+            # As vLLM's backend does with `StructuredOutputsParams.grammar`.
+            grammar = llguidance.grammar_from("grammar", constraint.grammar)
+            matcher = llguidance.LLMatcher(self._tokenizer, grammar, log_level=0)
+        except ValueError as error:
+            return _first_line(str(error))
+        if matcher.is_error():
+            return _first_line(matcher.get_error())
+        trial = matcher.deep_copy()
+        trial.compute_bitmask()  # The first token's is often the dearest.
+        if trial.is_error():
+            return f"it is too complex: {_first_line(trial.get_error())}"
+        seconds = time.thread_time() - began
+        if seconds > MAX_CPU_SECONDS:
+            return f"it takes {seconds:.1f} s to compile; the limit is {MAX_CPU_SECONDS} s"
+        return matcher
+
+
+class Followed:
+    """The choices of one job, held to its constraint.
+
+    The engine's step costs what following costs here, so an answer that becomes dear to follow is ended: the
+    cost of an ambiguous grammar grows with the cube of the answer's length.
+    """
+
+    def __init__(self, constraint: Constraint, matcher: llguidance.LLMatcher) -> None:
+        self._param = constraint.param
+        self._matcher = matcher
+        self._choices: dict[int, llguidance.LLMatcher] = {}
+        self._seconds = 0.0
+
+    def take(self, output: Any) -> None:
+        """Follow an output of vLLM's.
+
+        Raises InvalidValue where an answer ended too early, and once it has cost too much.
+        """
+        began = time.thread_time()
+        for choice in output.outputs:
+            matcher = self._choices.get(choice.index)
+            if matcher is None:
+                matcher = self._choices[choice.index] = self._matcher.deep_copy()
+            for token in choice.token_ids:
+                if matcher.is_stopped() or not matcher.try_consume_tokens([token]):
+                    break
+            if _ended_early(choice, matcher):
+                raise self._error("no answer can be held to it: it is too complex")
+        self._seconds += time.thread_time() - began
+        if self._seconds > MAX_CPU_SECONDS:
+            raise self._error(f"holding the answer to it takes over {MAX_CPU_SECONDS} s; make it simpler")
+
+    def _error(self, wrong: str) -> InvalidValue:
+        return InvalidValue(f"{self._param}: {wrong}", param=self._param)
+
+
+def _ended_early(choice: Any, matcher: llguidance.LLMatcher) -> bool:
+    """Say whether vLLM ended an answer that is not whole, as it does where llguidance meets a limit."""
+    if choice.finish_reason == "error" and choice.token_ids:
+        return True
+    # A stop string or a stop token of the client's may end an answer anywhere.
+    if choice.finish_reason != "stop" or choice.stop_reason is not None:
+        return False
+    return bool(matcher.is_error()) or not matcher.is_accepting()
+
+
+def _first_line(error: str) -> str:
+    line = error.strip().partition("\n")[0]
+    _, _, told = line.rpartition("failed to compile JSON schema: ")
+    return told[:300]

@@ -1,0 +1,175 @@
+"""From what a client asks of an answer's form to the grammar that the engine keeps to.
+
+Grammars are in llguidance's Lark: https://github.com/guidance-ai/llguidance/blob/main/docs/syntax.md. Each
+begins with the space that follows `ASSISTANT:`, as LLaVA's answers do; the answer is told without it.
+"""
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import orjson
+
+from gateway.engine.interface import Constraint
+from gateway.errors import InvalidValue
+from gateway.schema.paths import path, short
+
+MAX_BYTES = 64 * 2**10  # of a schema, a pattern or a grammar
+MAX_DEPTH = 32  # levels of a schema
+MAX_REPEAT = 10_000  # what a schema may demand in items, properties or multiples
+
+# How JSON is written: on one line, with the spaces that models have learned.
+_LAYOUT: Final = {
+    "coerce_one_of": True,
+    "whitespace_flexible": False,
+    "item_separator": ", ",
+    "key_separator": ": ",
+}
+_SCHEMAS_BY_NAME: Final = ("properties", "patternProperties", "$defs", "definitions")
+_SCHEMAS: Final = ("items", "prefixItems", "additionalProperties", "anyOf", "oneOf", "allOf")
+_REPEATS: Final = ("minItems", "maxItems", "minProperties", "maxProperties", "multipleOf")
+_UNSUPPORTED: Final = (
+    "$dynamicRef",
+    "contains",
+    "dependentRequired",
+    "dependentSchemas",
+    "else",
+    "if",
+    "maxContains",
+    "minContains",
+    "not",
+    "propertyNames",
+    "then",
+    "unevaluatedItems",
+    "unevaluatedProperties",
+    "uniqueItems",
+)
+
+
+def json_object(param: str) -> Constraint:
+    """Return the constraint to any JSON object."""
+    return json_schema({"type": "object"}, param)
+
+
+def json_schema(schema: Mapping[str, Any], param: str) -> Constraint:
+    """Return the constraint to JSON of this schema, which is in the field `param`. Raises InvalidValue."""
+    return Constraint(f'start: " " json\njson: {json_rule(schema, param)}', param)
+
+
+def json_rule(schema: Mapping[str, Any], param: str) -> str:
+    """Return the right side of the grammar's rule for JSON of this schema. Raises InvalidValue."""
+    _check(schema, param)
+    written = orjson.dumps({**_closed(schema), "x-guidance": _LAYOUT}).decode()
+    _check_size(written, param)
+    return f"%json {written}"
+
+
+def regex(pattern: str, param: str) -> Constraint:
+    """Return the constraint to a full match of `pattern`. Raises InvalidValue."""
+    _check_size(pattern, param)
+    # In a grammar a pattern stands between slashes, on one line.
+    one_line = pattern.replace("\n", "\\n")
+    escaped = re.sub(
+        r"\\.|/", lambda found: "\\/" if found[0] == "/" else found[0], one_line, flags=re.DOTALL
+    )
+    return Constraint(f'start: " " match\nmatch: MATCH\nMATCH: /{escaped}/', param)
+
+
+def choice(choices: Sequence[str], param: str) -> Constraint:
+    """Return the constraint to one of `choices`. Raises InvalidValue."""
+    words = " | ".join(orjson.dumps(word).decode() for word in choices)
+    _check_size(words, param)
+    return Constraint(f'start: " " ({words})', param)
+
+
+def grammar(source: str, param: str) -> Constraint:
+    """Return the constraint to a text of the grammar, in Lark or in EBNF, as it is. Raises InvalidValue."""
+    _check_size(source, param)
+    return Constraint(source, param)
+
+
+def _check_size(text: str, param: str) -> None:
+    size = len(text.encode())
+    if size > MAX_BYTES:
+        raise InvalidValue(f"{param}: it has {size} bytes; the limit is {MAX_BYTES}", param=param)
+
+
+def _check(schema: Any, param: str) -> None:
+    _check_multiples(schema, param)
+    for where, inner in _schemas(schema, (), param):
+        for name, value in inner.items():
+            at = f"{param}.{path((*where, name))}"
+            if name in _UNSUPPORTED and value is not False:
+                raise InvalidValue(f"{at}: this keyword is not supported", param=at)
+            if name in _REPEATS and isinstance(value, int) and value > MAX_REPEAT:
+                raise InvalidValue(f"{at}: the limit is {MAX_REPEAT}; got {short(str(value))}", param=at)
+            if name == "$ref" and not str(value).startswith("#"):
+                raise InvalidValue(
+                    f"{at}: a reference must be to this schema and begin with '#'; got {short(str(value))!r}",
+                    param=at,
+                )
+
+
+def _check_multiples(schema: Any, param: str) -> None:
+    """Bound the least common multiple, as far as `allOf` can have it computed."""
+    inner = [found for _, found in _schemas(schema, (), param)]
+    multiples = [found["multipleOf"] for found in inner if isinstance(found.get("multipleOf"), int)]
+    product = math.prod(multiples)
+    if product > MAX_REPEAT and any("allOf" in found for found in inner):
+        raise InvalidValue(
+            f"{param}: beside `allOf`, the product of all `multipleOf` may be {MAX_REPEAT}; "
+            f"got {short(str(product))}",
+            param=param,
+        )
+
+
+def _schemas(
+    schema: Any, where: tuple[int | str, ...], param: str
+) -> Iterator[tuple[tuple[int | str, ...], Mapping[str, Any]]]:
+    """Yield `schema` and the schemas in it, each with its place. Raises InvalidValue where it is too deep."""
+    if len(where) > MAX_DEPTH:
+        at = f"{param}.{path(where)}"
+        raise InvalidValue(f"{at}: a schema may be {MAX_DEPTH} levels deep", param=at)
+    if isinstance(schema, list):
+        for place, inner in enumerate(schema):
+            yield from _schemas(inner, (*where, place), param)
+    if not isinstance(schema, dict):
+        return
+    yield where, schema
+    for name in _SCHEMAS:
+        if name in schema:
+            yield from _schemas(schema[name], (*where, name), param)
+    for name in _SCHEMAS_BY_NAME:
+        inner = schema.get(name)
+        for key, value in inner.items() if isinstance(inner, dict) else ():
+            yield from _schemas(value, (*where, name, key), param)
+
+
+def _closed(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the schema with objects closed to properties that they do not name, where it says nothing.
+
+    Left open, a model would go on inventing properties. Where `allOf` joins objects, all stay as they
+    are: two closed ones have nothing in common.
+    """
+    schemas = [inner for _, inner in _schemas(schema, (), "")]
+    if any("allOf" in inner for inner in schemas):
+        return schema
+    closed: Mapping[str, Any] = _close(schema)
+    return closed
+
+
+def _close(schema: Any) -> Any:
+    if isinstance(schema, list):
+        return [_close(inner) for inner in schema]
+    if not isinstance(schema, dict):
+        return schema
+    closed = {name: _close(value) if name in _SCHEMAS else value for name, value in schema.items()}
+    for name in _SCHEMAS_BY_NAME:
+        if isinstance(schema.get(name), dict):
+            closed[name] = {key: _close(value) for key, value in schema[name].items()}
+    for name in _UNSUPPORTED:
+        closed.pop(name, None)  # they are false
+    if "properties" in closed:
+        closed.setdefault("additionalProperties", "patternProperties" in closed)
+    return closed

@@ -1,0 +1,65 @@
+"""The form of an answer in chat, on the wire: OpenAI's `response_format` and vLLM's `structured_outputs`."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+
+from gateway.errors import InvalidValue
+from gateway.schema.responses import JSONObjectFormat, Name, TextFormat
+from gateway.schema.wire import Wire, branch
+
+MOST_CHOICES = 1000
+
+
+class NamedSchema(Wire):
+    name: Name
+    json_schema: dict[str, Any] = Field(alias="schema", default_factory=lambda: {"type": "object"})
+    strict: bool | None = Field(default=None, description="The answer always has the form of the schema.")
+
+
+class JSONSchemaFormat(Wire):
+    type: Literal["json_schema"]
+    json_schema: NamedSchema
+
+
+ResponseFormat = Annotated[
+    Annotated[TextFormat, Tag("<text>")]
+    | Annotated[JSONObjectFormat, Tag("<json_object>")]
+    | Annotated[JSONSchemaFormat, Tag("<json_schema>")],
+    Discriminator(branch),
+]
+
+
+def _few(choices: Any) -> Any:
+    if isinstance(choices, list) and len(choices) > MOST_CHOICES:
+        raise ValueError(f"at most {MOST_CHOICES} choices may be given")
+    return choices
+
+
+class StructuredOutputs(Wire):
+    """vLLM's `StructuredOutputsParams`, as far as a client may set it: one of these."""
+
+    json_schema: dict[str, Any] | str | None = Field(alias="json", default=None)
+    json_object: Literal[True] | None = None
+    regex: Annotated[str, Field(min_length=1)] | None = None
+    choice: (
+        Annotated[
+            list[Annotated[str, Field(min_length=1)]],
+            Field(min_length=1, fail_fast=True),
+            BeforeValidator(_few),
+        ]
+        | None
+    ) = None
+    grammar: Annotated[str, Field(min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _one_alone(self) -> Self:
+        named = (self.json_schema, self.json_object, self.regex, self.choice, self.grammar)
+        count = sum(value is not None for value in named)
+        if count != 1:
+            raise InvalidValue(
+                "structured_outputs: one of `json`, `json_object`, `regex`, `choice` and `grammar` must be "
+                f"set; got {count}",
+                param="structured_outputs",
+            )
+        return self

@@ -1,0 +1,85 @@
+"""Tools in chat, on the wire: what may be called, whether it must be, and calls made in earlier turns."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Discriminator, Field, Tag
+
+from gateway.errors import UnsupportedParameter
+from gateway.schema.paths import short
+from gateway.schema.responses import Name
+from gateway.schema.wire import Wire, branch
+
+MOST_TOOLS = 128  # OpenAI's limit
+
+
+class Function(Wire):
+    name: Name
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class FunctionTool(Wire):
+    type: Literal["function"]
+    function: Function
+
+
+def _functions(tools: Any) -> Any:
+    for place, tool in enumerate(tools if isinstance(tools, list) else ()):
+        kind = tool.get("type") if isinstance(tool, dict) else None
+        if isinstance(kind, str) and kind != "function":
+            param = f"tools[{place}].type"
+            raise UnsupportedParameter(
+                f"{param}: tools of type `{short(kind)}` are not supported; use `function`", param=param
+            )
+    return tools
+
+
+Tools = Annotated[
+    list[FunctionTool],
+    Field(max_length=MOST_TOOLS, fail_fast=True),
+    BeforeValidator(_functions, json_schema_input_type=list[FunctionTool]),
+]
+
+
+class NamedFunction(Wire):
+    name: str
+
+
+class ChosenFunction(Wire):
+    type: Literal["function"]
+    function: NamedFunction
+
+
+class AllowedFunctions(Wire):
+    mode: Literal["auto", "required"]
+    tools: Annotated[list[ChosenFunction], Field(min_length=1, max_length=MOST_TOOLS, fail_fast=True)]
+
+
+class AllowedTools(Wire):
+    type: Literal["allowed_tools"]
+    allowed_tools: AllowedFunctions
+
+
+ToolChoice = Annotated[
+    Annotated[Literal["none", "auto", "required"], Tag("<mode>")]
+    | Annotated[ChosenFunction, Tag("<function>")]
+    | Annotated[AllowedTools, Tag("<allowed_tools>")],
+    Discriminator(lambda choice: "<mode>" if isinstance(choice, str) else branch(choice)),
+]
+
+
+class CalledFunction(Wire):
+    name: str
+    arguments: str
+
+
+class ToolCall(Wire):
+    """A call that the assistant made in an earlier turn, as its answer told it."""
+
+    id: str
+    type: Literal["function"]
+    function: CalledFunction
+
+
+ToolCalls = Annotated[list[ToolCall], Field(max_length=MOST_TOOLS, fail_fast=True)]

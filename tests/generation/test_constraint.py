@@ -1,0 +1,108 @@
+"""From what a client asks of an answer's form to a grammar, and what is refused on the way."""
+
+from typing import Any
+
+import orjson
+import pytest
+
+from gateway.errors import InvalidValue
+from gateway.generation import constraint
+
+PARAM = "response_format.json_schema.schema"
+
+
+def written(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema as the engine gets it, without its layout."""
+    grammar = constraint.json_schema(schema, PARAM).grammar
+    head, _, source = grammar.partition("%json ")
+    assert head == 'start: " " json\njson: '
+    found: dict[str, Any] = orjson.loads(source)
+    del found["x-guidance"]
+    return found
+
+
+def refused(schema: dict[str, Any]) -> InvalidValue:
+    with pytest.raises(InvalidValue) as caught:
+        constraint.json_schema(schema, PARAM)
+    assert caught.value.message.startswith(f"{caught.value.param}: ")
+    return caught.value
+
+
+def test_objects_are_closed_where_they_do_not_say_otherwise() -> None:
+    inner = {"type": "object", "properties": {"b": {}}}
+    schema = {"properties": {"a": inner, "c": {"properties": {}, "additionalProperties": True}}}
+    assert written(schema) == {
+        "properties": {
+            "a": {**inner, "additionalProperties": False},
+            "c": {"properties": {}, "additionalProperties": True},
+        },
+        "additionalProperties": False,
+    }
+    assert written({"type": "object"}) == {"type": "object"}
+
+
+def test_objects_that_are_joined_stay_open() -> None:
+    schema: dict[str, Any] = {"allOf": [{"properties": {"a": {}}}, {"properties": {"b": {}}}]}
+    assert written(schema) == schema
+
+
+def test_a_property_may_be_named_like_a_keyword() -> None:
+    properties: dict[str, Any] = {
+        "uniqueItems": {"type": "string"},
+        "minItems": {"type": "integer"},
+        "$ref": {},
+        "not": {},
+    }
+    assert written({"properties": properties, "additionalProperties": False})["properties"] == properties
+
+
+def test_a_keyword_that_asks_for_nothing_is_left_out() -> None:
+    assert written({"type": "array", "uniqueItems": False}) == {"type": "array"}
+
+
+def test_a_client_cannot_set_the_engines_own_options() -> None:
+    grammar = constraint.json_schema({"x-guidance": {"lenient": True}}, PARAM).grammar
+    assert "lenient" not in grammar
+
+
+@pytest.mark.parametrize(
+    ("schema", "where"),
+    [
+        ({"properties": {"a": {"uniqueItems": True}}}, "properties.a.uniqueItems"),
+        ({"anyOf": [{}, {"not": {}}]}, "anyOf[1].not"),
+        ({"$defs": {"x": {"items": {"$ref": "http://127.0.0.1/"}}}}, "$defs.x.items.$ref"),
+        ({"items": {"minItems": 10_001}}, "items.minItems"),
+        ({"multipleOf": 10_001}, "multipleOf"),
+        ({"prefixItems": [{"maxProperties": 10**30}]}, "prefixItems[0].maxProperties"),
+    ],
+)
+def test_what_is_not_supported_is_refused_with_its_place(schema: dict[str, Any], where: str) -> None:
+    assert refused(schema).param == f"{PARAM}.{where}"
+
+
+def test_multiples_that_meet_are_bounded_together() -> None:
+    assert refused({"allOf": [{"multipleOf": 101}, {"multipleOf": 103}]}).param == PARAM
+    assert written({"allOf": [{"multipleOf": 10}, {"multipleOf": 100}]})
+
+
+def test_depth_and_size_are_bounded() -> None:
+    deep: dict[str, Any] = {}
+    for _ in range(40):
+        deep = {"items": deep}
+    assert "32 levels" in refused(deep).message
+    assert "the limit is 65536" in refused({"enum": ["x" * 70_000]}).message
+    for make in (constraint.regex, constraint.grammar):
+        with pytest.raises(InvalidValue, match="the limit is 65536"):
+            make("x" * 70_000, "p")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "literal"),
+    [("a/b", r"/a\/b/"), (r"a\/b", r"/a\/b/"), ("a\nb", r"/a\nb/"), (r"\\/", r"/\\\/"), ("[/]", r"/[\/]/")],
+)
+def test_a_pattern_cannot_leave_its_slashes(pattern: str, literal: str) -> None:
+    assert literal in constraint.regex(pattern, "p").grammar
+
+
+def test_a_choice_cannot_leave_its_quotes() -> None:
+    assert constraint.choice(['a"', "b\n"], "p").grammar == r'start: " " ("a\"" | "b\n")'
