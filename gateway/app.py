@@ -16,7 +16,16 @@ from gateway.access.running import RunningRequests
 from gateway.api.edge import Edge
 from gateway.api.errors import answer_errors
 from gateway.api.exchange import Exchange
-from gateway.api.routes import chat, completions, files, models, operations, responses, tokens
+from gateway.api.routes import (
+    chat,
+    completions,
+    files,
+    models,
+    operations,
+    responses,
+    stored_responses,
+    tokens,
+)
 from gateway.engine.interface import Engine
 from gateway.engine.supervisor import Report, Supervisor
 from gateway.generation.pipeline import Pipeline
@@ -79,6 +88,7 @@ def create_app(
     app.include_router(tokens.router(exchange))
     store = ResponseStore(database, settings.state_ttl, settings.body_max_bytes)
     app.include_router(responses.router(exchange, store))
+    app.include_router(stored_responses.router(store))
     app.include_router(files.router(settings, stored, lifecycle))
     app.include_router(models.router(profile, settings, supervisor))
     app.include_router(operations.router(supervisor, lifecycle))

@@ -87,14 +87,16 @@ class Exchange:
             events = answer.events(prepared, first, deltas)
             return EventStream(events, held.pop_all(), self.settings.send_timeout, prepared.notices)
 
-    async def compute(self, request: Request, answer: Callable[[bytes, str], Response]) -> Response:
-        """Return what `answer` makes at once of the request's body and the caller's name."""
+    async def compute(
+        self, request: Request, answer: Callable[[bytes, str], Awaitable[Response]]
+    ) -> Response:
+        """Return what `answer` makes of the request's body and the caller's name, without the engine."""
         caller = await self._enter(request)
         async with AsyncExitStack() as held:
             ahead = body.ReadAhead(request.receive)
             async with while_connected(ahead.look):
                 await held.enter_async_context(self.admission.ticket(caller))
-            return answer(await self._content(request, ahead), caller.scope)
+            return await answer(await self._content(request, ahead), caller.scope)
 
     async def _enter(self, request: Request) -> Caller:
         """Return whose request it is, once what can be told of it without its body is right."""

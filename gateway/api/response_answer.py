@@ -1,7 +1,7 @@
 """How a response is written: whole, or as a stream of typed events; and stored where it should be."""
 
 import time
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import dataclass, replace
 from uuid import uuid4
 
@@ -31,7 +31,7 @@ class Keeper:
 
     store: ResponseStore
     caller: str
-    own: tuple[InputItem, ...]
+    own: Sequence[InputItem]
 
     async def keep(self, event: ResponseEvent) -> ResponseEvent:
         """Return `event` once its response is stored; where it cannot be, the response says so."""

@@ -104,6 +104,10 @@ class Pipeline:
             return raw.encode(request.prompts[0], self._engine.model)
         return self._fitted(request).ids
 
+    def prompt_length(self, request: GenerationRequest) -> int:
+        """Return how many tokens the request's (first) prompt has, with its pictures. Raises RequestError."""
+        return tokens.length(self.prompt_ids(request), self._engine.model)
+
     def _fitted(self, request: GenerationRequest) -> history.Fitted:
         encode = partial(self._encode, request)
         return history.fit(request.messages, self._budget(request), self._engine.model, encode)

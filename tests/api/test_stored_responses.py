@@ -242,7 +242,10 @@ async def test_storage_that_comes_back_is_used_again(tmp_path: Path) -> None:
 
 
 async def test_response_whose_client_left_is_not_stored() -> None:
-    async with scripted_gateway(ScriptedEngine(pause=0.05)) as gateway, sdk(gateway) as client:
+    async with (
+        scripted_gateway(ScriptedEngine((" A",) * 1000, pause=0.02)) as gateway,
+        sdk(gateway) as client,
+    ):
         stream = await client.responses.create(**asked(stream=True))
         response_id = (await anext(aiter(stream))).response.id
         await stream.close()
@@ -262,3 +265,16 @@ async def test_the_example_in_the_docs_runs(gateway: Gateway, engine: ScriptedEn
     output, _ = await process.communicate()
     assert output == b"A red circle.\n"
     assert prompt_of(engine).startswith("USER: <image>\nWhat is in the image?\nASSISTANT: A red circle.</s>")
+
+
+async def test_input_tokens_are_counted_as_an_answer_would(client: AsyncOpenAI) -> None:
+    first = await client.responses.create(model=MODEL, input=looking(data_url("star", "red", side=8)))
+    fields: dict[str, Any] = {"model": MODEL, "input": "And?", "previous_response_id": first.id}
+    fields["instructions"] = "Be brief."
+    counted = await client.responses.input_tokens.count(**fields)
+    second = await client.responses.create(**fields)
+    assert second.usage is not None
+    assert counted.input_tokens == second.usage.input_tokens
+    with pytest.raises(openai.BadRequestError) as caught:
+        await client.responses.input_tokens.count(model=MODEL, input=[{"type": "item_reference", "id": "x"}])
+    assert caught.value.param == "input[0].id"

@@ -24,7 +24,7 @@ def router(exchange: Exchange) -> APIRouter:
     async def detokenize(request: Request) -> Response:
         return await exchange.compute(request, detokenized)
 
-    def tokenized(body: bytes, caller: str) -> Response:
+    async def tokenized(body: bytes, caller: str) -> Response:
         content = json_object(body)
         if content.get("messages") is not None:
             content.setdefault("model", exchange.pipeline.model.name)
@@ -41,7 +41,7 @@ def router(exchange: Exchange) -> APIRouter:
             )
         )
 
-    def detokenized(body: bytes, _: str) -> Response:
+    async def detokenized(body: bytes, _: str) -> Response:
         wanted = parse(body, Detokenize)
         return json_response(tokenizing.detokenize(wanted.tokens, wanted.model))
 
