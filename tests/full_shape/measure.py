@@ -10,8 +10,6 @@ from tests.full_shape.checks import CHECKS, QUESTION, SQUARE
 from tests.full_shape.served import NAME, Served, user
 from tests.images.pictures import url_of
 
-TOKENS = 33  # of the answer that is timed
-
 
 @dataclass(frozen=True, slots=True)
 class Speed:
@@ -31,8 +29,8 @@ class Checked:
     failure: str | None
 
 
-async def speed(served: Served) -> Speed:
-    """Stream an answer about an image that no cache has, after a short one to warm up."""
+async def speed(served: Served, tokens: int = 33) -> Speed:
+    """Stream an answer of `tokens` tokens about an image that no cache has, after a short one to warm up."""
     await served.ask(user("Hello"), max_tokens=2)
     began = time.perf_counter()
     arrived = []
@@ -41,7 +39,7 @@ async def speed(served: Served) -> Speed:
         model=NAME,
         messages=messages,
         temperature=0,
-        max_tokens=TOKENS,
+        max_tokens=tokens,
         stream=True,
         stream_options={"include_usage": True},
         extra_body={"ignore_eos": True},
@@ -50,8 +48,8 @@ async def speed(served: Served) -> Speed:
         if chunk.choices:
             arrived.append(time.perf_counter())
     assert chunk.usage is not None
-    assert chunk.usage.completion_tokens == TOKENS
-    pace = (TOKENS - 1) / (arrived[-1] - arrived[0])
+    assert chunk.usage.completion_tokens == tokens
+    pace = (tokens - 1) / (arrived[-1] - arrived[0])
     return Speed(chunk.usage.prompt_tokens, arrived[0] - began, pace)
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import psutil
 
-from tests.full_shape.served import BYTES, Plan
+from engine_config.shape import DTYPE_BYTES
+from tests.full_shape.served import Plan
 
 # The gateway, the engine's core and this program itself, without the model.
 PROCESSES = 3_500_000_000
@@ -29,8 +30,8 @@ class Room:
 
 def needed(plan: Plan, *, disk_is_memory: bool) -> Room:
     """Return what `plan` takes. The weights are written as bfloat16, and to memory if the disk is a tmpfs."""
-    disk = plan.shape.parameters * BYTES["bfloat16"]
-    model = plan.shape.parameters * BYTES[plan.dtype] + plan.kv_gib * 2**30
+    disk = plan.shape.parameters * DTYPE_BYTES["bfloat16"]
+    model = plan.shape.parameters * DTYPE_BYTES[plan.dtype] + plan.kv_gib * 2**30
     return Room(model + PROCESSES + (disk if disk_is_memory else 0), disk)
 
 

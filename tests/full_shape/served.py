@@ -9,6 +9,7 @@ from typing import Any, Literal
 from openai import AsyncOpenAI
 from openai.types.chat import ChatCompletion
 
+from engine_config.shape import kv_cache_bytes_per_token
 from tests.full_shape.shape import CONTEXT, Shape
 from tests.servers import READY_WITHIN, Gateway, served_gateway
 
@@ -30,7 +31,6 @@ mm_processor_cache_gb = 0.5
 cpu_kvcache_gib = {kv_gib}
 distributed_executor_backend = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
 """
-BYTES = {"float32": 4, "bfloat16": 2}
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class Plan:
 
     @property
     def kv_tokens(self) -> int:
-        """Return how many tokens' keys and values fit into `kv_gib`."""
-        return self.kv_gib * 2**30 // self.shape.kv_bytes_per_token(BYTES[self.dtype])
+        """Return how many tokens' keys and values fit into `kv_gib`, as `engine_config` has it."""
+        return self.kv_gib * 2**30 // kv_cache_bytes_per_token(self.shape.known, self.dtype)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
+import engine_config.shape
+
 WIDTH, INNER, HEADS, VOCABULARY = 4096, 11008, 32, 32064  # of the language model
 CLIP_WIDTH, CLIP_INNER, CLIP_HEADS, SIDE, PATCH = 1024, 4096, 16, 336, 14
 CONTEXT, TOKENS_PER_IMAGE = 4096, 576
@@ -25,9 +27,10 @@ class Shape:
     def parameters(self) -> int:
         return sum(prod(sizes) for shard in self.shards() for sizes in shard.values())
 
-    def kv_bytes_per_token(self, bytes_per_number: int) -> int:
-        """Return what a token's keys and values take, in bytes; every head has its own."""
-        return 2 * self.layers * WIDTH * bytes_per_number
+    @property
+    def known(self) -> engine_config.shape.Shape:
+        """Return the same as `engine_config` reads it from the config."""
+        return engine_config.shape.Shape.from_config(self.config())
 
     def shards(self) -> list[Sizes]:
         """Return the tensors of each weight file: the embeddings, the vision tower, each Llama layer."""

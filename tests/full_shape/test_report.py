@@ -19,6 +19,11 @@ def test_the_shape_has_the_7b_s_parameters() -> None:
     assert REAL.shape.parameters == 7_063_427_072
 
 
+@pytest.mark.parametrize("shape", [Shape(), Shape(layers=2, clip_layers=2)])
+def test_the_sizes_of_its_tensors_are_those_that_plans_are_made_with(shape: Shape) -> None:
+    assert shape.known.parameters == shape.parameters
+
+
 def test_it_needs_21_gb_and_more_where_the_weights_lie_in_memory_too() -> None:
     need = room.needed(REAL, disk_is_memory=False)
     assert round(need.memory / 1e9) == 21
