@@ -81,9 +81,16 @@ def test_settings_named_in_the_text_exist() -> None:
     assert {name for name in named if name.lower() not in Settings.model_fields} == set()
 
 
-@pytest.mark.parametrize("name", COMPOSE)
-def test_the_profile_given_there_exists(name: str) -> None:
-    profile.load(settings_in(name)["profile"])
+def test_the_machine_chooses_the_profile_unless_the_shell_names_one() -> None:
+    assert [name for name in ("Dockerfile", *COMPOSE) if "profile" in settings_in(name)] == []
+    passed = re.findall(r"^      ([A-Z_]+):$", (DEPLOY / "compose.yaml").read_text(), re.MULTILINE)
+    assert passed == ["GATEWAY_PROFILE", "HF_ENDPOINT", "HF_HUB_OFFLINE", "HF_TOKEN"]
+
+
+def test_the_profiles_named_in_the_text_exist() -> None:
+    named = re.findall(r"GATEWAY_PROFILE=(\S+)", (DEPLOY / "README.md").read_text())
+    assert named
+    assert set(named) <= set(profile.names())
 
 
 def test_the_container_is_killed_later_than_the_last_request_may_end() -> None:
