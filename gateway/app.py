@@ -16,9 +16,11 @@ from gateway.access.running import RunningRequests
 from gateway.api.edge import Edge
 from gateway.api.errors import answer_errors
 from gateway.api.exchange import Exchange
+from gateway.api.openapi import describe
 from gateway.api.routes import (
     chat,
     completions,
+    docs,
     files,
     models,
     operations,
@@ -37,7 +39,7 @@ from gateway.storage.responses import ResponseStore
 from gateway.storage.sweep import sweep_forever
 from gateway.telemetry.metrics import Metrics
 
-OPEN_PATHS = frozenset({"/", "/docs", "/health", "/health/live", "/health/ready", "/openapi.json"})
+OPEN_PATHS = frozenset({"/", "/health", "/health/live", "/health/ready"}) | docs.PATHS
 CORS_MAX_AGE = 7200  # seconds a browser keeps a preflight's answer; Chromium's maximum
 
 
@@ -94,6 +96,8 @@ def create_app(
     app.include_router(operations.router(supervisor, lifecycle))
     if settings.metrics_port is None:
         app.include_router(operations.metrics_router(metrics))
+    app.include_router(docs.router())
+    describe(app, profile.served_name)
     app.add_middleware(
         Edge, metrics=metrics, lifecycle=lifecycle, callers=callers, open_paths=_open_paths(settings)
     )

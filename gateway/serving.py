@@ -21,6 +21,7 @@ from engine_config import hub
 from engine_config.profile import EngineProfile
 from gateway.access.lifecycle import Lifecycle, Phase
 from gateway.access.running import RunningRequests
+from gateway.api.examples import PICTURE
 from gateway.api.protocol import bounded
 from gateway.app import create_app, create_metrics_app
 from gateway.engine.interface import Engine
@@ -227,15 +228,6 @@ def _download(profile: EngineProfile) -> str | None:
         "fetched from the Hugging Face hub. (Ctrl-C stops it, and the next start continues; `--profile demo` "
         "needs no download.)"
     )
-
-
-# A red circle and a blue square on grey, 112 x 112 pixels.
-PICTURE = (
-    "iVBORw0KGgoAAAANSUhEUgAAAHAAAABwAgMAAAC7jhzYAAAADFBMVEWWlpbcHiMoRtwAAAB+hU11AAAAuUlEQVR42u2TMQ7D"
-    "IAxFfyKmTiy5D0foUqnH696lR+A+WXIAVDpgIpJ8IkUhUgf/AQs92R8bAFQq1bXqJD4w+g3sUxiAARXYOQD3CjTzQqAt7dfQ"
-    "FesaSo6lUNwMhXbZ8xJmM8eHwNWX5ezRzF04t2Calr0AboZ9e6X4fZ71DHkTmrYS82Y6XDb/Es+glIs0M/BOEoz8PHIgTy0F"
-    "TtRSYKCWAqMH8KmNbwTG+mW//+X1KTwFVSpVA/0AXg0cGWZGcaUAAAAASUVORK5CYII="
-)
 
 
 def _example(address: str, model: str) -> str:

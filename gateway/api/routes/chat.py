@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import AsyncGenerator
-from typing import Any
 from uuid import uuid4
 
 import structlog
@@ -28,7 +27,7 @@ def router(exchange: Exchange) -> APIRouter:
     """Return the route, wired to what it needs."""
     routes = APIRouter()
 
-    @routes.post("/v1/chat/completions", openapi_extra=_description(), response_model=None)
+    @routes.post("/v1/chat/completions", response_model=None)
     async def create_chat_completion(request: Request) -> Response:
         return await exchange.respond(request, _read)
 
@@ -85,8 +84,3 @@ class Answer:
         if chunk is None:
             return None
         return writer.chunk(chunk, self._reply.usage if self._options.continuous_usage_stats else None)
-
-
-def _description() -> dict[str, Any]:
-    schema = ChatCompletionRequest.model_json_schema()
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}

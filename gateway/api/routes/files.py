@@ -26,7 +26,7 @@ def router(settings: Settings, files: Files, lifecycle: Lifecycle) -> APIRouter:
     routes = APIRouter()
     uploads = Uploads(settings, files)
 
-    @routes.post("/v1/files", openapi_extra=_description(), response_model=None)
+    @routes.post("/v1/files", response_model=None)
     async def upload_file(request: Request) -> Response:
         lifecycle.check()
         return json_response(_object(await uploads.take(request)))
@@ -152,15 +152,3 @@ def _nested(fields: dict[str, str]) -> dict[str, Any]:
 
 def _object(file: StoredFile) -> FileObject:
     return FileObject(file.id, file.bytes, file.created_at, file.filename, file.purpose, file.expires_at)
-
-
-def _description() -> dict[str, Any]:
-    form = {
-        "type": "object",
-        "required": ["file", "purpose"],
-        "properties": {
-            "file": {"type": "string", "format": "binary"},
-            **UploadForm.model_json_schema()["properties"],
-        },
-    }
-    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": form}}}}

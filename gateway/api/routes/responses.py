@@ -1,7 +1,6 @@
 """`POST /v1/responses`, and the count of the tokens that one would have."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import structlog
 from fastapi import APIRouter, Request, Response
@@ -26,7 +25,7 @@ def router(exchange: Exchange, store: ResponseStore) -> APIRouter:
     routes = APIRouter()
     reader = _Reader(store, exchange.settings.max_images)
 
-    @routes.post("/v1/responses", openapi_extra=_description(), response_model=None)
+    @routes.post("/v1/responses", response_model=None)
     async def create_response(request: Request) -> Response:
         return await exchange.respond(request, reader.read)
 
@@ -102,8 +101,3 @@ class _Reader:
                 param = f"input[{place}].id"
                 raise InvalidValue(f"{param}: no item {short(item.id)!r} is stored", param=param)
         return tuple(own)
-
-
-def _description() -> dict[str, Any]:
-    schema = ResponseRequest.model_json_schema()
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
