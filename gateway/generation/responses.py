@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
-from gateway.engine.interface import Sampling
+from gateway.engine.interface import Constraint, Sampling
 from gateway.errors import UnsupportedParameter
+from gateway.generation import constraint
 from gateway.generation.request import (
     GenerationRequest,
     InputImage,
@@ -25,7 +26,13 @@ from gateway.schema.items import (
 )
 from gateway.schema.items import InputImage as ImagePart
 from gateway.schema.response import Response
-from gateway.schema.responses import LOGPROBS, FunctionTool, ResponseRequest
+from gateway.schema.responses import (
+    LOGPROBS,
+    FunctionTool,
+    JSONObjectFormat,
+    JSONSchemaFormat,
+    ResponseRequest,
+)
 from gateway.settings import History
 
 HISTORY: Final[Mapping[str, History]] = {"auto": "keep_last", "disabled": "strict"}
@@ -61,19 +68,28 @@ def read(
         drop_turns=request.truncation == "auto",
         continued=bool(request.continue_final_message),
         param="input",
+        constraint=_constraint(request),
     )
 
 
 def check(request: ResponseRequest) -> None:
     """Refuse by name what is not served yet."""
-    kind = request.text.format.type if request.text and request.text.format else "text"
     for name, asked in (
         ("tools", bool(request.tools)),
         ("tool_choice", not isinstance(request.tool_choice or "", str)),
-        ("text.format", kind != "text"),
     ):
         if asked:
             raise UnsupportedParameter(f"{name}: this parameter is not supported yet", param=name)
+
+
+def _constraint(request: ResponseRequest) -> Constraint | None:
+    """Return the form that the answer must have. Raises InvalidValue."""
+    match request.text.format if request.text else None:
+        case JSONObjectFormat():
+            return constraint.json_object("text.format")
+        case JSONSchemaFormat() as chosen:
+            return constraint.json_schema(chosen.json_schema, "text.format.schema")
+    return None
 
 
 def _sampling(request: ResponseRequest) -> dict[str, Any]:

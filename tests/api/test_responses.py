@@ -5,6 +5,7 @@ from typing import Any
 import openai
 import orjson
 import pytest
+from pydantic import BaseModel
 
 from gateway.errors import GenerationFailed
 from tests import openai_types
@@ -402,3 +403,63 @@ async def test_images_stand_where_they_were_put_where_it_is_asked_for() -> None:
         for place, prompt in (("auto", "<image>\nWhat is it?"), ("asked", "What is it?\n<image>")):
             await ask(gateway, input=[{"role": "user", "content": parts}], image_place=place)
             assert prompt_of(engine) == f"USER: {prompt}\nASSISTANT:"
+
+
+SCHEMA = {"type": "object", "properties": {"colour": {"enum": ["red", "blue"]}}, "required": ["colour"]}
+
+
+@pytest.mark.parametrize(
+    ("chosen", "told"),
+    [
+        ({"type": "json_object"}, {"type": "json_object"}),
+        (
+            {"type": "json_schema", "name": "n", "schema": SCHEMA},
+            {"type": "json_schema", "name": "n", "schema": SCHEMA, "description": None, "strict": False},
+        ),
+        (
+            {"type": "json_schema", "name": "n", "schema": SCHEMA, "description": "d", "strict": True},
+            {"type": "json_schema", "name": "n", "schema": SCHEMA, "description": "d", "strict": True},
+        ),
+    ],
+)
+async def test_answer_is_held_to_the_form_that_is_asked_for(
+    chosen: dict[str, Any], told: dict[str, Any]
+) -> None:
+    engine = ScriptedEngine((' {"colour":', ' "red"}'))
+    async with scripted_gateway(engine) as gateway:
+        answer = await ask(gateway, text={"format": chosen})
+    constraint = engine.jobs[0].sampling.constraint
+    assert constraint is not None
+    assert "%json" in constraint.grammar
+    assert ("colour" in constraint.grammar) == ("schema" in chosen)
+    response = openai_types.response(answer.body)
+    assert response.output_text == '{"colour": "red"}'
+    assert orjson.loads(answer.body)["text"]["format"] == told
+
+
+async def test_schema_that_the_engine_cannot_take_is_refused_by_name(served: Gateway) -> None:
+    for schema, param in (
+        ({"description": "unfit"}, "text.format.schema"),
+        ({"type": "array", "uniqueItems": True}, "text.format.schema.uniqueItems"),
+    ):
+        chosen = {"type": "json_schema", "name": "n", "schema": schema}
+        answer = await ask(served, stream=True, text={"format": chosen})
+        assert (answer.status, answer.error["param"]) == (400, param)
+
+
+async def test_the_sdk_parses_the_answer_into_its_model() -> None:
+    class Shape(BaseModel):
+        colour: str
+
+    async with (
+        scripted_gateway(ScriptedEngine((' {"colour":', ' "red"}'))) as gateway,
+        sdk(gateway) as client,
+    ):
+        parsed = await client.responses.parse(**asked(text_format=Shape))
+        assert parsed.output_parsed == Shape(colour="red")
+        async with client.responses.stream(**asked(text_format=Shape)) as stream:
+            final = await stream.get_final_response()
+        assert final.output_parsed == Shape(colour="red")
+        # Its items may be sent back, with what the SDK added to them.
+        items = [{"role": "user", "content": "x"}, *parsed.output, {"role": "user", "content": "y"}]
+        assert (await client.responses.create(**asked(input=items))).status == "completed"

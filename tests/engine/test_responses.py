@@ -4,11 +4,12 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 import pytest
 from openai import AsyncOpenAI
+from pydantic import BaseModel, Field
 
 from tests import openai_types
 from tests.api.asking import send
@@ -83,6 +84,19 @@ async def test_log_probabilities_are_those_of_the_answers_tokens(client: AsyncOp
     assert logprobs is not None
     assert b"".join(bytes(entry.bytes) for entry in logprobs[:2]) == b" White."
     assert [len(entry.top_logprobs) for entry in logprobs] == [3] * len(logprobs)
+
+
+class Shape(BaseModel):
+    colour: Literal["red", "green", "blue"]
+    sides: int = Field(ge=0, le=9)
+
+
+async def test_a_pydantic_model_comes_back(client: AsyncOpenAI) -> None:
+    request = asked("What colour is the star?", data_url("star", "blue"), max_output_tokens=64)
+    made = await client.responses.parse(**request, text_format=Shape)
+    assert made.status == "completed"
+    assert made.output_parsed is not None
+    assert Shape.model_validate_json(made.output_text) == made.output_parsed
 
 
 async def test_llm_comply_passes(gateway: Gateway) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import structlog
 from fastapi import APIRouter, Request, Response
 
 from gateway.api.exchange import Exchange
@@ -16,8 +15,6 @@ from gateway.schema.paths import short
 from gateway.schema.responses import ResponseRequest
 from gateway.schema.validation import parse
 from gateway.storage.responses import ResponseStore, Wanted
-
-log = structlog.get_logger()
 
 
 def router(exchange: Exchange, store: ResponseStore) -> APIRouter:
