@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import AvifImagePlugin, ExifTags, Image
+from PIL.AvifImagePlugin import AvifImageFile
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
 from PIL.ImageFile import ImageFile
@@ -19,6 +20,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from gateway.errors import ImageError, ImageTooLarge, UnsupportedImage
+from gateway.images import avif
 
 # These and no other: `Image.open` looks further, and judges sizes by a limit of the whole process.
 _READERS: dict[str, type[ImageFile]] = {
@@ -27,7 +29,10 @@ _READERS: dict[str, type[ImageFile]] = {
     "webp": WebPImageFile,
     "gif": GifImageFile,
     "bmp": BmpImageFile,
+    "avif": AvifImageFile,
 }
+# Pictures are decoded side by side already, each by a thread.
+AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -47,6 +52,18 @@ _START_OF_SCAN = b"\xff\xda"
 # Where the original's right and bottom edges come to lie at the left or at the top.
 _MIRRORED_X, _MIRRORED_Y, _SWAPPED = frozenset({2, 3, 6, 7}), frozenset({3, 4, 7, 8}), frozenset({5, 6, 7, 8})
 
+_RAISED_BY_READERS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    LookupError,
+    TypeError,
+    struct.error,
+    OverflowError,
+    RuntimeError,  # AVIF's
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Rendition:
@@ -64,7 +81,7 @@ class Rendition:
 
 
 def format_of(data: bytes) -> str | None:
-    """Return the format that the first bytes tell: jpeg, png, webp, gif or bmp; None for any other."""
+    """Return the format that the first bytes tell: jpeg, png, webp, gif, bmp or avif; None for any other."""
     if data.startswith(b"\xff\xd8\xff"):
         return "jpeg"
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -75,7 +92,7 @@ def format_of(data: bytes) -> str | None:
         return "gif"
     if data.startswith(b"BM"):
         return "bmp"
-    return None
+    return "avif" if avif.is_avif(data) else None
 
 
 def open_image(data: bytes, *, max_pixels: int) -> ImageFile:
@@ -86,7 +103,9 @@ def open_image(data: bytes, *, max_pixels: int) -> ImageFile:
     """
     format_ = format_of(data)
     if format_ is None:
-        raise UnsupportedImage("the image is not a JPEG, PNG, WebP, GIF or BMP")
+        raise UnsupportedImage("the image is not a JPEG, PNG, WebP, GIF, BMP or AVIF")
+    if format_ == "avif":
+        avif.check(data)
     with _broken_is_an_image_error():
         image = _READERS[format_](io.BytesIO(data))
     many_scans = isinstance(image, JpegImageFile) and not _ends_with_its_first_scan(image, data)
@@ -199,5 +218,5 @@ def _broken_is_an_image_error() -> Iterator[None]:
         yield
     except Image.DecompressionBombError:
         raise ImageTooLarge("the image has far too many pixels") from None
-    except (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, struct.error, OverflowError):
+    except _RAISED_BY_READERS:
         raise ImageError("the image is broken or cut off") from None
