@@ -1,14 +1,39 @@
 """A profile: which model is served and how the engine runs it, as data in `profiles/*.toml`."""
 
-import shutil
-import subprocess
 import tomllib
-from dataclasses import KW_ONLY, MISSING, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 FOLDER = Path(__file__).parent
 PROFILES = FOLDER / "profiles"
+
+# Engine arguments that the gateway gives itself, from the profile's other keys and its own settings.
+OWN_ARGUMENTS = {
+    "model": "model",
+    "revision": "revision",
+    "tokenizer": "model",
+    "tokenizer_revision": "revision",
+    "served_model_name": "served_name",
+    "limit_mm_per_prompt": "GATEWAY_MAX_IMAGES",
+}
+# Engine arguments that we read ourselves; vLLM checks the others (gateway/engine/vllm_profile.py).
+READ: Mapping[str, type] = {
+    "dtype": str,
+    "quantization": str,
+    "attention_backend": str,
+    "kv_cache_dtype": str,
+    "max_model_len": int,
+    "max_num_seqs": int,
+    "max_num_batched_tokens": int,
+    "kv_cache_memory_bytes": int,
+    "tensor_parallel_size": int,
+    "gpu_memory_utilization": float,
+    "enforce_eager": bool,
+}
+
+Device = Literal["any", "cpu", "gpu"]
 
 
 class ProfileError(ValueError):
@@ -17,7 +42,7 @@ class ProfileError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class EngineProfile:
-    """A model and the engine's settings for it; from `dtype` on, the names are vLLM's engine arguments."""
+    """A model, and how the engine runs it."""
 
     name: str
     summary: str
@@ -31,20 +56,11 @@ class EngineProfile:
     aliases: tuple[str, ...] = ()  # further names that the model answers to
     temperature: float | None = None  # where the client says none; OpenAI's 1 where this says none either
     top_p: float | None = None  # the same
-
-    dtype: Literal["float32", "float16", "bfloat16", "half", "auto"]
-    max_model_len: int
-    max_num_seqs: int
-    gpu_memory_utilization: float
     revision: str | None = None  # a branch, tag or commit of the repository; its default branch where not set
-    quantization: Literal["bitsandbytes"] | None = None
-    distributed_executor_backend: str | None = None
-    enforce_eager: bool = False
-    enable_prefix_caching: bool = True
-    max_num_batched_tokens: int | None = None
-    mm_processor_cache_gb: float = 4.0
-    cpu_kvcache_gib: int | None = None  # vLLM's VLLM_CPU_KVCACHE_SPACE
-    cpu_threads: int | None = None  # of the model, OMP_NUM_THREADS
+    device: Device = "any"  # the engine that it is for
+    compute_capability: str | None = None  # the least that it needs of a GPU, such as "8.9"
+    engine: Mapping[str, Any] = field(default_factory=dict)  # vLLM's engine arguments, by their names
+    environment: Mapping[str, str] = field(default_factory=dict)  # of the engine's processes
 
     @property
     def sampling(self) -> dict[str, float]:
@@ -59,18 +75,24 @@ class EngineProfile:
         return str(beside) if beside.is_dir() else self.model
 
     @property
-    def environment(self) -> dict[str, str]:
-        """Return what vLLM and its libraries take from the environment and from nowhere else."""
-        chosen = {
-            "HF_HUB_OFFLINE": 1 if self.is_local else None,
-            "VLLM_CPU_KVCACHE_SPACE": self.cpu_kvcache_gib,
-            "OMP_NUM_THREADS": self.cpu_threads,
-        }
-        return {name: str(value) for name, value in chosen.items() if value is not None}
-
-    @property
     def is_local(self) -> bool:
         return Path(self.model_path).is_dir()
+
+    @property
+    def max_model_len(self) -> int:
+        """Return the context in tokens: what LLaVA-1.5 was trained for where the profile does not say."""
+        return int(self.engine.get("max_model_len", 4096))
+
+    @property
+    def max_num_seqs(self) -> int:
+        """Return how many sequences the engine runs at once: the plan's, or vLLM's default."""
+        return int(self.engine.get("max_num_seqs", 256))
+
+    @property
+    def capability(self) -> tuple[int, int]:
+        """Return the least compute capability that the profile asks for; (0, 0) where it asks for none."""
+        major, _, minor = (self.compute_capability or "0.0").partition(".")
+        return int(major), int(minor)
 
 
 def names() -> list[str]:
@@ -93,34 +115,49 @@ def load(name: str) -> EngineProfile:
             raise ProfileError(f"profile {name!r}: {error}") from None
     _check(path.stem, table)
     table["aliases"] = tuple(table.get("aliases", ()))
-    return EngineProfile(name=path.stem, **table)
-
-
-def choose(name: str | None) -> tuple[EngineProfile, str]:
-    """Return the profile to serve and, in words, why it was chosen."""
-    if name is not None:
-        return load(name), "as asked"
-    gpu = _gpu()
-    if gpu:
-        return load("llava-1.5-7b"), f"this machine has a GPU ({gpu})"
-    return load("demo"), "nvidia-smi shows no GPU on this machine"
+    _check_engine(path.stem, table.get("engine", {}))
+    environment = _environment(path.stem, table.pop("environment", {}))
+    return EngineProfile(name=path.stem, **table, environment=environment)
 
 
 def _check(name: str, table: dict[str, Any]) -> None:
     wanted = {field.name: field for field in fields(EngineProfile) if field.name != "name"}
     for key in table:
-        if key not in wanted:
-            raise ProfileError(f"profile {name!r}: {key!r} is no key of a profile")
+        if key in wanted:
+            continue
+        hint = "; engine arguments stand in [engine]" if key in READ else ""
+        raise ProfileError(f"profile {name!r}: {key!r} is no key of a profile{hint}")
     types = get_type_hints(EngineProfile)
-    for key, field in wanted.items():
+    for key, known in wanted.items():
         if key not in table:
-            if field.default is MISSING:
+            if known.default is MISSING and known.default_factory is MISSING:
                 raise ProfileError(f"profile {name!r}: {key!r} is missing")
         elif not _fits(table[key], types[key]):
             raise ProfileError(f"profile {name!r}: {key} = {table[key]!r} is not {_words(types[key])}")
     for key, (above, most) in {"temperature": (-1e-9, 2), "top_p": (0, 1)}.items():
         if key in table and not above < table[key] <= most:
             raise ProfileError(f"profile {name!r}: {key} = {table[key]!r} is out of range; at most {most}")
+    capability = table.get("compute_capability", "0.0").split(".")
+    if len(capability) != len("xy") or not all(part.isdigit() for part in capability):
+        given = table["compute_capability"]
+        raise ProfileError(f"profile {name!r}: compute_capability = {given!r} is not like '8.9'")
+
+
+def _check_engine(name: str, arguments: dict[str, Any]) -> None:
+    for key, value in arguments.items():
+        if key in OWN_ARGUMENTS:
+            raise ProfileError(
+                f"profile {name!r}: engine.{key} is set by the gateway, from {OWN_ARGUMENTS[key]}"
+            )
+        if key in READ and not _fits(value, READ[key]):
+            raise ProfileError(f"profile {name!r}: engine.{key} = {value!r} is not {READ[key].__name__}")
+
+
+def _environment(name: str, table: dict[str, Any]) -> dict[str, str]:
+    for key, value in table.items():
+        if type(value) not in (str, int):
+            raise ProfileError(f"profile {name!r}: environment.{key} = {value!r} is not str or int")
+    return {key: str(value) for key, value in table.items()}
 
 
 def _fits(value: Any, wanted: Any) -> bool:
@@ -130,26 +167,22 @@ def _fits(value: Any, wanted: Any) -> bool:
         return type(value) is wanted
     if get_origin(wanted) is tuple:
         return type(value) is list and all(_fits(item, get_args(wanted)[0]) for item in value)
+    if get_origin(wanted) is not None and issubclass(_class(wanted), Mapping):
+        return isinstance(value, dict)
     return any(value == choice or _fits(value, choice) for choice in get_args(wanted))
+
+
+def _class(wanted: Any) -> type:
+    origin = get_origin(wanted)
+    return origin if isinstance(origin, type) else type(None)
 
 
 def _words(wanted: Any) -> str:
     if get_origin(wanted) is tuple:
         return f"a list of {_words(get_args(wanted)[0])}"
+    if issubclass(_class(wanted), Mapping):
+        return "a table"
     choices = [choice for choice in get_args(wanted) if choice is not type(None)]
     if not choices:
         return str(getattr(wanted, "__name__", wanted))
     return " or ".join(_words(choice) for choice in choices)
-
-
-def _gpu() -> str | None:
-    """Return the first GPU's name, as nvidia-smi tells it."""
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return None
-    command = [program, "--query-gpu=name", "--format=csv,noheader"]
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)  # noqa: S603  # a fixed command
-    except (subprocess.SubprocessError, OSError):
-        return None
-    return answer.stdout.strip().partition("\n")[0] or None

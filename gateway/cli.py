@@ -1,4 +1,4 @@
-"""The command `llava-gateway`: serve, keys, fetch, ask, profiles, settings, parameters."""
+"""The command `llava-gateway`: serve, keys, fetch, plan, ask, profiles, settings, parameters."""
 
 import os
 import signal
@@ -12,7 +12,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from engine_config import machine
 from engine_config import profile as profiles
+from engine_config.choice import CannotRun, Choice, choose, installed_engine
 from gateway import settings as configuration
 
 app = typer.Typer(
@@ -28,19 +30,14 @@ def serve(
     profile: Annotated[str | None, typer.Option(help="Profile, or the path of one.")] = None,
 ) -> None:
     """Serve in the foreground until SIGINT or SIGTERM, and leave with 0."""
+    # Before the imports below, which take seconds: what cannot run here is said at once.
+    settings, choice = _choose(host=host, port=port, profile=profile)
     from gateway.access.callers import access_problem
     from gateway.serving import run
 
-    try:
-        settings = configuration.load(host=host, port=port, profile=profile)
-        chosen, reason = profiles.choose(settings.profile)
-    except ValidationError as error:
-        raise _refused(configuration.explain(error)) from None
-    except (configuration.UnknownSetting, profiles.ProfileError) as error:
-        raise _refused(str(error)) from None
     if problem := access_problem(settings):
         raise _refused(problem)
-    run(settings, chosen, reason)
+    run(settings, choice)
 
 
 keys = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys in a file.")
@@ -99,22 +96,44 @@ def fetch(
     from engine_config.hub import HubError
     from gateway import fetching
 
+    _, choice = _choose(unchecked=True, profile=profile)
+    chosen = choice.profile
+    errors.print(
+        f"[bold]{chosen.name}[/bold]: {chosen.summary} Chosen because {choice.reason}.",
+        highlight=False,
+        soft_wrap=True,
+    )
     try:
-        chosen, reason = profiles.choose(configuration.load(profile=profile).profile)
-        errors.print(
-            f"[bold]{chosen.name}[/bold]: {chosen.summary} Chosen because {reason}.", highlight=False
-        )
         folder = fetching.fetch(chosen, errors)
-    except ValidationError as error:
-        raise _refused(configuration.explain(error)) from None
-    except (configuration.UnknownSetting, profiles.ProfileError) as error:
-        raise _refused(str(error)) from None
     except HubError as error:
         raise _refused(str(error), code=1) from None
     except KeyboardInterrupt:
         errors.print("stopped; what is here is kept, and the next run continues")
         os._exit(128 + signal.SIGINT)  # A thread may still wait for bytes.
     sys.stdout.write(f"{folder}\n")
+
+
+@app.command()
+def plan(
+    profile: Annotated[str | None, typer.Option(help="Profile, or the path of one.")] = None,
+    gpu: Annotated[str | None, typer.Option(help=f"As if on this GPU: {', '.join(machine.KNOWN)}.")] = None,
+    memory: Annotated[float | None, typer.Option(help="As if on a GPU with so many GiB (Ampere).")] = None,
+    count: Annotated[int | None, typer.Option(min=1, help="As if there were so many of them.")] = None,
+    table: Annotated[bool, typer.Option("--table", help="Every profile on every known GPU.")] = False,
+) -> None:
+    """Say what fits on this machine or another: memory, chats at once, and the profile that is chosen."""
+    from engine_config import report
+
+    if table:
+        sys.stdout.write(report.table())
+        return
+    try:
+        here = report.machine_of(gpu, memory, count)
+        engine = installed_engine() if here is None else None
+        choice = choose(profile, here or machine.look(), engine)
+    except (CannotRun, profiles.ProfileError, report.UnknownGPU) as error:
+        raise _refused(str(error), code=1 if isinstance(error, CannotRun) else 2) from None
+    sys.stdout.write(report.text(choice))
 
 
 @app.command()
@@ -168,6 +187,24 @@ def list_parameters() -> None:
 
 def main() -> None:
     app()
+
+
+def _choose(*, unchecked: bool = False, **chosen: str | int | None) -> tuple[configuration.Settings, Choice]:
+    """Return the settings and what this machine serves; what is wrong with either ends the command.
+
+    With `unchecked`, a profile that is named need not run here: it may be fetched for another machine.
+    """
+    try:
+        settings = configuration.load(**chosen)
+        if unchecked and settings.profile is not None:
+            return settings, Choice(profiles.load(settings.profile), "as asked")
+        return settings, choose(settings.profile, machine.look(), installed_engine())
+    except ValidationError as error:
+        raise _refused(configuration.explain(error)) from None
+    except (configuration.UnknownSetting, profiles.ProfileError) as error:
+        raise _refused(str(error)) from None
+    except CannotRun as error:
+        raise _refused(str(error), code=1) from None
 
 
 def _refused(message: str, code: int = 2) -> typer.Exit:

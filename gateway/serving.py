@@ -17,7 +17,8 @@ import uvloop
 from fastapi import FastAPI
 from rich.console import Console
 
-from engine_config import hub
+from engine_config import hub, report
+from engine_config.choice import Choice
 from engine_config.profile import EngineProfile
 from gateway.access.lifecycle import Lifecycle, Phase
 from gateway.access.running import RunningRequests
@@ -38,13 +39,16 @@ TICK = 5.0  # seconds between two lines about a start that goes on, where there 
 log = structlog.get_logger()
 
 
-def run(settings: Settings, profile: EngineProfile, reason: str) -> None:
+def run(settings: Settings, choice: Choice) -> None:
     """Serve until told to end. Exits with 0 then, and with 1 where the engine could not be kept running."""
     logs.configure(settings.log_format, settings.log_level)
     _keep_freed_memory()
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     settings = _with_descriptors(settings, console)
-    console.print(f"[bold]{profile.name}[/bold]: {profile.summary} Chosen because {reason}.")
+    profile = choice.profile
+    console.print(f"[bold]{profile.name}[/bold]: {profile.summary} Chosen because {choice.reason}.")
+    if choice.plan is not None:
+        console.print(report.line(choice.plan))
     if fetched := _download(profile):
         console.print(fetched)
     try:

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from math import nan
 
-from gateway.engine.interface import Constraint, Delta, FinishReason, Job, Model, TokenLogprob
+from gateway.engine.interface import Constraint, Delta, EngineInfo, FinishReason, Job, Model, TokenLogprob
 from gateway.errors import EngineDied, InvalidValue
 
 
@@ -35,6 +35,8 @@ MODEL = Model(
     vocabulary=Bytes(),
 )
 
+INFO = EngineInfo("0.32.0", "bfloat16", "none", "CPU_ATTN", 4096)
+
 
 @dataclass
 class ScriptedEngine:
@@ -49,6 +51,7 @@ class ScriptedEngine:
     fails_at: int = 0
     start_error: Exception | None = None
     model: Model = MODEL
+    info: EngineInfo = INFO
     failed: bool = False
     jobs: list[Job] = field(default_factory=list)
     checked: list[Constraint] = field(default_factory=list)

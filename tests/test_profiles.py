@@ -1,22 +1,27 @@
 """Profiles are data that is checked when it is loaded."""
 
 import dataclasses
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from engine_config import profile as profiles
-from engine_config.profile import EngineProfile, ProfileError
+from engine_config.profile import ProfileError
 from gateway.cli import app
 from gateway.engine.vllm_engine import engine_arguments
 from gateway.prompt.styles import STYLES
 
-SHIPPED = ("demo", "llava-1.5-13b", "llava-1.5-7b", "llava-1.5-7b-4bit")
+SHIPPED = (
+    "demo",
+    "llava-1.5-13b",
+    "llava-1.5-13b-4bit",
+    "llava-1.5-7b",
+    "llava-1.5-7b-4bit",
+    "llava-1.5-7b-cpu",
+    "llava-1.5-7b-fp8",
+)
 DEMO = (profiles.PROFILES / "demo.toml").read_text()
 
 Write = Callable[[str], str]
@@ -63,33 +68,53 @@ def test_local_model_beside_the_profiles_is_found() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("", "colour = 1\n"), "profile 'mine': 'colour' is no key of a profile"),
-        (("", "name = 'x'\n"), "profile 'mine': 'name' is no key of a profile"),
-        (("model = ", "modle = "), "profile 'mine': 'modle' is no key of a profile"),
-        (('model = "demo_model"\n', ""), "profile 'mine': 'model' is missing"),
-        (("max_num_seqs = 40\n", ""), "profile 'mine': 'max_num_seqs' is missing"),
-        (("= 4096", '= "4096"'), "profile 'mine': max_model_len = '4096' is not int"),
-        (("= 4096", "= 4096.0"), "profile 'mine': max_model_len = 4096.0 is not int"),
-        (("= 4096", "= true"), "profile 'mine': max_model_len = True is not int"),
-        (("= 0.3", "= false"), "profile 'mine': gpu_memory_utilization = False is not float"),
-        (("= 0.3", '= "all"'), "profile 'mine': gpu_memory_utilization = 'all' is not float"),
-        (("eager = true", "eager = 1"), "profile 'mine': enforce_eager = 1 is not bool"),
-        (('"pad"', '"fill"'), "profile 'mine': image_fit = 'fill' is not pad or crop or squash"),
-        (('"auto"', '"first"'), "profile 'mine': image_place = 'first' is not auto or asked"),
-        (("", "aliases = ['a', 1]\n"), "profile 'mine': aliases = ['a', 1] is not a list of str"),
-        (("", "aliases = 'a'\n"), "profile 'mine': aliases = 'a' is not a list of str"),
-        (("= 0.2", "= 2.1"), "profile 'mine': temperature = 2.1 is out of range; at most 2"),
-        (("= 0.7", "= 0"), "profile 'mine': top_p = 0 is out of range; at most 1"),
-        (('"card"', '"chatml"'), "profile 'mine': prompt_style = 'chatml' is not card or vicuna_v1 or hub"),
-        (("gib = 1", "gib = 1.5"), "profile 'mine': cpu_kvcache_gib = 1.5 is not int"),
+        (("", "colour = 1\n"), "'colour' is no key of a profile"),
+        (("", "name = 'x'\n"), "'name' is no key of a profile"),
+        (
+            ("", "max_num_seqs = 3\n"),
+            "'max_num_seqs' is no key of a profile; engine arguments stand in [engine]",
+        ),
+        (("", "device = 'tpu'\n"), "device = 'tpu' is not any or cpu or gpu"),
+        (("", "compute_capability = 8.9\n"), "compute_capability = 8.9 is not str"),
+        (("", "compute_capability = '8'\n"), "compute_capability = '8' is not like '8.9'"),
+        (("model = ", "modle = "), "'modle' is no key of a profile"),
+        (('model = "demo_model"\n', ""), "'model' is missing"),
+        (("= 4096", '= "4096"'), "engine.max_model_len = '4096' is not int"),
+        (("= 4096", "= 4096.0"), "engine.max_model_len = 4096.0 is not int"),
+        (("= 4096", "= true"), "engine.max_model_len = True is not int"),
+        (("= 0.3", "= false"), "engine.gpu_memory_utilization = False is not float"),
+        (("= 0.3", '= "all"'), "engine.gpu_memory_utilization = 'all' is not float"),
+        (("eager = true", "eager = 1"), "engine.enforce_eager = 1 is not bool"),
+        (("enforce_eager", "revision"), "engine.revision is set by the gateway, from revision"),
+        (
+            ("enforce_eager", "limit_mm_per_prompt"),
+            "engine.limit_mm_per_prompt is set by the gateway, from GATEWAY_MAX_IMAGES",
+        ),
+        (('"pad"', '"fill"'), "image_fit = 'fill' is not pad or crop or squash"),
+        (('"auto"', '"first"'), "image_place = 'first' is not auto or asked"),
+        (("", "aliases = ['a', 1]\n"), "aliases = ['a', 1] is not a list of str"),
+        (("", "aliases = 'a'\n"), "aliases = 'a' is not a list of str"),
+        (("= 0.2", "= 2.1"), "temperature = 2.1 is out of range; at most 2"),
+        (("= 0.7", "= 0"), "top_p = 0 is out of range; at most 1"),
+        (('"card"', '"chatml"'), "prompt_style = 'chatml' is not card or vicuna_v1 or hub"),
+        (("SPACE = 1 ", "SPACE = 1.5 "), "environment.VLLM_CPU_KVCACHE_SPACE = 1.5 is not str or int"),
     ],
 )
 def test_mistake_in_a_profile_is_told_by_its_key(write: Write, change: tuple[str, str], message: str) -> None:
     old, new = change
     assert old in DEMO
+    text = new + DEMO if not old else DEMO.replace(old, new)
     with pytest.raises(ProfileError) as caught:
-        profiles.load(write(new + DEMO if not old else DEMO.replace(old, new)))
-    assert str(caught.value) == message
+        profiles.load(write(text))
+    assert str(caught.value) == f"profile 'mine': {message}"
+
+
+@pytest.mark.parametrize("table", ["engine", "environment"])
+def test_tables_are_tables(write: Write, table: str) -> None:
+    text = DEMO.partition("[engine]")[0] + f"{table} = 3\n"
+    with pytest.raises(ProfileError) as caught:
+        profiles.load(write(text))
+    assert str(caught.value) == f"profile 'mine': {table} = 3 is not a table"
 
 
 def test_model_s_names_and_how_its_tokens_are_drawn_may_be_said(write: Write) -> None:
@@ -102,7 +127,7 @@ def test_model_s_names_and_how_its_tokens_are_drawn_may_be_said(write: Write) ->
 
 
 def test_whole_number_will_do_for_a_share(write: Write) -> None:
-    assert profiles.load(write(DEMO.replace("= 0.3", "= 1"))).gpu_memory_utilization == 1
+    assert profiles.load(write(DEMO.replace("= 0.3", "= 1"))).engine["gpu_memory_utilization"] == 1
 
 
 def test_profile_that_is_no_toml_is_told_with_its_line(write: Write) -> None:
@@ -117,60 +142,40 @@ def test_unknown_profile_is_told_with_those_there_are(name: str) -> None:
     assert str(caught.value) == f"profile {name!r}: no such profile; there are {', '.join(SHIPPED)}"
 
 
-def test_machine_chooses_where_nobody_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert profiles.choose("llava-1.5-13b") == (profiles.load("llava-1.5-13b"), "as asked")
-    monkeypatch.setattr("shutil.which", lambda _: None)
-    assert profiles.choose(None) == (profiles.load("demo"), "nvidia-smi shows no GPU on this machine")
-
-    monkeypatch.setattr("shutil.which", lambda _: "/usr/bin/nvidia-smi")
-    monkeypatch.setattr(
-        "subprocess.run", lambda *_, **__: SimpleNamespace(stdout="NVIDIA A10G\nNVIDIA A10G\n")
-    )
-    assert profiles.choose(None) == (profiles.load("llava-1.5-7b"), "this machine has a GPU (NVIDIA A10G)")
-
-
-def test_gpu_tool_that_fails_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: Any, **__: Any) -> None:
-        raise subprocess.CalledProcessError(9, "nvidia-smi")
-
-    monkeypatch.setattr("shutil.which", lambda _: "/usr/bin/nvidia-smi")
-    monkeypatch.setattr("subprocess.run", fail)
-    assert profiles.choose(None)[0].name == "demo"
-
-
 def test_command_lists_them() -> None:
     result = CliRunner().invoke(app, ["profiles"], env={"COLUMNS": "200"})
     assert result.exit_code == 0
     assert all(name in result.stdout for name in SHIPPED)
 
 
-def test_what_vllm_takes_from_the_environment_alone_is_told() -> None:
+def test_demo_profile_runs_as_it_was_measured() -> None:
+    """The figures of docs/benchmark are of these settings."""
     demo = profiles.load("demo")
-    assert demo.environment == {
-        "HF_HUB_OFFLINE": "1",  # A model that is here must never be looked for elsewhere.
-        "VLLM_CPU_KVCACHE_SPACE": "1",
-        "OMP_NUM_THREADS": "1",
+    assert engine_arguments(demo, 7) == {
+        "model": demo.model_path,
+        "limit_mm_per_prompt": {"image": 7},
+        "dtype": "bfloat16",
+        "max_model_len": 4096,
+        "max_num_seqs": 40,
+        "gpu_memory_utilization": 0.3,
+        "enforce_eager": True,
+        "enable_prefix_caching": True,
+        "mm_processor_cache_gb": 0.5,
+        "distributed_executor_backend": "vllm.v1.executor.uniproc_executor.UniProcExecutor",
     }
-    assert profiles.load("llava-1.5-7b").environment == {}
+    assert demo.environment == {"VLLM_CPU_KVCACHE_SPACE": "1", "OMP_NUM_THREADS": "1"}
 
 
-@pytest.mark.parametrize("name", SHIPPED)
-def test_unset_engine_arguments_are_left_to_vllm(name: str) -> None:
-    arguments = engine_arguments(profiles.load(name), 7)
-    assert None not in arguments.values()
-    assert arguments["limit_mm_per_prompt"] == {"image": 7}
+def test_any_engine_argument_reaches_vllm_with_the_revision(write: Write) -> None:
+    text = DEMO.replace('"demo_model"', '"some/where"').replace(
+        "[engine]", 'revision = "v1"\n[engine]\nseed = 7'
+    )
+    arguments = engine_arguments(profiles.load(write(text)), 3)
+    assert arguments["seed"] == 7
+    assert arguments["model"] == "some/where"
+    assert arguments["revision"] == arguments["tokenizer_revision"] == "v1"
 
 
-@pytest.mark.engine
-def test_engine_arguments_are_vllms() -> None:
-    from vllm.engine.arg_utils import AsyncEngineArgs  # noqa: PLC0415  # takes seconds, and is not always there
-
-    known = {field.name for field in dataclasses.fields(AsyncEngineArgs)}
-    names = [field.name for field in dataclasses.fields(EngineProfile)]
-    ours = set(names[names.index("dtype") :]) - {
-        "cpu_kvcache_gib",
-        "cpu_threads",
-    }  # these go by the environment
-    assert ours <= known
-    for name in SHIPPED:
-        assert set(engine_arguments(profiles.load(name), 7)) <= known
+def test_revision_of_the_hub_means_nothing_to_a_folder() -> None:
+    fetched = dataclasses.replace(profiles.load("demo"), revision="v1")
+    assert "revision" not in engine_arguments(fetched, 7)

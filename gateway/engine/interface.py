@@ -123,11 +123,25 @@ class Model:
     vocabulary: Vocabulary
 
 
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """What runs, for people and metrics: versions and choices by vLLM's names."""
+
+    version: str
+    dtype: str
+    quantization: str  # "none" where there is none
+    attention_backend: str
+    kv_cache_tokens: int  # the room in the KV cache
+
+
 class Engine(Protocol):
-    """Runs jobs. `model` may be asked for once `start` has returned."""
+    """Runs jobs. `model` and `info` may be asked for once `start` has returned."""
 
     @property
     def model(self) -> Model: ...
+
+    @property
+    def info(self) -> EngineInfo: ...
 
     async def start(self) -> None:
         """Load the model; returns when jobs can run."""

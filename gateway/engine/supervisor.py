@@ -4,11 +4,12 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from dataclasses import asdict
 from typing import Protocol
 
 import structlog
 
-from gateway.engine.interface import Constraint, Delta, Engine, Job, Model
+from gateway.engine.interface import Constraint, Delta, Engine, EngineInfo, Job, Model
 from gateway.engine.suspects import Suspects
 from gateway.errors import EngineDied, EngineNotReady, GatewayError
 from gateway.telemetry.metrics import Metrics
@@ -82,6 +83,10 @@ class Supervisor:
         self._running()
 
     @property
+    def info(self) -> EngineInfo:
+        return self._running().info
+
+    @property
     def failed(self) -> bool:
         return not self.ready
 
@@ -93,6 +98,8 @@ class Supervisor:
         self._engine, self._starting = engine, None
         self._model = engine.model
         self._heard, self._effort = time.monotonic(), engine.effort()
+        self._metrics.set_engine(asdict(engine.info))
+        log.info("engine_runs", **asdict(engine.info))
         self._reach("ready")
         self._tell()
         self._metrics.ready.set(1)

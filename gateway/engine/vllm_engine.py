@@ -7,7 +7,6 @@ engine starts, because that alone takes seconds, and the gateway listens before.
 import asyncio
 import gc
 import os
-import sys
 import threading
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
@@ -20,7 +19,8 @@ import psutil
 
 from engine_config import hub
 from engine_config.profile import EngineProfile
-from gateway.engine.interface import Constraint, Delta, FinishReason, Job, Model, Sampling
+from gateway.engine import environment
+from gateway.engine.interface import Constraint, Delta, EngineInfo, FinishReason, Job, Model, Sampling
 from gateway.engine.supervisor import Report
 from gateway.engine.vocabulary import TokenizerFile
 from gateway.errors import (
@@ -35,6 +35,7 @@ from gateway.errors import (
 SHUTDOWN_TIMEOUT = 10.0  # seconds for vLLM's processes to leave by themselves
 ATTEMPTS = 2  # at a job whose picture vLLM's two caches disagree about
 CPU_WORKER = "gateway.engine.vllm_cpu_worker.CPUWorker"  # imported in the engine's process, by its name
+EXTENSION = "gateway.engine.vllm_worker.WorkerExtension"
 FINISH_REASONS: Mapping[str, FinishReason] = {"stop": "stop", "length": "length"}
 
 
@@ -51,6 +52,7 @@ class VLLMEngine:
         self._report = report
         self._llm: Any = None
         self._model: Model | None = None
+        self._info: EngineInfo | None = None
         self._vocabulary: TokenizerFile | None = None
         self._inputs: Any = None
         self._constraints: Any = None
@@ -62,6 +64,12 @@ class VLLMEngine:
         if self._model is None:
             raise EngineNotReady("the engine is starting", retry_after=5)
         return self._model
+
+    @property
+    def info(self) -> EngineInfo:
+        if self._info is None:
+            raise EngineNotReady("the engine is starting", retry_after=5)
+        return self._info
 
     @property
     def failed(self) -> bool:
@@ -92,12 +100,14 @@ class VLLMEngine:
         from gateway.engine.vllm_inputs import Inputs
 
         settings = self._llm.model_config
-        self._vocabulary = TokenizerFile.from_file(Path(self._profile.model_path, "tokenizer.json"))
+        tokenizer = Path(self._profile.model_path, "tokenizer.json")
+        self._vocabulary = await asyncio.to_thread(TokenizerFile.from_file, tokenizer)
         model = describe(self._profile, settings, self._vocabulary)
         self._inputs = Inputs(self._llm.renderer, model, settings.dtype)
         self._constraints = Constraints(self._llm.renderer.get_tokenizer(), settings.get_vocab_size())
         # Asked for once, vLLM has it at hand, and sends a request in the moment that it gets it.
         await self._llm.get_supported_tasks()
+        self._info = await self._ask_info()
         self._model = model
         # What vLLM's imports leave in memory stays there: no garbage collection need look at it again.
         gc.collect()
@@ -172,35 +182,53 @@ class VLLMEngine:
 
     def _build(self) -> Any:
         name = self._profile.model
+        os.environ.setdefault("LLGUIDANCE_LOG_LEVEL", "0")  # Ours too. Or clients' grammars fill the log.
+        with environment.applied(environment.of_engine(self._profile)):
+            self._report("importing vLLM")
+            import torch
+
+            # Here it prepares pictures, small and many; the cores are the engine's.
+            torch.set_num_threads(1)
+            from vllm.engine.arg_utils import AsyncEngineArgs
+            from vllm.platforms import current_platform
+            from vllm.usage.usage_lib import UsageContext
+            from vllm.v1.engine.async_llm import AsyncLLM
+
+            from gateway.engine import vllm_profile
+
+            vllm_profile.check(self._profile)
         profile = self._profile = with_weights(self._profile, self._report)
-        os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-        os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
-        os.environ.setdefault("LLGUIDANCE_LOG_LEVEL", "0")  # Or clients' grammars fill the log.
-        for name, value in profile.environment.items():
-            os.environ.setdefault(name, value)
-        programs_beside_python()
-        self._report("importing vLLM")
-        import torch
+        with environment.applied(environment.of_engine(profile)):
+            self._report(f"loading {name} on vLLM")
+            own = {"worker_extension_cls": EXTENSION}
+            if current_platform.is_cpu():
+                own["worker_cls"] = CPU_WORKER
+            arguments = AsyncEngineArgs(**own | engine_arguments(profile, self._max_images))
+            # One for every request: vLLM would keep whichever the first one got.
+            arguments.structured_outputs_config.backend = "guidance"
+            if self._ended:
+                raise EngineNotReady("the gateway is shutting down")
+            from gateway.engine import vllm_core
 
-        # Here it prepares pictures, small and many; the cores are the engine's.
-        torch.set_num_threads(1)
-        from vllm.engine.arg_utils import AsyncEngineArgs
-        from vllm.platforms import current_platform
-        from vllm.usage.usage_lib import UsageContext
-        from vllm.v1.engine.async_llm import AsyncLLM
+            with vllm_core.started_here():
+                return AsyncLLM.from_engine_args(arguments, usage_context=UsageContext.OPENAI_API_SERVER)
 
-        self._report(f"loading {name} on vLLM")
-        arguments = AsyncEngineArgs(**engine_arguments(profile, self._max_images))
-        if current_platform.is_cpu() and arguments.worker_cls == "auto":
-            arguments.worker_cls = CPU_WORKER
-        # One for every request: vLLM would keep whichever the first one got.
-        arguments.structured_outputs_config.backend = "guidance"
-        if self._ended:
-            raise EngineNotReady("the gateway is shutting down")
-        from gateway.engine import vllm_core
+    async def _ask_info(self) -> EngineInfo:
+        """Ask vLLM's worker what it chose."""
+        from vllm.version import __version__ as version
 
-        with vllm_core.started_here():
-            return AsyncLLM.from_engine_args(arguments, usage_context=UsageContext.OPENAI_API_SERVER)
+        backends = ["unknown"]  # where the profile gives the worker another extension
+        if "worker_extension_cls" not in self._profile.engine:
+            (backends, *_) = await self._llm.collective_rpc("gateway_attention_backends")
+        config = self._llm.vllm_config
+        cache = config.cache_config
+        return EngineInfo(
+            version=version,
+            dtype=str(config.model_config.dtype).removeprefix("torch."),
+            quantization=config.model_config.quantization or "none",
+            attention_backend=",".join(backends),
+            kv_cache_tokens=(cache.num_gpu_blocks or 0) * cache.block_size,
+        )
 
     def _deltas(self, output: Any, prompt: list[int], sampling: Sampling) -> list[Delta]:
         assert self._vocabulary is not None  # `start` has returned
@@ -226,13 +254,6 @@ class VLLMEngine:
         return deltas
 
 
-def programs_beside_python() -> None:
-    """Put this Python's folder on PATH: vLLM's libraries start programs installed there, such as ninja."""
-    folder, others = str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath).split(os.pathsep)
-    if folder not in others:
-        os.environ["PATH"] = os.pathsep.join((folder, *others))
-
-
 def _lost_picture(output: Any) -> bool:
     """Say whether vLLM's core lacked a picture that its front-end took for cached; rendering again sends it.
 
@@ -243,26 +264,10 @@ def _lost_picture(output: Any) -> bool:
 
 def engine_arguments(profile: EngineProfile, max_images: int) -> dict[str, Any]:
     """Return vLLM's engine arguments for `profile`, by the names of its `EngineArgs`."""
-    chosen = {
-        name: getattr(profile, name)
-        for name in (
-            "dtype",
-            "quantization",
-            "distributed_executor_backend",
-            "max_model_len",
-            "max_num_seqs",
-            "max_num_batched_tokens",
-            "gpu_memory_utilization",
-            "enforce_eager",
-            "enable_prefix_caching",
-            "mm_processor_cache_gb",
-        )
-    }
-    return {
-        "model": profile.model_path,
-        "limit_mm_per_prompt": {"image": max_images},
-        **{name: value for name, value in chosen.items() if value is not None},
-    }
+    own = {"model": profile.model_path, "limit_mm_per_prompt": {"image": max_images}}
+    if profile.revision and not profile.is_local:
+        own |= {"revision": profile.revision, "tokenizer_revision": profile.revision}
+    return own | dict(profile.engine)
 
 
 def with_weights(profile: EngineProfile, report: Report) -> EngineProfile:

@@ -1,11 +1,14 @@
 """Every metric of the gateway's own, by name. vLLM's (`vllm:…`) stand on the same page."""
 
+from collections.abc import Mapping
+
 from prometheus_client import (
     REGISTRY,
     CollectorRegistry,
     Counter,
     Gauge,
     Histogram,
+    Info,
     generate_latest,
 )
 
@@ -84,7 +87,20 @@ class Metrics:
         self.rerun = Counter(
             "gateway_jobs_run_again", "Jobs that waited for another engine and ran there.", registry=registry
         )
+        self.engine = Info(
+            "gateway_engine",
+            "The engine that runs: version, dtype, quantization and attention backend.",
+            registry=registry,
+        )
+        self.kv_cache_tokens = Gauge(
+            "gateway_kv_cache_tokens", "Tokens that the engine's KV cache has room for.", registry=registry
+        )
         self.ready = Gauge("gateway_ready", "1 while the engine answers.", registry=registry)
+
+    def set_engine(self, info: Mapping[str, str | int]) -> None:
+        """Tell what runs; `info` is an `EngineInfo`'s fields."""
+        self.engine.info({name: value for name, value in info.items() if isinstance(value, str)})
+        self.kv_cache_tokens.set(float(info["kv_cache_tokens"]))
 
     def page(self) -> bytes:
         """Return all metrics, vLLM's included, in Prometheus' text format."""

@@ -205,3 +205,15 @@ def test_no_two_metrics_share_a_name() -> None:
     assert len(names) == len(set(names))
     assert all(name.startswith("gateway_") for name in names)
     assert not any(a == f"{b}_total" for a, b in itertools.permutations(names, 2))
+
+
+async def test_engine_that_runs_is_told_by_labels() -> None:
+    async with scripted_gateway(ScriptedEngine()) as gateway:
+        told = {
+            "attention_backend": "CPU_ATTN",
+            "version": "0.32.0",
+            "dtype": "bfloat16",
+            "quantization": "none",
+        }
+        assert await metric(gateway, "gateway_engine_info", **told) == 1
+        assert await metric(gateway, "gateway_kv_cache_tokens") == 4096

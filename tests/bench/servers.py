@@ -16,6 +16,7 @@ from typing import Any
 
 from engine_config import profile as profiles
 from engine_config.profile import EngineProfile
+from gateway.engine.environment import of_engine
 from gateway.engine.vllm_engine import engine_arguments
 from gateway.settings import Settings
 from tests.servers import free_port
@@ -81,7 +82,7 @@ def flags(arguments: Mapping[str, Any]) -> list[str]:
 def environment(profile: EngineProfile) -> dict[str, str]:
     """Return the environment of every process that runs the engine: the gateway's own, said to all."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("GATEWAY_", "VLLM_"))}
-    return kept | {"VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING"} | profile.environment
+    return kept | of_engine(profile, kept)
 
 
 @contextmanager

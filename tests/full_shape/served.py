@@ -22,14 +22,19 @@ image_place = "auto"
 download_gb = 0.0
 prompt_style = "card"
 image_fit = "pad"
+image_place = "auto"
+
+[engine]
 dtype = "{dtype}"
 max_model_len = {context}
 max_num_seqs = 16
 gpu_memory_utilization = 0.5
 enforce_eager = true
 mm_processor_cache_gb = 0.5
-cpu_kvcache_gib = {kv_gib}
 distributed_executor_backend = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
+
+[environment]
+VLLM_CPU_KVCACHE_SPACE = {kv_gib}
 """
 
 

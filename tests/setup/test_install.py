@@ -14,8 +14,6 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from gateway.engine.vllm_engine import programs_beside_python
-
 ROOT = Path(__file__).parents[2]
 
 
@@ -298,14 +296,3 @@ def test_the_import_hook_loads_nothing_until_torchvision_is_asked_for() -> None:
     hook = ROOT / "engine_config/torchvision_operators.py"
     script = "import runpy, sys; runpy.run_path(sys.argv[1]); sys.exit('torch' in sys.modules)"
     assert subprocess.call([sys.executable, "-I", "-c", script, hook]) == 0
-
-
-def test_the_engine_finds_the_programs_that_are_installed_beside_its_python(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    beside = str(Path(sys.executable).parent)
-    monkeypatch.setenv("PATH", "/usr/bin:/bin")
-    programs_beside_python()
-    assert os.environ["PATH"] == f"{beside}:/usr/bin:/bin"
-    programs_beside_python()  # An engine that dies is started again.
-    assert os.environ["PATH"] == f"{beside}:/usr/bin:/bin"

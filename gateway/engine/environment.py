@@ -1,0 +1,65 @@
+"""The environment of the engine's processes, which they inherit; it is not the gateway's own.
+
+vLLM starts its processes from this one and they inherit its environment, so it is this process's for as long
+as a start takes, and no longer. vLLM's half in this process reads it at its import and while it starts.
+"""
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from huggingface_hub import constants
+
+from engine_config.profile import EngineProfile
+
+CUDA = Path("/usr/local/cuda")  # where vLLM and FlashInfer look for nvcc last
+
+
+def of_engine(profile: EngineProfile, outside: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the variables of the engine's processes. What is set `outside` prevails over the profile."""
+    path = os.pathsep.join(
+        dict.fromkeys([str(Path(sys.executable).parent), *outside.get("PATH", os.defpath).split(os.pathsep)])
+    )
+    chosen = {
+        "PATH": path,  # ninja is beside the interpreter, and `make serve` does not activate .venv
+        "HF_HUB_OFFLINE": "1",  # The model is here when the engine starts: it is looked for nowhere else.
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_LOGGING_LEVEL": "WARNING",
+    }
+    if not has_compiler(path, outside):
+        # FlashInfer's sampler is compiled when the engine warms up. Without it vLLM takes Triton's.
+        chosen["VLLM_USE_FLASHINFER_SAMPLER"] = "0"
+    chosen |= profile.environment
+    return {name: value if name == "PATH" else outside.get(name, value) for name, value in chosen.items()}
+
+
+def has_compiler(path: str, outside: Mapping[str, str]) -> bool:
+    """Say whether FlashInfer can compile its kernels, looking where vllm.utils.flashinfer does."""
+    home = outside.get("CUDA_HOME") or outside.get("CUDA_PATH")
+    nvcc = shutil.which("nvcc", path=path)
+    if home is None and nvcc is None:
+        home = str(CUDA)
+    if home is not None:
+        nvcc = shutil.which(str(Path(home, "bin/nvcc")))
+    return nvcc is not None and shutil.which("ninja", path=path) is not None
+
+
+@contextmanager
+def applied(variables: Mapping[str, str]) -> Iterator[None]:
+    """Have `variables` in this process's environment until the block ends."""
+    before = {name: os.environ.get(name) for name in variables}
+    offline = constants.HF_HUB_OFFLINE  # huggingface_hub read the variable when it was imported
+    os.environ.update(variables)
+    constants.HF_HUB_OFFLINE = offline or variables.get("HF_HUB_OFFLINE") == "1"
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = offline
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

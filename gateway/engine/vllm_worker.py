@@ -1,0 +1,51 @@
+"""What is added to vLLM's worker, the process that has the model. vLLM mixes the class into its own.
+
+Written against vLLM 0.32 and vllm-bnb-plugin 0.0.3.
+"""
+
+import sys
+from typing import Any
+
+import torch
+
+
+class WorkerExtension:
+    """Methods that the gateway calls by `AsyncLLM.collective_rpc`."""
+
+    vllm_config: Any  # vLLM's worker has it
+
+    def gateway_attention_backends(self) -> list[str]:
+        """Return the names of the attention backends that the language model's layers were given."""
+        layers = self.vllm_config.compilation_config.static_forward_context.values()
+        return sorted({layer.attn_backend.get_name() for layer in layers if hasattr(layer, "attn_backend")})
+
+
+def compute_in_half_precision() -> None:
+    """Have bitsandbytes' 4-bit layers multiply in float16 where that is what the model computes in.
+
+    The plug-in turns every input into bfloat16, whatever its configuration says. Turing (a T4) has none in
+    hardware: PyTorch emulates it there. float16 is what LLaVA's weights come in.
+    """
+    linear = sys.modules.get("vllm_bnb_plugin.quantization.linear")  # loaded where the plug-in is installed
+    if linear is None:
+        return
+    apply = linear.apply_bnb_4bit
+
+    def apply_in_its_dtype(
+        _: Any, layer: torch.nn.Module, x: torch.Tensor, bias: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        rows = x.reshape(-1, x.size(-1))
+        if rows.dtype == torch.float32:
+            rows = rows.bfloat16()
+        weight = layer.weight
+        width = sum(state.shape[0] for state in weight.bnb_quant_state.values())
+        out = torch.empty(rows.shape[0], width, dtype=rows.dtype, device=rows.device)
+        apply(rows, weight, weight.bnb_shard_offsets, out)
+        out = out.to(x.dtype).view(*x.shape[:-1], width)
+        return out if bias is None else out + bias
+
+    linear.BitsAndBytesLinearMethod._apply_4bit_weight = apply_in_its_dtype  # noqa: SLF001
+
+
+# vLLM imports this file in the worker after its plug-ins and before the model.
+compute_in_half_precision()

@@ -1,0 +1,87 @@
+"""The engine's processes get the profile's environment; the gateway keeps its own."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from huggingface_hub import constants
+
+from engine_config import profile as profiles
+from gateway.engine import environment
+
+BARE = {"PATH": "/usr/bin"}
+
+
+def of(outside: dict[str, str], **variables: str) -> dict[str, str]:
+    profile = dataclasses.replace(profiles.load("demo"), environment=variables)
+    return environment.of_engine(profile, outside)
+
+
+def test_profile_says_what_is_not_said_outside() -> None:
+    assert of(BARE, COLOUR="red")["COLOUR"] == "red"
+    assert of(BARE | {"COLOUR": "blue"}, COLOUR="red")["COLOUR"] == "blue"
+    assert of(BARE)["HF_HUB_OFFLINE"] == "1"
+    assert of(BARE, VLLM_LOGGING_LEVEL="DEBUG")["VLLM_LOGGING_LEVEL"] == "DEBUG"
+
+
+def test_tools_beside_the_interpreter_are_found_by_the_engine() -> None:
+    assert of(BARE)["PATH"] == f"{Path(sys.executable).parent}:/usr/bin"
+
+
+@pytest.fixture
+def toolkit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(environment, "CUDA", tmp_path / "cuda")
+    for name in ("cuda/bin/nvcc", "home/bin/nvcc", "path/nvcc", "ninja/ninja"):
+        tool = tmp_path / name
+        tool.parent.mkdir(parents=True, exist_ok=True)
+        tool.touch(mode=0o755)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("outside", "found"),
+    [
+        ({"PATH": "{0}/ninja"}, True),  # nvcc where NVIDIA installs it
+        ({"PATH": "{0}/path:{0}/ninja"}, True),
+        ({"PATH": "{0}/ninja", "CUDA_HOME": "{0}/home"}, True),
+        ({"PATH": "{0}/ninja", "CUDA_HOME": "{0}/nowhere"}, False),
+        ({"PATH": "{0}/path"}, False),
+    ],
+)
+def test_sampler_is_compiled_only_where_it_can_be(
+    toolkit: Path, outside: dict[str, str], found: bool
+) -> None:
+    here = {name: value.format(toolkit) for name, value in outside.items()}
+    assert environment.has_compiler(here["PATH"], here) == found
+
+
+def test_without_a_compiler_vllm_takes_its_other_sampler(toolkit: Path) -> None:
+    (toolkit / "cuda/bin/nvcc").unlink()
+    assert of(BARE)["VLLM_USE_FLASHINFER_SAMPLER"] == "0"
+    assert of(BARE | {"VLLM_USE_FLASHINFER_SAMPLER": "1"})["VLLM_USE_FLASHINFER_SAMPLER"] == "1"
+
+
+def test_environment_is_ours_only_while_the_engine_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KEPT", "before")
+    monkeypatch.delenv("ADDED", raising=False)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    before = dict(os.environ)
+    with environment.applied({"KEPT": "then", "ADDED": "x", "HF_HUB_OFFLINE": "1"}):
+        said = subprocess.run(
+            ["/usr/bin/env"], capture_output=True, text=True, check=True
+        ).stdout.splitlines()
+        assert {"KEPT=then", "ADDED=x", "HF_HUB_OFFLINE=1"} <= set(said)
+        # huggingface_hub has read its variable long before.
+        assert constants.is_offline_mode()
+    assert dict(os.environ) == before
+    assert not constants.is_offline_mode()
+
+
+def test_environment_is_given_back_when_the_start_fails() -> None:
+    before = dict(os.environ)
+    with pytest.raises(RuntimeError), environment.applied({"ADDED": "x"}):
+        raise RuntimeError
+    assert dict(os.environ) == before

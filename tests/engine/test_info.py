@@ -1,0 +1,47 @@
+"""What the engine chose is on /metrics, and its KV cache has the room that the plan says."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from engine_config import machine
+from engine_config import plan as plans
+from engine_config import profile as profiles
+from engine_config.machine import GPUs, Machine
+from engine_config.plan import Plan
+from tests.servers import Gateway, metric
+
+pytestmark = pytest.mark.engine
+
+
+def planned() -> Plan:
+    demo = profiles.load("demo")
+    shape = plans.shape_of(demo)
+    assert shape is not None
+    return plans.fit(demo, shape, Machine(GPUs("no GPU"), machine.cores(), machine.memory()))
+
+
+async def test_attention_backend_that_runs_is_a_label(gateway: Gateway) -> None:
+    labels = {"attention_backend": planned().attention_backend, "dtype": "bfloat16", "quantization": "none"}
+    assert labels["attention_backend"] == "CPU_ATTN"
+    assert await metric(gateway, "gateway_engine_info", version="0.32.0", **labels) == 1
+
+
+async def test_kv_cache_has_the_planned_room_to_within_2_percent(gateway: Gateway) -> None:
+    room = await metric(gateway, "gateway_kv_cache_tokens")
+    assert room == pytest.approx(planned().kv_tokens, rel=0.02)
+
+
+def test_environment_of_the_profile_reaches_the_engine(gateway: Gateway) -> None:
+    children = subprocess.run(
+        ["ps", "--ppid", str(gateway.pid), "-o", "pid=,args="], capture_output=True, text=True, check=True
+    ).stdout
+    (engine,) = [
+        line.split()[0] for line in children.splitlines() if "EngineCore" in line or "spawn_main" in line
+    ]
+    assert {"OMP_NUM_THREADS=1", "VLLM_CPU_KVCACHE_SPACE=1", "HF_HUB_OFFLINE=1"} <= started_with(engine)
+
+
+def started_with(pid: str) -> set[str]:
+    return set(Path("/proc", pid, "environ").read_text().split("\0"))
