@@ -49,10 +49,12 @@ def refused(name: str, says: str, but: tuple[Any, ...] = ()) -> Row:
 
 @dataclass(slots=True)
 class _Node:
-    """A row in the tree of fields; `fields` are those inside it."""
+    """A field in the tree of fields, with those inside it."""
 
     row: Row | None = None
     fields: dict[str, "_Node"] = field(default_factory=dict)
+    # Only the fields inside that need a look: not honoured, or with fields of their own.
+    looks: dict[str, "_Node"] = field(default_factory=dict)
 
 
 class Ledger:
@@ -98,48 +100,70 @@ class Ledger:
         node = self._root
         *above, last = _steps(row.field)
         for step in above:
-            node = node.fields[step]
+            inside = node.fields[step]
+            if inside.row is not None and inside.row.verdict is not Verdict.HONOURED:
+                raise ValueError(f"{row.field} is inside a field that is not honoured")
+            node.looks[step] = inside
+            node = inside
         if last in node.fields:
             raise ValueError(f"{row.field} is there twice")
         node.fields[last] = _Node(row)
+        if row.verdict is not Verdict.HONOURED:
+            node.looks[last] = node.fields[last]
 
 
 def _steps(name: str) -> list[str]:
     return name.replace("[]", "").split(".")
 
 
-def _sifted(given: dict[str, Any], node: _Node, where: tuple[int | str, ...]) -> dict[str, Any]:
+# Where a field is: what it is in, and its name or place there.
+_Where = tuple["_Where", int | str] | tuple[()]
+
+
+def _sifted(given: dict[str, Any], node: _Node, where: _Where) -> dict[str, Any]:
+    # Every field of every request passes here: those that need no look cost two steps.
+    looks = node.looks
     changed: dict[str, Any] = {}
     dropped: set[str] = set()
     for name, value in given.items():
         if value is None:
             dropped.add(name)
             continue
-        known = node.fields.get(name)
-        if known is None or known.row is None:
+        known = looks.get(name)
+        if known is None:
             continue
-        if known.row.verdict is not Verdict.HONOURED:
-            if known.row.verdict is Verdict.REFUSED and not _asks_for_nothing(value, known.row.but):
-                raise _refusal(known.row, path((*where, name)))
-            dropped.add(name)
-        elif known.fields:
-            inside = _inside(value, known, (*where, name))
+        if known.fields:
+            inside = _inside(value, known, (where, name))
             if inside is not value:
                 changed[name] = inside
+            continue
+        row = known.row
+        assert row is not None  # Only honoured fields have others inside.
+        if row.verdict is Verdict.REFUSED and not _asks_for_nothing(value, row.but):
+            raise _refusal(row, path(_steps_to((where, name))))
+        dropped.add(name)
     if not (changed or dropped):
         return given
     return {name: changed.get(name, value) for name, value in given.items() if name not in dropped}
 
 
-def _inside(value: Any, node: _Node, where: tuple[int | str, ...]) -> Any:
+def _inside(value: Any, node: _Node, where: _Where) -> Any:
     if isinstance(value, dict):
         return _sifted(value, node, where)
     if not isinstance(value, list):
         return value
-    items = [
-        _sifted(item, node, (*where, at)) if isinstance(item, dict) else item for at, item in enumerate(value)
-    ]
-    return value if all(item is old for item, old in zip(items, value, strict=True)) else items
+    changed: list[Any] | None = None
+    for at, item in enumerate(value):
+        if isinstance(item, dict):
+            inside = _sifted(item, node, (where, at))
+            if inside is not item:
+                changed = changed or list(value)
+                changed[at] = inside
+    return value if changed is None else changed
+
+
+def _steps_to(where: _Where) -> tuple[int | str, ...]:
+    return (*_steps_to(where[0]), where[1]) if where else ()
 
 
 def _asks_for_nothing(value: Any, defaults: tuple[Any, ...]) -> bool:

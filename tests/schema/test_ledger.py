@@ -183,6 +183,18 @@ def test_a_field_cannot_be_in_a_ledger_twice() -> None:
         Ledger({"A": (honoured("a", ""),), "B": (refused("a", ""),)})
 
 
+def test_a_field_inside_one_that_is_not_honoured_has_no_row() -> None:
+    with pytest.raises(ValueError, match=r"^a\.b is inside a field that is not honoured$"):
+        Ledger({"A": (refused("a", ""), honoured("a.b", ""))})
+
+
+def test_errors_name_the_place_in_lists_of_lists() -> None:
+    ledger = Ledger({"A": (honoured("a", ""), honoured("a[].b", ""), refused("a[].b[].c", ""))})
+    with pytest.raises(UnsupportedParameter) as caught:
+        ledger.sift({"a": [{}, {"b": [5, {"c": None}, {"c": 1}]}]})
+    assert caught.value.param == "a[1].b[2].c"
+
+
 def test_the_tables_have_a_row_for_each_field() -> None:
     assert ROWS.tables().splitlines()[:7] == [
         "## A",
