@@ -9,11 +9,6 @@ from tests.full_shape.served import Served
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]  # the first one waits for an engine
 
 
-@pytest.mark.parametrize("promise", CHECKS)
-async def test_it_holds_that(promise: str, served: Served) -> None:
-    await CHECKS[promise](served)
-
-
 async def test_speed_and_memory_are_measured(served: Served) -> None:
     speed = await measure.speed(served, tokens=5)
     assert speed.prompt_tokens == 597
@@ -22,3 +17,8 @@ async def test_speed_and_memory_are_measured(served: Served) -> None:
     memory = measure.memory(served.gateway.pid)
     assert memory["engine"] > served.plan.shape.known.weights(served.plan.dtype)
     assert memory["gateway"] > 100_000_000
+
+
+@pytest.mark.parametrize("promise", CHECKS)
+async def test_it_holds_that(promise: str, served: Served) -> None:
+    await CHECKS[promise](served)
