@@ -18,6 +18,7 @@ from gateway.api.errors import answer_errors
 from gateway.api.exchange import Exchange
 from gateway.api.openapi import describe
 from gateway.api.routes import (
+    batches,
     chat,
     completions,
     docs,
@@ -28,11 +29,15 @@ from gateway.api.routes import (
     stored_responses,
     tokens,
 )
+from gateway.batches.gate import Gate
+from gateway.batches.line import Doors, Lines
+from gateway.batches.runner import BatchRunner, Stores
 from gateway.engine.interface import Engine
 from gateway.engine.supervisor import Report, Supervisor
 from gateway.generation.pipeline import Pipeline
 from gateway.images.loader import PictureLoader
 from gateway.settings import Settings
+from gateway.storage.batches import Batches
 from gateway.storage.database import Database
 from gateway.storage.files import Files
 from gateway.storage.responses import ResponseStore
@@ -64,15 +69,33 @@ def create_app(
     stored = Files(database)
     loader = PictureLoader(settings, metrics, stored)
 
+    pipeline = Pipeline(supervisor, loader, profile, settings, metrics)
+    store = ResponseStore(database, settings.state_ttl, settings.body_max_bytes)
+    reader = responses.Reader(store, settings.max_images)
+    kept = Batches(database)
+    doors: Doors = {
+        "/v1/chat/completions": chat.read,
+        "/v1/completions": completions.read,
+        "/v1/responses": reader.read,
+    }
+    stores = Stores(database, kept, stored)
+    at_once = max(1, min(settings.batch_max_running, profile.max_num_seqs // 2))
+    gate = Gate(admission, at_once, lambda: lifecycle.draining)
+    lines = Lines(doors, pipeline, settings.request_timeout)
+    runner = BatchRunner(stores, lines, gate, settings, model=profile.served_name, width=at_once)
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         supervising = asyncio.create_task(supervisor.run())
         supervising.add_done_callback(lambda task: None if task.cancelled() else on_failure(_reason(task)))
-        helpers = [asyncio.create_task(running.watch()), asyncio.create_task(sweep_forever(database))]
+        helpers = [
+            asyncio.create_task(helper) for helper in (running.watch(), sweep_forever(database), runner.run())
+        ]
         yield
         supervising.cancel()
         for helper in helpers:
             helper.cancel()
+        await asyncio.gather(*helpers, return_exceptions=True)
         await supervisor.shutdown()
         await loader.close()
         await database.close()
@@ -83,17 +106,19 @@ def create_app(
         title="llava-gateway", lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False
     )
     answer_errors(app)
-    pipeline = Pipeline(supervisor, loader, profile, settings, metrics)
     exchange = Exchange(settings, admission, pipeline, lifecycle, running, limits)
-    app.include_router(chat.router(exchange))
-    app.include_router(completions.router(exchange))
-    app.include_router(tokens.router(exchange))
-    store = ResponseStore(database, settings.state_ttl, settings.body_max_bytes)
-    app.include_router(responses.router(exchange, store))
-    app.include_router(stored_responses.router(store))
-    app.include_router(files.router(settings, stored, lifecycle))
-    app.include_router(models.router(profile, settings, supervisor))
-    app.include_router(operations.router(supervisor, lifecycle))
+    for router in (
+        chat.router(exchange),
+        completions.router(exchange),
+        tokens.router(exchange),
+        responses.router(exchange, reader),
+        stored_responses.router(store),
+        files.router(settings, stored, lifecycle),
+        batches.router(settings, lifecycle, stored, kept, endpoints=tuple(doors), wake=runner.wake),
+        models.router(profile, settings, supervisor),
+        operations.router(supervisor, lifecycle),
+    ):
+        app.include_router(router)
     if settings.metrics_port is None:
         app.include_router(operations.metrics_router(metrics))
     app.include_router(docs.router())

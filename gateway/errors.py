@@ -39,7 +39,7 @@ GatewayError                     500  server_error           internal_error
     └── StorageUnavailable       503                         storage_unavailable
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class GatewayError(Exception):
@@ -53,6 +53,11 @@ class GatewayError(Exception):
         super().__init__(message)
         self.message = message
         self.param = param
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """OpenAI's error object, with all four of its keys."""
+        return {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
 
 
 class RequestError(GatewayError):

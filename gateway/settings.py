@@ -204,6 +204,9 @@ class Settings(BaseSettings):
     max_uploads: PositiveInt = Field(
         default=8, description="Files that may be uploaded at once; each takes 2 MB of memory."
     )
+    batch_max_running: PositiveInt = Field(
+        default=8, description="Requests of batches that may run at once where no others do."
+    )
     state_ttl: PositiveInt = Field(
         default=30 * 86400, description="Time that responses, batches and their files are stored."
     )

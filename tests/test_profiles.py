@@ -154,6 +154,7 @@ def test_demo_profile_runs_as_it_was_measured() -> None:
     assert engine_arguments(demo, 7) == {
         "model": demo.model_path,
         "limit_mm_per_prompt": {"image": 7},
+        "scheduling_policy": "priority",
         "dtype": "bfloat16",
         "max_model_len": 4096,
         "max_num_seqs": 40,

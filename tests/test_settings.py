@@ -70,6 +70,7 @@ GIVEN: dict[str, tuple[str, Any]] = {
     "upload_max_bytes": ("5000", 5000),
     "upload_timeout": ("5", 5.0),
     "max_uploads": ("2", 2),
+    "batch_max_running": ("3", 3),
     "state_ttl": ("3600", 3600),
     "fetch_allow": ("pictures.lan, 10.0.0.0/8,", ("pictures.lan", "10.0.0.0/8")),
 }

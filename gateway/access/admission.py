@@ -1,8 +1,8 @@
 """Who may come in: tickets for requests, before anything is read of them, and seats in the engine's batch."""
 
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from gateway.access.callers import Caller
 from gateway.access.shares import Shares
@@ -19,6 +19,8 @@ class Admission:
 
     def __init__(self, settings: Settings, metrics: Metrics, seats: int) -> None:
         self._metrics = metrics
+        self._live = 0
+        self._quiet_since = time.monotonic()
         self._tickets = Shares(
             settings.max_running,
             reserve=settings.max_running // RESERVE,
@@ -33,6 +35,10 @@ class Admission:
             max_wait=settings.request_timeout,
         )
 
+    def quiet(self, now: float) -> float:
+        """Return for how many seconds no request has held or awaited a ticket; `now` is `time.monotonic`."""
+        return 0.0 if self._live else now - self._quiet_since
+
     @asynccontextmanager
     async def ticket(self, caller: Caller) -> AsyncIterator[None]:
         """Hold a ticket. Raises Overloaded (503) when the queue is full or the wait too long.
@@ -43,20 +49,30 @@ class Admission:
         if most is not None and self._tickets.under_way(caller) >= most:
             self._metrics.limited.labels("at_once", caller.klass.name).inc()
             raise RateLimited(f"the limit is {most} requests at once", retry_after=1)
-        arrived = time.perf_counter()
-        holding = self._tickets.hold(caller)
-        self._metrics.waiting.inc()
-        try:
-            await holding.__aenter__()
-        finally:
-            self._metrics.waiting.dec()
-        self._metrics.waiting_seconds.observe(time.perf_counter() - arrived)
-        self._metrics.in_flight.inc()
+        with self._busy():
+            arrived = time.perf_counter()
+            holding = self._tickets.hold(caller)
+            self._metrics.waiting.inc()
+            try:
+                await holding.__aenter__()
+            finally:
+                self._metrics.waiting.dec()
+            self._metrics.waiting_seconds.observe(time.perf_counter() - arrived)
+            self._metrics.in_flight.inc()
+            try:
+                yield
+            finally:
+                self._metrics.in_flight.dec()
+                await holding.__aexit__(None, None, None)
+
+    @contextmanager
+    def _busy(self) -> Iterator[None]:
+        self._live += 1
         try:
             yield
         finally:
-            self._metrics.in_flight.dec()
-            await holding.__aexit__(None, None, None)
+            self._live -= 1
+            self._quiet_since = time.monotonic()
 
     @asynccontextmanager
     async def seats(self, caller: Caller, number: int) -> AsyncIterator[int]:

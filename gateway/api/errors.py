@@ -25,8 +25,7 @@ from gateway.schema.paths import short
 
 def error_body(error: GatewayError) -> bytes:
     """Return OpenAI's error object, with all four of its keys."""
-    told = {"message": error.message, "type": error.type, "param": error.param, "code": error.code}
-    return orjson.dumps({"error": told})
+    return orjson.dumps({"error": error.told})
 
 
 def error_response(error: GatewayError) -> Response:

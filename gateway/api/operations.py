@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from gateway.schema.batches import Batch, BatchCreate
 from gateway.schema.chat import ChatCompletionRequest
 from gateway.schema.completion import Completion
 from gateway.schema.completions import CompletionRequest, TextCompletion
@@ -94,6 +95,14 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     ("GET", "/v1/files/{file_id}"): Operation("A file", FileObject, STORAGE),
     ("DELETE", "/v1/files/{file_id}"): Operation("Delete a file", FileDeleted, STORAGE),
     ("GET", "/v1/files/{file_id}/content"): Operation("What is in a file", BYTES, STORAGE),
+    ("POST", "/v1/batches"): Operation(
+        "Answer the requests in a file when there is room", Batch, (*BODY, 404, 507), BatchCreate
+    ),
+    ("GET", "/v1/batches"): Operation(
+        "The batches", _STATE, STORAGE, query={"after": _STRING, "limit": _limit(100)}
+    ),
+    ("GET", "/v1/batches/{batch_id}"): Operation("A batch", Batch, STORAGE),
+    ("POST", "/v1/batches/{batch_id}/cancel"): Operation("Cancel a batch", Batch, STORAGE),
     ("GET", "/v1/models"): Operation("The model's names", ModelList),
     ("GET", "/v1/models/{name}"): Operation("What the model takes", ModelCard, (404,)),
     ("GET", "/health"): Operation("Whether requests are answered", _STATE, others=_HEALTH),

@@ -125,7 +125,9 @@ class VLLMEngine:
                 followed = await self._constraints.follow(constraint) if constraint else None
                 tensors = await self._inputs.tensors(job)
                 prompt = self._inputs.of(job, tensors)
-                outputs = self._llm.generate(prompt, _sampling_params(job), f"{job.id}-{attempt}")
+                outputs = self._llm.generate(
+                    prompt, _sampling_params(job), f"{job.id}-{attempt}", priority=job.priority
+                )
                 async with aclosing(outputs):
                     async for output in outputs:
                         if _lost_picture(output):
@@ -264,7 +266,11 @@ def _lost_picture(output: Any) -> bool:
 
 def engine_arguments(profile: EngineProfile, max_images: int) -> dict[str, Any]:
     """Return vLLM's engine arguments for `profile`, by the names of its `EngineArgs`."""
-    own = {"model": profile.model_path, "limit_mm_per_prompt": {"image": max_images}}
+    own = {
+        "model": profile.model_path,
+        "limit_mm_per_prompt": {"image": max_images},
+        "scheduling_policy": "priority",  # batches come after everybody else
+    }
     if profile.revision and not profile.is_local:
         own |= {"revision": profile.revision, "tokenizer_revision": profile.revision}
     return own | dict(profile.engine)

@@ -29,13 +29,19 @@ STEPS: Final = (
         data BLOB NOT NULL,
         PRIMARY KEY (file_id, place)
     );
-    -- `state` is the batch as the client sees it, in JSON.
+    -- `state` is the batch as the client sees it, in JSON; its status and its counts are in columns.
     CREATE TABLE batches (
         id TEXT PRIMARY KEY,
         caller TEXT NOT NULL,
         status TEXT NOT NULL,
         state TEXT NOT NULL,
-        created_at INTEGER NOT NULL,
+        total INTEGER NOT NULL DEFAULT 0,
+        completed INTEGER NOT NULL DEFAULT 0,
+        failed INTEGER NOT NULL DEFAULT 0,
+        input_tokens INTEGER NOT NULL DEFAULT 0,
+        cached_tokens INTEGER NOT NULL DEFAULT 0,
+        output_tokens INTEGER NOT NULL DEFAULT 0,
+        output_ttl INTEGER NOT NULL,
         expires_at INTEGER
     );
     CREATE INDEX batches_of_caller ON batches (caller);
@@ -49,9 +55,9 @@ STEPS: Final = (
         request BLOB,
         result BLOB,
         failed INTEGER NOT NULL DEFAULT 0,
-        PRIMARY KEY (batch_id, line)
+        PRIMARY KEY (batch_id, line),
+        UNIQUE (batch_id, custom_id)
     );
-    CREATE UNIQUE INDEX batch_lines_by_custom_id ON batch_lines (batch_id, custom_id);
     CREATE INDEX batch_lines_to_do ON batch_lines (batch_id, line) WHERE result IS NULL;
     """,
     """

@@ -83,11 +83,12 @@ def test_operations_have_names_of_their_own(document: dict[str, Any]) -> None:
 
 
 def test_the_examples_are_in_the_description(document: dict[str, Any]) -> None:
+    needs_a_file = ("POST", "/v1/batches")  # that was uploaded before: tests/api/test_batches.py
     shown = {
         (method, path): content["example"]
         for method, path, operation in operations(document)
         for content in [operation.get("requestBody", {}).get("content", {}).get("application/json")]
-        if content is not None
+        if content is not None and (method, path) != needs_a_file
     }
     assert shown == EXAMPLES
 

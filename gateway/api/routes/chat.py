@@ -29,12 +29,13 @@ def router(exchange: Exchange) -> APIRouter:
 
     @routes.post("/v1/chat/completions", response_model=None)
     async def create_chat_completion(request: Request) -> Response:
-        return await exchange.respond(request, _read)
+        return await exchange.respond(request, read)
 
     return routes
 
 
-async def _read(body: bytes, caller: str) -> tuple[GenerationRequest, "Answer"]:
+async def read(body: bytes, caller: str) -> tuple[GenerationRequest, "Answer"]:
+    """Return what a chat request asks for, and who writes its answer. Raises RequestError."""
     request = parse(body, ChatCompletionRequest)
     answer = Answer(request.model, request.stream_options or StreamOptions())
     return chat.read(request, answer.id, caller), answer

@@ -29,12 +29,12 @@ def router(exchange: Exchange) -> APIRouter:
 
     @routes.post("/v1/completions", response_model=None)
     async def create_completion(request: Request) -> Response:
-        return await exchange.respond(request, _read)
+        return await exchange.respond(request, read)
 
     return routes
 
 
-async def _read(body: bytes, caller: str) -> tuple[GenerationRequest, "Answer"]:
+async def read(body: bytes, caller: str) -> tuple[GenerationRequest, "Answer"]:
     request = parse(body, CompletionRequest)
     answer = Answer(request)
     return completions.read(request, answer.id, caller), answer

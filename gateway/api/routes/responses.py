@@ -17,10 +17,9 @@ from gateway.schema.validation import parse
 from gateway.storage.responses import ResponseStore, Wanted
 
 
-def router(exchange: Exchange, store: ResponseStore) -> APIRouter:
+def router(exchange: Exchange, reader: "Reader") -> APIRouter:
     """Return the routes, wired to what they need."""
     routes = APIRouter()
-    reader = _Reader(store, exchange.settings.max_images)
 
     @routes.post("/v1/responses", response_model=None)
     async def create_response(request: Request) -> Response:
@@ -44,7 +43,7 @@ def router(exchange: Exchange, store: ResponseStore) -> APIRouter:
     return routes
 
 
-class _Reader:
+class Reader:
     """Reads requests: what they refer to is stored."""
 
     def __init__(self, store: ResponseStore, max_images: int) -> None:

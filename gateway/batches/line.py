@@ -1,0 +1,125 @@
+"""One line of a batch: answered as the same request on a socket is, and told as a line of a file."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from math import inf
+from typing import Final, Protocol
+from uuid import uuid4
+
+import orjson
+import structlog
+
+from gateway.access.running import Running
+from gateway.engine.interface import Delta
+from gateway.errors import DeadlineExceeded, GatewayError, InvalidValue, RequestError, Unavailable
+from gateway.generation.pipeline import Pipeline
+from gateway.generation.request import GenerationRequest, Prepared
+from gateway.schema.batches import InputLine, result_line
+from gateway.storage.batches import Owned, Used
+
+PRIORITY: Final = 1_000_000  # after every live request
+ATTEMPTS: Final = 3  # at a line on which the engine fails, or with which it dies
+AGAIN: Final = 1.0  # seconds until a line is tried again that could not be served
+
+log = structlog.get_logger()
+
+
+class Told(Protocol):
+    """A response on a socket."""
+
+    body: bytes | memoryview
+
+
+class Answer(Protocol):
+    """Writes a whole answer in the words of an endpoint."""
+
+    async def whole(self, prepared: Prepared, first: Delta, deltas: AsyncGenerator[Delta]) -> Told:
+        """Return the answer."""
+
+
+# What reads an endpoint's requests: those that come over the socket too. From a body and the caller's name.
+Read = Callable[[bytes, str], Awaitable[tuple[GenerationRequest, Answer]]]
+Doors = Mapping[str, Read]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A line's result, as a line of a file; `used` is None where it has failed."""
+
+    json: bytes
+    used: Used | None
+
+
+class Lines:
+    """Answers lines. `timeout` is in seconds, for one of them."""
+
+    def __init__(self, doors: Doors, pipeline: Pipeline, timeout: float) -> None:
+        self._doors = doors
+        self._pipeline = pipeline
+        self._timeout = timeout
+
+    async def answer(self, owned: Owned, line: InputLine) -> Outcome:
+        """Return the outcome, however long that takes: while nothing can be served, the line waits."""
+        attempts = 0
+        while True:
+            begun = asyncio.Event()
+            try:
+                body = await self._body(owned, line, begun)
+            except Unavailable as error:
+                # A line with which the engine dies again and again must not take it away from everybody.
+                attempts += begun.is_set()
+                if attempts >= ATTEMPTS:
+                    return _failed(line, error)
+                await asyncio.sleep(AGAIN)
+            except RequestError as error:
+                return _failed(line, error)
+            except GatewayError as error:
+                attempts += 1
+                if attempts >= ATTEMPTS:
+                    return _failed(line, error)
+            except Exception:
+                log.exception("batch_line_failed", batch=owned.batch.id, line=line.number)
+                return _failed(line, GatewayError("an error of the gateway's own; it is in its log"))
+            else:
+                told = result_line(_id(), line.custom_id, status=200, body=body)
+                return Outcome(told, _used(body))
+
+    async def _body(self, owned: Owned, line: InputLine, begun: asyncio.Event) -> bytes:
+        try:
+            async with asyncio.timeout(self._timeout):
+                wanted, answer = await self._doors[owned.batch.endpoint](line.request, owned.caller)
+                if wanted.stream:
+                    raise InvalidValue("stream: an answer in a batch is not streamed", param="stream")
+                prepared = await self._pipeline.prepare(wanted, _spend)
+                jobs = [replace(job, priority=PRIORITY) for job in prepared.jobs]
+                begun.set()
+                async with aclosing(self._pipeline.run(jobs, time.perf_counter(), Running(inf))) as deltas:
+                    first = await anext(deltas)
+                    return bytes((await answer.whole(prepared, first, deltas)).body)
+        except TimeoutError:
+            raise DeadlineExceeded(f"the answer was not ready within {self._timeout:g} s") from None
+
+
+async def _spend(tokens: int, images: int) -> None:
+    """Take nothing of a caller's limits: a batch has the room that live requests leave."""
+
+
+def _failed(line: InputLine, error: GatewayError) -> Outcome:
+    body = orjson.dumps({"error": error.told})
+    return Outcome(result_line(_id(), line.custom_id, status=error.status, body=body), None)
+
+
+def _used(body: bytes) -> Used:
+    """Return the tokens that an answer says it used; chats and responses have different names for them."""
+    usage = orjson.loads(body)["usage"]
+    if "prompt_tokens" in usage:
+        details = usage.get("prompt_tokens_details") or {}
+        return Used(usage["prompt_tokens"], details.get("cached_tokens", 0), usage["completion_tokens"])
+    return Used(usage["input_tokens"], usage["input_tokens_details"]["cached_tokens"], usage["output_tokens"])
+
+
+def _id() -> str:
+    return f"batch_req_{uuid4().hex}"

@@ -1,0 +1,63 @@
+"""A batch's output and error files, written at its end from the results of its lines."""
+
+from typing import Final
+from uuid import uuid4
+
+from gateway.schema.batches import result_line
+from gateway.storage.batches import Batches
+from gateway.storage.files import CHUNK_BYTES, Files, Upload
+
+# Why a line was never answered, by the status that its batch ends with.
+NEVER: Final = {
+    "expired": {
+        "code": "batch_expired",
+        "message": "This request could not be executed before the completion window expired.",
+    },
+    "cancelled": {
+        "code": "batch_cancelled",
+        "message": "This request was not executed because the batch was cancelled.",
+    },
+}
+
+
+async def write(
+    batches: Batches, files: Files, batch_id: str, caller: str, ends_as: str
+) -> list[Upload | None]:
+    """Write the output and the errors of all lines; return the two files, None for one without any."""
+    output = _Lines(files, caller, f"{batch_id}_output.jsonl")
+    errors = _Lines(files, caller, f"{batch_id}_error.jsonl")
+    async for result in batches.results(batch_id):
+        if result.json is None:
+            told = result_line(f"batch_req_{uuid4().hex}", result.custom_id, error=NEVER.get(ends_as))
+            await errors.add(told)
+        else:
+            await (errors if result.failed else output).add(result.json)
+    return [await output.close(), await errors.close()]
+
+
+class _Lines:
+    """A file that is made when its first line comes."""
+
+    def __init__(self, files: Files, caller: str, name: str) -> None:
+        self._files = files
+        self._caller = caller
+        self._name = name
+        self._upload: Upload | None = None
+        self._pending = bytearray()
+
+    async def add(self, line: bytes) -> None:
+        self._pending += line
+        while len(self._pending) >= CHUNK_BYTES:
+            await self._write()
+
+    async def close(self) -> Upload | None:
+        if self._pending:
+            await self._write()
+        return self._upload
+
+    async def _write(self) -> None:
+        if self._upload is None:
+            self._upload = await self._files.begin(self._caller, self._name)
+        piece = bytes(self._pending[:CHUNK_BYTES])
+        del self._pending[:CHUNK_BYTES]
+        await self._upload.write(piece)

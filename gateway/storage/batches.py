@@ -1,0 +1,260 @@
+"""Batches and their lines. A line's result is stored once, in one transaction with the batch's counts."""
+
+import sqlite3
+from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+import orjson
+
+from gateway.errors import InvalidValue, NotFound
+from gateway.schema.batches import UNFINISHED, Batch, InputLine, RequestCounts, Status
+from gateway.schema.paths import short
+from gateway.storage.database import Database
+from gateway.storage.files import Upload
+
+READ_AT_ONCE: Final = 100  # results, when files are written
+
+_COLUMNS = "status, state, total, completed, failed, input_tokens, cached_tokens, output_tokens"
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """The tokens of one line."""
+
+    prompt: int = 0
+    cached: int = 0
+    output: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Owned:
+    """A batch, whose it is, and how long its files are kept (seconds)."""
+
+    batch: Batch
+    caller: str
+    output_ttl: int
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The result of a line, as a line of a file; None for one that was never answered."""
+
+    line: int
+    custom_id: str
+    json: bytes | None = field(repr=False)
+    failed: bool
+
+
+class Batches:
+    """The batches of all callers."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def create(self, owned: Owned) -> None:
+        await self._database.write(_insert, owned)
+
+    async def get(self, batch_id: str, caller: str) -> Batch:
+        """Return the caller's batch. Raises NotFound."""
+        return await self._database.read(_get, batch_id, caller)
+
+    async def page(self, caller: str, limit: int, after: str | None) -> tuple[list[Batch], bool]:
+        """Return the caller's batches after `after`, the newest first, and whether more follow."""
+        return await self._database.read(_page, caller, limit, after)
+
+    async def cancel(self, batch_id: str, caller: str, now: int) -> Batch:
+        """Begin to cancel the caller's batch. Raises NotFound, and InvalidValue where it has ended."""
+        return await self._database.write(_cancel, batch_id, caller, now)
+
+    async def unfinished(self, limit: int) -> list[Owned]:
+        """Return the oldest batches that have not ended, of all callers."""
+        return await self._database.read(_unfinished, limit)
+
+    async def update(self, batch_id: str, *statuses: Status, **changes: Any) -> bool:
+        """Change the fields of a batch that is in one of `statuses`; say whether it was."""
+        return await self._database.write(_update, batch_id, statuses, changes)
+
+    async def end(
+        self,
+        batch_id: str,
+        changes: Mapping[str, Any],
+        files: Iterable[tuple[Upload, int | None]],
+        until: int,
+    ) -> None:
+        """Make the files of a batch visible, and end it; it is deleted at `until` and its lines now.
+
+        Each file comes with the time that it expires.
+        """
+        await self._database.write(_end, batch_id, changes, tuple(files), until)
+
+    async def clear_lines(self, batch_id: str) -> None:
+        """Delete the lines of a batch whose input is to be read again."""
+        await self._database.write(_clear_lines, batch_id)
+
+    async def add_lines(self, batch_id: str, lines: list[InputLine]) -> None:
+        await self._database.write(_add_lines, batch_id, lines)
+
+    async def next_line(self, batch_id: str, after: int) -> InputLine | None:
+        """Return the next line to be answered; None where there is none, or the batch does not run."""
+        return await self._database.read(_next_line, batch_id, after)
+
+    async def finish_line(self, batch_id: str, line: int, result: bytes, used: Used | None) -> None:
+        """Store a line's result. A line that has failed used nothing (None). The first result counts."""
+        await self._database.write(_finish_line, batch_id, line, result, used)
+
+    async def results(self, batch_id: str) -> AsyncIterator[Result]:
+        """Yield the results of all lines in their order."""
+        after = 0
+        while found := await self._database.read(_results, batch_id, after):
+            for result in found:
+                yield result
+            after = found[-1].line
+
+
+def _batch(row: tuple[Any, ...]) -> Batch:
+    status, state, total, completed, failed, prompt, cached, output = row
+    fields = orjson.loads(state) | {
+        "status": status,
+        "request_counts": RequestCounts(total, completed, failed),
+    }
+    fields["usage"] = {
+        "input_tokens": prompt,
+        "input_tokens_details": {"cached_tokens": cached},
+        "output_tokens": output,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": prompt + output,
+    }
+    return Batch(**fields)
+
+
+def _insert(connection: sqlite3.Connection, owned: Owned) -> None:
+    batch = owned.batch
+    connection.execute(
+        "INSERT INTO batches (id, caller, status, state, output_ttl) VALUES (?, ?, ?, ?, ?)",
+        (batch.id, owned.caller, batch.status, orjson.dumps(batch), owned.output_ttl),
+    )
+
+
+def _get(connection: sqlite3.Connection, batch_id: str, caller: str) -> Batch:
+    row = connection.execute(
+        f"SELECT {_COLUMNS} FROM batches WHERE id = ? AND caller = ?",  # noqa: S608  # our own words
+        (batch_id, caller),
+    ).fetchone()
+    if row is None:
+        raise NotFound(f"no such batch: {short(batch_id)}", param="batch_id")
+    return _batch(row)
+
+
+def _page(
+    connection: sqlite3.Connection, caller: str, limit: int, after: str | None
+) -> tuple[list[Batch], bool]:
+    before = 2**62
+    if after is not None:
+        row = connection.execute(
+            "SELECT rowid FROM batches WHERE id = ? AND caller = ?", (after, caller)
+        ).fetchone()
+        if row is None:
+            raise InvalidValue(f"after: no such batch: {short(after)}", param="after")
+        before = row[0]
+    rows = connection.execute(
+        f"SELECT {_COLUMNS} FROM batches WHERE caller = ? AND rowid < ? ORDER BY rowid DESC LIMIT ?",  # noqa: S608
+        (caller, before, limit + 1),
+    ).fetchall()
+    return [_batch(row) for row in rows[:limit]], len(rows) > limit
+
+
+def _cancel(connection: sqlite3.Connection, batch_id: str, caller: str, now: int) -> Batch:
+    batch = _get(connection, batch_id, caller)
+    if batch.status not in ("validating", "in_progress"):
+        raise InvalidValue(f"the batch is {batch.status}: it cannot be cancelled")
+    _update(connection, batch_id, (batch.status,), {"status": "cancelling", "cancelling_at": now})
+    return _get(connection, batch_id, caller)
+
+
+def _unfinished(connection: sqlite3.Connection, limit: int) -> list[Owned]:
+    rows = connection.execute(
+        f"SELECT caller, output_ttl, {_COLUMNS} FROM batches"  # noqa: S608
+        f" WHERE status IN {UNFINISHED} ORDER BY rowid LIMIT ?",
+        (limit,),
+    )
+    return [Owned(_batch(tuple(row)), caller, output_ttl) for caller, output_ttl, *row in rows]
+
+
+def _update(
+    connection: sqlite3.Connection, batch_id: str, statuses: tuple[Status, ...], changes: Mapping[str, Any]
+) -> bool:
+    cursor = connection.execute(
+        f"SELECT {_COLUMNS} FROM batches WHERE id = ?",  # noqa: S608  # our own words
+        (batch_id,),
+    )
+    row = cursor.fetchone()
+    if row is None or row[0] not in statuses:
+        return False
+    batch = replace(_batch(row), **changes)
+    connection.execute(
+        "UPDATE batches SET status = ?, state = ?, total = ? WHERE id = ?",
+        (batch.status, orjson.dumps(batch), batch.request_counts.total, batch_id),
+    )
+    return True
+
+
+def _end(
+    connection: sqlite3.Connection,
+    batch_id: str,
+    changes: Mapping[str, Any],
+    files: tuple[tuple[Upload, int | None], ...],
+    until: int,
+) -> None:
+    _update(connection, batch_id, UNFINISHED, changes)
+    for upload, expires_at in files:
+        upload.finish_in(connection, "batch_output", expires_at)
+    _clear_lines(connection, batch_id)
+    connection.execute("UPDATE batches SET expires_at = ? WHERE id = ?", (until, batch_id))
+
+
+def _clear_lines(connection: sqlite3.Connection, batch_id: str) -> None:
+    connection.execute("DELETE FROM batch_lines WHERE batch_id = ?", (batch_id,))
+
+
+def _add_lines(connection: sqlite3.Connection, batch_id: str, lines: list[InputLine]) -> None:
+    connection.executemany(
+        "INSERT INTO batch_lines (batch_id, line, custom_id, request) VALUES (?, ?, ?, ?)",
+        ((batch_id, line.number, line.custom_id, line.request) for line in lines),
+    )
+
+
+def _next_line(connection: sqlite3.Connection, batch_id: str, after: int) -> InputLine | None:
+    row = connection.execute(
+        "SELECT line, custom_id, request FROM batch_lines WHERE batch_id = ? AND line > ? AND result IS NULL"
+        " AND (SELECT status FROM batches WHERE id = batch_id) = 'in_progress' ORDER BY line LIMIT 1",
+        (batch_id, after),
+    ).fetchone()
+    return None if row is None else InputLine(*row)
+
+
+def _finish_line(
+    connection: sqlite3.Connection, batch_id: str, line: int, result: bytes, used: Used | None
+) -> None:
+    cursor = connection.execute(
+        "UPDATE batch_lines SET result = ?, request = NULL, failed = ?"
+        " WHERE batch_id = ? AND line = ? AND result IS NULL",
+        (result, used is None, batch_id, line),
+    )
+    if not cursor.rowcount:
+        return
+    spent = used or Used()
+    connection.execute(
+        "UPDATE batches SET completed = completed + ?, failed = failed + ?, input_tokens = input_tokens + ?,"
+        " cached_tokens = cached_tokens + ?, output_tokens = output_tokens + ? WHERE id = ?",
+        (used is not None, used is None, spent.prompt, spent.cached, spent.output, batch_id),
+    )
+
+
+def _results(connection: sqlite3.Connection, batch_id: str, after: int) -> list[Result]:
+    rows = connection.execute(
+        "SELECT line, custom_id, result, failed FROM batch_lines"
+        " WHERE batch_id = ? AND line > ? ORDER BY line LIMIT ?",
+        (batch_id, after, READ_AT_ONCE),
+    )
+    return [Result(line, custom_id, json, bool(failed)) for line, custom_id, json, failed in rows]
