@@ -18,7 +18,6 @@ PROFILE = """
 summary = "LLaVA-1.5-7B's shape with random weights."
 model = "{model}"
 served_name = "{name}"
-image_place = "auto"
 download_gb = 0.0
 prompt_style = "card"
 image_fit = "pad"
