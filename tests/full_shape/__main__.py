@@ -80,6 +80,7 @@ async def examine(plan: Plan, gateway: Gateway, made: float, ready: float) -> Fo
             ready=ready,
             speed=await measure.speed(served),
             kv_tokens=await kv_cache_tokens(served),
+            kv_planned=plan.kv_tokens,
             checks=await measure.checked(served),
             memory=measure.memory(gateway.pid),  # after the longest prompt
         )

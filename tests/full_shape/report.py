@@ -38,7 +38,8 @@ class Found:
     made: float
     ready: float
     speed: Speed
-    kv_tokens: int
+    kv_tokens: int  # as vLLM reports them
+    kv_planned: int
     memory: Mapping[str, int]
     checks: Sequence[Checked]
 
@@ -80,6 +81,6 @@ def _figures(found: Found) -> dict[str, str]:
             f"{found.speed.first_token:.1f} s"
         ),
         "tokens per second after it": f"{found.speed.tokens_per_second:.2f}",
-        "KV cache, as vLLM reports it": f"{found.kv_tokens} tokens; planned: {found.plan.kv_tokens}",
+        "KV cache, as vLLM reports it": f"{found.kv_tokens} tokens; planned: {found.kv_planned}",
         "memory": f"{total / GB:.1f} GB ({parts})",
     }

@@ -1,5 +1,6 @@
 """A gateway in a process of its own, on the real engine, with a model of LLaVA-1.5-7B's shape."""
 
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,7 +10,9 @@ from typing import Any, Literal
 from openai import AsyncOpenAI
 from openai.types.chat import ChatCompletion
 
-from engine_config.shape import kv_cache_bytes_per_token
+from engine_config import machine
+from engine_config.plan import fit
+from engine_config.profile import EngineProfile
 from tests.full_shape.shape import CONTEXT, Shape
 from tests.servers import READY_WITHIN, Gateway, served_gateway
 
@@ -22,6 +25,7 @@ download_gb = 0.0
 prompt_style = "card"
 image_fit = "pad"
 image_place = "auto"
+device = "cpu"
 
 [engine]
 dtype = "{dtype}"
@@ -47,8 +51,13 @@ class Plan:
 
     @property
     def kv_tokens(self) -> int:
-        """Return how many tokens' keys and values fit into `kv_gib`, as `engine_config` has it."""
-        return self.kv_gib * 2**30 // kv_cache_bytes_per_token(self.shape.known, self.dtype)
+        """Return for how many tokens the KV cache has room, as `engine_config` plans it."""
+        profile = EngineProfile(name="shape", **tomllib.loads(self.profile(Path("unused"))))
+        return fit(profile, self.shape.known, machine.look()).kv_tokens
+
+    def profile(self, model: Path) -> str:
+        """Return the profile, as TOML, that serves the model in that folder so."""
+        return PROFILE.format(model=model, name=NAME, dtype=self.dtype, context=CONTEXT, kv_gib=self.kv_gib)
 
 
 @dataclass(frozen=True)
@@ -78,9 +87,7 @@ def user(text: str, *urls: str) -> dict[str, Any]:
 def serve(plan: Plan, model: Path, folder: Path, ready_within: float = READY_WITHIN) -> Iterator[Gateway]:
     """Serve the model in the folder `model` as `plan` says; profile and log are written into `folder`."""
     profile = folder / "shape.toml"
-    profile.write_text(
-        PROFILE.format(model=model, name=NAME, dtype=plan.dtype, context=CONTEXT, kv_gib=plan.kv_gib)
-    )
+    profile.write_text(plan.profile(model))
     # Images may be fetched from this machine, where the checks have a server that counts what is asked of it.
     # A full context takes minutes on a CPU.
     patience = {"request_timeout": "3600", "stall_timeout": "3600"}

@@ -56,6 +56,7 @@ def test_the_page_tells_every_figure_and_what_failed() -> None:
         ready=58.1,
         speed=Speed(prompt_tokens=597, first_token=19.04, tokens_per_second=2.512),
         kv_tokens=6144,
+        kv_planned=6200,
         memory={"gateway": 700_000_000, "engine": 18_300_000_000},
         checks=[Checked("usage is the engine's own count", 1.2, None), Checked("x is y", 2.0, "it is z")],
     )
@@ -66,7 +67,7 @@ def test_the_page_tells_every_figure_and_what_failed() -> None:
         "| from the command to ready | 58 s |",
         "| first token of a 597-token prompt with one image | 19.0 s |",
         "| tokens per second after it | 2.51 |",
-        "| KV cache, as vLLM reports it | 6144 tokens; planned: 6144 |",
+        "| KV cache, as vLLM reports it | 6144 tokens; planned: 6200 |",
         "| memory | 19.0 GB (gateway 0.7, engine 18.3) |",
         "| usage is the engine's own count | 1 | passed |",
         "| x is y | 2 | it is z |",
