@@ -223,3 +223,51 @@ async def test_the_engine_is_free_within_a_second_after_a_client_leaves(
         assert time.monotonic() - left < 1
         await asyncio.sleep(0.05)
     assert await metric(gateway, "gateway_in_flight") == 0
+
+
+@pytest.mark.parametrize(("begun", "rest"), [("A red", " star."), ("A red ", "star."), ("A", " red star.")])
+async def test_a_reply_is_continued_where_it_ended(client: AsyncOpenAI, begun: str, rest: str) -> None:
+    reply = await client.chat.completions.create(
+        model=MODEL,
+        messages=[
+            asking("What is in the image?", data_url("star", "red")),
+            {"role": "assistant", "content": begun},
+        ],
+        temperature=0,
+        extra_body={"continue_final_message": True, "add_generation_prompt": False},
+    )
+    assert reply.choices[0].message.content == rest
+
+
+async def test_a_chat_with_a_picture_in_each_turn_goes_on_after_the_seventh(client: AsyncOpenAI) -> None:
+    messages: list[ChatCompletionMessageParam] = []
+    left_out = []
+    for turn in range(10):
+        kind, colour = KINDS[turn % len(KINDS)], list(COLOURS)[turn % len(COLOURS)]
+        messages.append(asking("What is in the image?", data_url(kind, colour)))
+        raw = await client.chat.completions.with_raw_response.create(
+            model=MODEL, messages=messages, temperature=0, max_tokens=32
+        )
+        left_out.append(int(raw.headers.get("x-gateway-dropped-images", "0")))
+        reply = raw.parse()
+        usage = reply.usage
+        assert usage is not None
+        assert usage.prompt_tokens > 64 * min(turn + 1, 7)
+        assert usage.prompt_tokens_details is not None
+        assert (usage.prompt_tokens_details.model_extra or {}).get("dropped_images", 0) == left_out[-1]
+        messages.append({"role": "assistant", "content": reply.choices[0].message.content})
+    assert left_out == [0, 0, 0, 0, 0, 0, 0, 1, 2, 3]
+
+
+async def test_system_text_alone_and_an_empty_question_are_answered(client: AsyncOpenAI) -> None:
+    for messages in (
+        [{"role": "system", "content": "Hello!"}],
+        [{"role": "system", "content": "Hello!"}, {"role": "user", "content": ""}],
+    ):
+        reply = await client.chat.completions.create(model=MODEL, messages=messages, temperature=0)  # type: ignore[arg-type]  # plain dictionaries
+        assert reply.choices[0].message.content == "Hello! Send me a picture of shapes and ask about it."
+
+
+async def test_a_picture_in_avif_is_described(client: AsyncOpenAI) -> None:
+    url = data_url("star", "red", form="avif")
+    assert await answer(client, asking("What is in the image?", url)) == "A red star."
