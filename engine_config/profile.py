@@ -54,7 +54,7 @@ class EngineProfile:
     _: KW_ONLY
     image_place: Literal["auto", "asked"] = "auto"  # where pictures stand in a message
     aliases: tuple[str, ...] = ()  # further names that the model answers to
-    temperature: float | None = None  # where the client says none; OpenAI's 1 where this says none either
+    temperature: float | None = None  # for requests that give neither this nor `top_p`; else 1, as OpenAI's
     top_p: float | None = None  # the same
     revision: str | None = None  # a branch, tag or commit of the repository; its default branch where not set
     device: Device = "any"  # the engine that it is for

@@ -16,7 +16,7 @@ from gateway.errors import GatewayError, ModelNotFound
 from gateway.generation import history, raw
 from gateway.generation.merge import merged
 from gateway.generation.request import GenerationRequest, InputImage, InputMessage, Prepared
-from gateway.generation.sampling import MAX_TOKENS, sampling_of
+from gateway.generation.sampling import MAX_TOKENS, sampling_of, with_defaults
 from gateway.images import source
 from gateway.images.loader import PictureLoader
 from gateway.prompt import template, tokens
@@ -68,7 +68,7 @@ class Pipeline:
         images = [image for message in fitted.messages for image in message.images]
         sources = [self._source(image) for image in images]
         prompt_tokens = tokens.length(fitted.ids, model)
-        given = self._sampling | dict(request.sampling)
+        given = with_defaults(request.sampling, self._sampling)
         over = self._settings.max_tokens_over
         sampling = sampling_of(
             given, model, prompt_tokens, request.param, over, constraint=request.constraint
@@ -116,7 +116,7 @@ class Pipeline:
         """Return a job for each of the request's prompts."""
         model = self._engine.model
         prompts = [raw.encode(prompt, model) for prompt in request.prompts]
-        request = replace(request, sampling=self._sampling | dict(request.sampling))
+        request = replace(request, sampling=with_defaults(request.sampling, self._sampling))
         over = self._settings.max_tokens_over
         jobs = [raw.job(request, place, ids, model, over) for place, ids in enumerate(prompts)]
         await spend(sum(len(job.token_ids) for job in jobs), 0)

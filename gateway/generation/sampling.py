@@ -13,6 +13,14 @@ MAX_TOKENS = ("max_output_tokens", "max_completion_tokens", "max_tokens")  # the
 TOKEN_ID = re.compile(r"[0-9]{1,9}")
 
 
+def with_defaults(given: Mapping[str, Any], profile: Mapping[str, float]) -> Mapping[str, Any]:
+    """Return `given` with the profile's `temperature` and `top_p` where it has neither.
+
+    The two are one decision: a client that gives one means OpenAI's default by the other.
+    """
+    return given if given.keys() & {"temperature", "top_p"} else {**profile, **given}
+
+
 def sampling_of(
     given: Mapping[str, Any],
     model: Model,

@@ -240,10 +240,11 @@ async def test_what_is_not_said_is_the_profiles_or_openais_default() -> None:
     engine = ScriptedEngine()
     async with scripted_gateway(engine) as gateway:
         await ask(gateway)
-        await ask(gateway, chat(temperature=1))
+        await ask(gateway, chat(temperature=0.9))
+        await ask(gateway, chat(top_p=0.9))
     sampling = engine.jobs[0].sampling
     assert (sampling.n, sampling.temperature, sampling.top_p, sampling.seed) == (1, 0.2, 0.7, None)
-    assert (engine.jobs[1].sampling.temperature, engine.jobs[1].sampling.top_p) == (1, 0.7)
+    assert [(job.sampling.temperature, job.sampling.top_p) for job in engine.jobs[1:]] == [(0.9, 1), (1, 0.9)]
     assert sampling.logprobs is None
     assert sampling.max_tokens == engine.model.context_length - PROMPT_TOKENS
 
