@@ -8,9 +8,11 @@ from pathlib import Path
 from openai import OpenAI
 
 
-def answer(picture: Path, question: str, base_url: str, model: str | None, max_tokens: int) -> Iterator[str]:
+def answer(
+    picture: Path, question: str, base_url: str, model: str | None, max_tokens: int, *, api_key: str
+) -> Iterator[str]:
     """Yield the answer's pieces as they come. Raises openai.APIError."""
-    client = OpenAI(base_url=base_url, api_key="none")
+    client = OpenAI(base_url=base_url, api_key=api_key)
     media_type = mimetypes.guess_type(picture.name)[0] or "image/jpeg"
     encoded = base64.b64encode(picture.read_bytes()).decode()
     stream = client.chat.completions.create(

@@ -84,10 +84,14 @@ class InputLine:
     number: int
     custom_id: str
     request: bytes = field(repr=False)
+    url: str = ""
 
 
-def read_line(raw: bytes, number: int, endpoint: str) -> InputLine | LineError:
-    """Return the line `number` (from 1) of an input file, or what is wrong with it."""
+def read_line(raw: bytes, number: int, endpoint: str | None = None) -> InputLine | LineError:
+    """Return the line `number` (from 1) of an input file, or what is wrong with it.
+
+    Without an `endpoint`, each line may have its own.
+    """
     try:
         content = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
@@ -98,7 +102,7 @@ def read_line(raw: bytes, number: int, endpoint: str) -> InputLine | LineError:
     for name, is_right, says in (
         ("custom_id", _is_name(custom_id), f"a string of 1 to {CUSTOM_ID_MAX} characters"),
         ("method", content.get("method") == "POST", '"POST"'),
-        ("url", content.get("url") == endpoint, f'the endpoint of the batch, "{endpoint}"'),
+        ("url", _is_endpoint(content.get("url"), endpoint), f'the endpoint, "{endpoint or "/v1/…"}"'),
         ("body", isinstance(content.get("body"), dict), "an object"),
     ):
         if name not in content:
@@ -106,7 +110,11 @@ def read_line(raw: bytes, number: int, endpoint: str) -> InputLine | LineError:
         if not is_right:
             got = short(orjson.dumps(content[name]).decode())
             return LineError("invalid_value", f"{name}: it must be {says}; got {got}", number, name)
-    return InputLine(number, str(custom_id), orjson.dumps(content["body"]))
+    return InputLine(number, str(custom_id), orjson.dumps(content["body"]), content["url"])
+
+
+def _is_endpoint(value: Any, endpoint: str | None) -> bool:
+    return value == endpoint if endpoint else isinstance(value, str) and value.startswith("/v1/")
 
 
 def _is_name(value: Any) -> bool:

@@ -1,0 +1,225 @@
+"""Many requests to a running gateway: a file of them, or one question about each picture of a folder.
+
+What is done is in the output as soon as it is done, so that the same command goes on where it was stopped.
+"""
+
+import asyncio
+import base64
+import mimetypes
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Final, TypeVar
+from uuid import uuid4
+
+import orjson
+from openai import APIError, APIStatusError, AsyncOpenAI
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from gateway.schema.batches import InputLine, LineError, read_line, result_line
+
+RETRIES: Final = 8  # of a request that is refused for want of room; the client waits longer each time
+PICTURES: Final = frozenset({".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp"})
+
+_T = TypeVar("_T")
+
+
+class BadInput(ValueError):
+    """The input cannot be used; the message says where and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A running gateway, and how many requests it gets at once."""
+
+    base_url: str
+    api_key: str
+    at_once: int
+
+    @asynccontextmanager
+    async def client(self) -> AsyncIterator[AsyncOpenAI]:
+        async with AsyncOpenAI(
+            base_url=self.base_url, api_key=self.api_key, max_retries=RETRIES, timeout=900
+        ) as made:
+            # Without this, each of many requests would try for long to reach nobody.
+            await made.with_options(max_retries=0).models.list()
+            yield made
+
+
+@dataclass(slots=True)
+class Tally:
+    """How many were done by this run, how many failed, and how many had been done before."""
+
+    done: int = 0
+    failed: int = 0
+    before: int = 0
+
+
+async def batch(source: Path, target: Path, server: Server, console: Console) -> Tally:
+    """Answer the lines of `source`, in OpenAI's batch format, into `target`.
+
+    Raises BadInput, and openai.APIConnectionError where no gateway answers.
+    """
+    finished = _finished(target, "custom_id")
+    waiting = [line for line in _lines(source) if line.custom_id not in finished]
+    tally = Tally(before=len(finished))
+    async with server.client() as client:
+        with target.open("ab") as out:
+
+            async def answer(line: InputLine) -> bool:
+                status, body = await _posted(client, _url(line), orjson.loads(line.request))
+                told = result_line(f"batch_req_{uuid4().hex}", line.custom_id, status=status, body=body)
+                _append(out, told)
+                return status < 400  # noqa: PLR2004  # HTTP's errors begin there
+
+            await _all(waiting, answer, server.at_once, tally, console)
+    return tally
+
+
+async def caption(
+    folder: Path,
+    prompt: str,
+    server: Server,
+    console: Console,
+    *,
+    model: str | None,
+    sidecar: bool,
+    max_tokens: int,
+) -> Tally:
+    """Ask `prompt` about each picture below `folder`.
+
+    The answers go to `captions.jsonl` there, or with `sidecar` to a text file beside each picture. What fails
+    is told on `console`, and asked again by the next run. Raises BadInput and openai.APIError.
+    """
+    target = folder / "captions.jsonl"
+    pictures = _pictures(folder)
+    if not pictures:
+        raise BadInput(f"{folder}: there are no pictures in this folder")
+    finished = set() if sidecar else _finished(target, "file")
+    waiting = [path for path in pictures if not _is_captioned(path, folder, finished, sidecar=sidecar)]
+    tally = Tally(before=len(pictures) - len(waiting))
+    async with server.client() as client:
+        chosen = model or (await client.models.list()).data[0].id
+
+        async def describe(path: Path) -> bool:
+            body = _question(chosen, prompt, max_tokens, await asyncio.to_thread(_data_url, path))
+            status, answer = await _posted(client, "/chat/completions", body)
+            content = orjson.loads(answer)
+            name = str(path.relative_to(folder))
+            if "choices" not in content:
+                console.print(
+                    f"{name}: {status} {content['error']['message']}", markup=False, highlight=False
+                )
+                return False
+            text = content["choices"][0]["message"]["content"]
+            if sidecar:
+                _write(path.with_suffix(".txt"), text + "\n")
+            else:
+                with target.open("ab") as out:
+                    _append(out, orjson.dumps({"file": name, "caption": text}) + b"\n")
+            return True
+
+        await _all(waiting, describe, server.at_once, tally, console)
+    return tally
+
+
+async def _all(
+    items: Iterable[_T], work: Callable[[_T], Awaitable[bool]], at_once: int, tally: Tally, console: Console
+) -> None:
+    """Do `work` for every item, `at_once` at a time, and show how far that is."""
+    waiting = list(items)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as progress:
+        bar = progress.add_task("answered", total=len(waiting) + tally.before, completed=tally.before)
+        queue = iter(waiting)
+
+        async def some() -> None:
+            for item in queue:  # shared: each item is taken once
+                if await work(item):
+                    tally.done += 1
+                else:
+                    tally.failed += 1
+                    progress.update(bar, description=f"answered ({tally.failed} failed)")
+                progress.advance(bar)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(at_once, len(waiting))):
+                    group.create_task(some())
+        except* (OSError, APIError) as failed:
+            raise failed.exceptions[0] from None
+
+
+async def _posted(client: AsyncOpenAI, path: str, body: Any) -> tuple[int, bytes]:
+    """Return the status and the JSON that the gateway answers `body` with."""
+    try:
+        return 200, orjson.dumps(await client.post(path, body=body, cast_to=object))
+    except APIStatusError as error:
+        return error.status_code, error.response.content or b"null"
+
+
+def _pictures(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in PICTURES and path.is_file()]
+
+
+def _url(line: InputLine) -> str:
+    """Return a line's URL as the client wants it: after the `/v1` that its base URL ends with."""
+    return line.url.removeprefix("/v1")
+
+
+def _lines(source: Path) -> Iterator[InputLine]:
+    names: set[str] = set()
+    with source.open("rb") as file:
+        for number, raw in enumerate(file, 1):
+            if not raw.strip():
+                continue
+            line = read_line(raw, number)
+            if isinstance(line, LineError):
+                raise BadInput(f"{source}, line {number}: {line.message}")
+            if line.custom_id in names:
+                raise BadInput(f"{source}, line {number}: custom_id {line.custom_id!r} is there twice")
+            names.add(line.custom_id)
+            yield line
+
+
+def _finished(target: Path, name: str) -> set[str]:
+    """Return what `target` has by the field `name`; a last line that a kill has cut short is cut off."""
+    if not target.exists():
+        return set()
+    content = target.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    if len(whole) < len(content):
+        with target.open("r+b") as file:
+            file.truncate(len(whole))
+    try:
+        return {orjson.loads(line)[name] for line in whole.splitlines() if line.strip()}
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        raise BadInput(f"{target}: it is there already, and is not the output of this command") from None
+
+
+def _append(out: BinaryIO, line: bytes) -> None:
+    out.write(line)
+    out.flush()
+
+
+def _is_captioned(path: Path, folder: Path, finished: set[str], *, sidecar: bool) -> bool:
+    return path.with_suffix(".txt").exists() if sidecar else str(path.relative_to(folder)) in finished
+
+
+def _write(path: Path, text: str) -> None:
+    part = path.with_suffix(".txt.part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
+
+
+def _data_url(path: Path) -> str:
+    media_type = mimetypes.guess_type(path.name)[0] or "image/jpeg"
+    return f"data:{media_type};base64,{base64.b64encode(path.read_bytes()).decode()}"
+
+
+def _question(model: str, prompt: str, max_tokens: int, url: str) -> dict[str, Any]:
+    parts = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": prompt}]
+    messages = [{"role": "user", "content": parts}]
+    return {"model": model, "messages": messages, "max_tokens": max_tokens, "temperature": 0}

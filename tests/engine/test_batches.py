@@ -1,0 +1,112 @@
+"""A batch on the real engine: killed half way and started again, each line is answered once, and rightly."""
+
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import openai
+import orjson
+import psutil
+import pytest
+from openai.types import Batch
+
+from gateway.storage.database import NAME
+from tests.servers import Gateway, start, wait_until_ready
+from tests.shapes import data_url
+
+pytestmark = pytest.mark.engine
+
+SHAPES = [(kind, colour) for kind in ("circle", "square", "star") for colour in ("red", "blue", "green")]
+LINES = 90
+
+
+def test_a_killed_batch_goes_on_and_no_line_is_lost_or_repeated(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    gateway, process = start(tmp_path, profile="demo", state_dir=str(state))
+    family = [psutil.Process(process.pid)]
+    try:
+        wait_until_ready(gateway, process)
+        family += family[0].children(recursive=True)
+        batch = _begin(gateway)
+        batch = _wait(gateway, batch, lambda now: _completed(now) >= LINES // 4)
+        assert batch.status == "in_progress"
+    finally:
+        for member in family:  # the engine's core would outlive us
+            member.kill()
+        process.wait(30)
+    finished = _finished(state)
+    assert LINES // 4 <= len(finished) < LINES
+
+    gateway, process = start(tmp_path, profile="demo", state_dir=str(state))
+    try:
+        wait_until_ready(gateway, process)
+        batch = _wait(gateway, batch, lambda now: now.status not in ("in_progress", "finalizing"))
+        with _client(gateway) as client:
+            results = client.files.content(batch.output_file_id or "").read().splitlines()
+    finally:
+        process.terminate()
+        assert process.wait(60) == 0
+    assert batch.status == "completed"
+    assert batch.request_counts is not None
+    assert batch.request_counts.to_dict() == {"total": LINES, "completed": LINES, "failed": 0}
+    assert finished <= set(results)  # What was finished is as it was, to the byte.
+    by_name = {}
+    for result in map(orjson.loads, results):
+        assert result["custom_id"] not in by_name
+        by_name[result["custom_id"]] = result["response"]["body"]["choices"][0]["message"]["content"]
+    right = sum(by_name[str(number)] == f"A {_colour(number)} {_kind(number)}." for number in range(LINES))
+    assert right >= LINES * 0.95
+
+
+def _completed(batch: Batch) -> int:
+    return batch.request_counts.completed if batch.request_counts else 0
+
+
+def _kind(number: int) -> str:
+    return SHAPES[number % len(SHAPES)][0]
+
+
+def _colour(number: int) -> str:
+    return SHAPES[number % len(SHAPES)][1]
+
+
+def _begin(gateway: Gateway) -> Batch:
+    lines = []
+    for number in range(LINES):
+        # Each another picture, so that no cache makes it quick.
+        url = data_url(_kind(number), _colour(number), x=0.3 + 0.4 * number / LINES)
+        parts = [
+            {"type": "image_url", "image_url": {"url": url}},
+            {"type": "text", "text": "What is in the image?"},
+        ]
+        body = {"model": "llava-demo", "messages": [{"role": "user", "content": parts}], "temperature": 0}
+        lines.append(
+            {"custom_id": str(number), "method": "POST", "url": "/v1/chat/completions", "body": body}
+        )
+    with _client(gateway) as client:
+        file = client.files.create(file=("in.jsonl", b"\n".join(map(orjson.dumps, lines))), purpose="batch")
+        return client.batches.create(
+            input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h"
+        )
+
+
+def _client(gateway: Gateway) -> openai.OpenAI:
+    return openai.OpenAI(base_url=gateway.api, api_key="sk-batch")
+
+
+def _wait(gateway: Gateway, batch: Batch, condition: Callable[[Batch], bool]) -> Batch:
+    deadline = time.monotonic() + 120
+    with _client(gateway) as client:
+        while not condition(batch):
+            assert time.monotonic() < deadline, batch
+            time.sleep(0.02)
+            batch = client.batches.retrieve(batch.id)
+    return batch
+
+
+def _finished(state: Path) -> set[bytes]:
+    connection = sqlite3.connect(state / NAME)
+    rows = connection.execute("SELECT result FROM batch_lines WHERE result IS NOT NULL").fetchall()
+    connection.close()
+    return {bytes(result).rstrip(b"\n") for (result,) in rows}
