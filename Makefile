@@ -1,6 +1,6 @@
 # Everything runs in .venv, which engine_config/install.py makes and keeps up to date.
 .DEFAULT_GOAL := help
-.PHONY: help serve test check format clean bench bench-quick bench-micro soak full-shape
+.PHONY: help serve test check format clean bench bench-quick bench-micro soak full-shape gpu-check
 MAKEFLAGS += --no-print-directory
 
 PORT ?= 8000
@@ -60,3 +60,7 @@ soak: ## 10,000 different pictures, and what memory they leave taken.
 full-shape: ## LLaVA-1.5-7B's full shape with random weights: speed, memory, checks (21 GB free; ARGS="--write PAGE").
 	$(SETUP) --dev
 	@.venv/bin/python -m tests.full_shape $(ARGS)
+
+gpu-check: ## On a machine with a GPU: driver, set-up, profiles, answers, speed; one report (ARGS="--profiles NAME,NAME").
+	$(SETUP) --dev
+	@.venv/bin/python -m tests.gpu_check $(ARGS)
