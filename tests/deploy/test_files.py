@@ -58,7 +58,7 @@ def test_the_image_does_not_run_as_root(target: str) -> None:
 
 def test_what_the_image_copies_is_in_the_repository_and_in_the_build_context() -> None:
     context = set(re.findall(r"^!(\S+)$", (DEPLOY / "Dockerfile.dockerignore").read_text(), re.MULTILINE))
-    lines = re.findall(r"^COPY (?!--from)(.*)$", dockerfile(), re.MULTILINE)
+    lines = re.findall(r"^COPY (?!--from)(.*)$", dockerfile().replace("\\\n", ""), re.MULTILINE)
     copied = {Path(source) for line in lines for source in line.split()[:-1]}
     assert {source for source in copied if not (ROOT / source).exists()} == set()
     assert {source.parts[0] for source in copied} == context

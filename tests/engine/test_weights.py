@@ -119,6 +119,19 @@ def test_weights_that_cannot_be_had_end_the_start_with_what_to_do(
     assert "Traceback" not in log
 
 
+def test_a_start_that_waits_for_its_weights_ends_when_it_is_told_to(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with served(Hub(files_of(profiles.FOLDER / "demo_model"), stall_after=4_500_000)) as hub:
+        for name, value in (hub.environment | {"HF_HOME": str(tmp_path)}).items():
+            monkeypatch.setenv(name, value)
+        gateway, process = start(tmp_path, profile=str(home / "same.toml"), drain_delay="0")
+        while not _stage(gateway).startswith(f"fetching {REPO}: 4.2 of 8.6 MB"):
+            assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+
+
 def _stage(gateway: Gateway) -> str:
     time.sleep(0.05)
     try:

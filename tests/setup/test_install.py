@@ -23,11 +23,11 @@ def install(tmp_path: Path) -> ModuleType:
     (tmp_path / "engine_config").mkdir()
     # What the image copies before it runs set-up is all that set-up may need.
     dockerfile = (ROOT / "deploy/Dockerfile").read_text()
+    dockerfile = dockerfile.replace("\\\n", "")
     names = re.search(r"^COPY (engine_config/install\.py .*) engine_config/$", dockerfile, re.MULTILINE)
     assert names is not None
     for name in ("pyproject.toml", *names[1].split()):
         shutil.copy(ROOT / name, tmp_path / name)
-    sys.modules.pop("machine", None)
     spec = importlib.util.spec_from_file_location("install", tmp_path / "engine_config/install.py")
     assert spec is not None
     assert spec.loader is not None
