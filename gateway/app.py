@@ -12,6 +12,7 @@ from gateway.access.admission import Admission
 from gateway.access.callers import Callers
 from gateway.access.lifecycle import Lifecycle
 from gateway.access.limits import Limits
+from gateway.access.memory import Memory
 from gateway.access.running import RunningRequests
 from gateway.api.edge import Edge
 from gateway.api.errors import answer_errors
@@ -67,7 +68,8 @@ def create_app(
     running = RunningRequests(settings, metrics)
     database = Database(settings.state_dir, settings.state_max_bytes)
     stored = Files(database)
-    loader = PictureLoader(settings, metrics, stored)
+    memory = Memory(settings, metrics)
+    loader = PictureLoader(settings, metrics, memory, stored)
 
     pipeline = Pipeline(supervisor, loader, profile, settings, metrics)
     store = ResponseStore(database, settings.state_ttl, settings.body_max_bytes)
@@ -106,7 +108,7 @@ def create_app(
         title="llava-gateway", lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False
     )
     answer_errors(app)
-    exchange = Exchange(settings, admission, pipeline, lifecycle, running, limits)
+    exchange = Exchange(settings, admission, pipeline, lifecycle, running, limits, memory)
     for router in (
         chat.router(exchange),
         completions.router(exchange),

@@ -2,6 +2,7 @@
 
 import asyncio
 import ctypes
+import gc
 import os
 import resource
 import signal
@@ -33,6 +34,7 @@ from gateway.settings import Settings
 from gateway.telemetry import logs
 
 OWN_FILES = 512  # descriptors for the engine, fetched images, logs, and connections that are being refused
+IDLE = 10.0  # seconds without a request after which freed memory goes back to the system
 TO_TELL = 2.0  # seconds for those that are ended to be told
 TICK = 5.0  # seconds between two lines about a start that goes on, where there is no terminal
 
@@ -77,6 +79,21 @@ def _with_descriptors(settings: Settings, console: Console) -> Settings:
         f"{settings.max_connections}: it takes {possible} connections. `ulimit -n {needed}` allows all."
     )
     return settings.model_copy(update={"max_connections": possible})
+
+
+async def _trim_when_idle(running: RunningRequests) -> None:
+    """Give freed memory back to the system once nothing has run for a while. malloc_trim(3)."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    idle_since: float | None = None
+    while trim is not None:
+        await asyncio.sleep(1)
+        now = asyncio.get_running_loop().time()
+        if running:
+            idle_since = now
+        elif idle_since is not None and now - idle_since > IDLE:
+            idle_since = None
+            gc.collect()
+            await asyncio.to_thread(trim, 0)
 
 
 def _keep_freed_memory() -> None:
@@ -150,8 +167,10 @@ async def _serve(settings: Settings, profile: EngineProfile, console: Console) -
     server = Server(_uvicorn_config(app, settings), app, settings)
     watching = asyncio.create_task(_watch(app.state.supervisor, settings, profile, console))
     beside = asyncio.create_task(_serve_metrics(app, settings))
+    trimming = asyncio.create_task(_trim_when_idle(app.state.running))
     await server.serve()
     beside.cancel()
+    trimming.cancel()
     if server.force_exit:
         # uvicorn then skips the application's own end, and the engine's processes would outlive us.
         await app.state.supervisor.shutdown()

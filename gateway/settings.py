@@ -176,10 +176,25 @@ class Settings(BaseSettings):
     image_cache_bytes: NonNegativeInt = Field(
         default=256 * 2**20, description="Memory for pictures that are already decoded and fitted."
     )
-    image_pixels_in_flight: PositiveInt = Field(
-        default=128_000_000, description="Pixels that may be decoded at once."
+    image_decode_timeout: PositiveFloat = Field(
+        default=10, description="Longest time to decode an image that takes its decoder unusually long."
+    )
+    memory_bodies: PositiveInt = Field(
+        default=2**29, description="Memory for request bodies: twice their size while they are read."
+    )
+    memory_images: PositiveInt = Field(
+        default=2**28, description="Memory for images that are fetched or decoded from base64."
+    )
+    memory_pixels: PositiveInt = Field(
+        default=3 * 2**29,
+        description="Memory for images while they are decoded; a quarter is for small ones.",
     )
     image_threads: NonNegativeInt = Field(default=0, description="Threads that decode; 0 is one a core.")
+    fetch_images: bool = Field(default=True, description="Whether images are fetched from URLs at all.")
+    fetch_hosts: Names = Field(
+        default=(), description="Host names that images may be fetched from; any where not set."
+    )
+    lookup_timeout: PositiveFloat = Field(default=5, description="Longest time to look a host name up.")
     fetch_timeout: PositiveFloat = Field(
         default=10, description="Longest time to fetch a picture, redirects included."
     )
@@ -211,7 +226,9 @@ class Settings(BaseSettings):
         default=30 * 86400, description="Time that responses, batches and their files are stored."
     )
 
-    @field_validator("aliases", "fetch_allow", "cors_origins", "api_keys", "trusted_proxies", mode="before")
+    @field_validator(
+        "aliases", "fetch_allow", "fetch_hosts", "cors_origins", "api_keys", "trusted_proxies", mode="before"
+    )
     @classmethod
     def _split(cls, value: Any) -> Any:
         if isinstance(value, str):

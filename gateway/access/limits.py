@@ -124,6 +124,19 @@ class Limits:
             return otherwise
 
 
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A caller, and the limits that what it sends counts against; none where it was counted before."""
+
+    caller: Caller
+    limits: Limits | None = None
+
+    async def spend(self, tokens: int, images: int) -> None:
+        """Count a prompt's tokens and images. Raises RateLimited."""
+        if self.limits is not None:
+            await self.limits.spend(self.caller, tokens, images)
+
+
 def _limits(caller: Caller) -> list[_Limit]:
     chosen = {
         "requests": caller.klass.requests_per_minute,

@@ -27,6 +27,26 @@ class _Asked:
     granted: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
+@dataclass(slots=True)
+class Holding:
+    """Places that are held; those not needed may be given back before the others."""
+
+    _shares: "Shares"
+    _caller: Caller
+    amount: int
+
+    def keep(self, amount: int) -> None:
+        """Give back all but `amount`."""
+        if (spare := self.amount - amount) > 0:
+            self.amount = amount
+            self._shares._give_back(self._caller, spare)  # noqa: SLF001  # its own handle
+
+    def release(self) -> None:
+        """Give back all that is left."""
+        self._shares._released.append(time.monotonic())  # noqa: SLF001
+        self.keep(0)
+
+
 class Shares:
     """`total` places; at most `max_waiting` may wait for some, each at most `max_wait` seconds."""
 
@@ -42,6 +62,11 @@ class Shares:
         self._released: deque[float] = deque(maxlen=MEASURED)
 
     @property
+    def taken(self) -> int:
+        """How many places are held."""
+        return self._total - self._free
+
+    @property
     def waiting(self) -> int:
         return self._waiting
 
@@ -54,18 +79,27 @@ class Shares:
         return self._held[caller.name] + len(self._queues.get(caller.name, ()))
 
     @asynccontextmanager
-    async def hold(self, caller: Caller, amount: int = 1) -> AsyncIterator[None]:
-        """Hold `amount` places. Raises Overloaded (503) where the queue is full or the wait too long."""
-        amount = min(amount, self._total - self._reserve)
-        if not (self._waiting == 0 and self._fits(caller, amount)):
-            await self._wait(_Asked(caller, amount, self._number))
-        else:
-            self._take(caller, amount)
+    async def hold(self, caller: Caller, amount: int = 1) -> AsyncIterator["Holding"]:
+        """Hold `amount` places while the block runs. Raises what `take` raises."""
+        holding = await self.take(caller, amount)
         try:
-            yield
+            yield holding
         finally:
-            self._released.append(time.monotonic())
-            self._give_back(caller, amount)
+            holding.release()
+
+    async def take(self, caller: Caller, amount: int = 1) -> "Holding":
+        """Return `amount` places, to be released. Raises Overloaded: the queue is full, the wait too long."""
+        amount = min(amount, self.most)
+        if self._waiting == 0 and self._fits(caller, amount):
+            self._take(caller, amount)
+        else:
+            await self._wait(_Asked(caller, amount, self._number))
+        return Holding(self, caller, amount)
+
+    @property
+    def most(self) -> int:
+        """How many places one request can have."""
+        return self._total - self._reserve
 
     def retry_after(self) -> int:
         """Return in how many seconds who waits now will have been served, by the rate of late."""

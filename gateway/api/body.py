@@ -38,6 +38,13 @@ class ReadAhead:
         return self._kept.popleft() if self._kept else await self._receive()
 
 
+def announced(headers: Headers) -> int | None:
+    """Return how many bytes the body will have, None where its headers do not tell."""
+    told = headers.get("content-length", "")
+    plain = headers.get("content-encoding", "identity").lower() == "identity"
+    return int(told) if plain and told.isascii() and told.isdigit() else None
+
+
 async def read(headers: Headers, receive: Receive, settings: Settings) -> bytes:
     """Return the whole body. Raises BodyTooLarge (413), BodyTimeout (408) and ClientLeft."""
     limit = settings.body_max_bytes

@@ -2,9 +2,8 @@
 
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
 from dataclasses import dataclass, replace
-from functools import partial
 from math import inf
 from typing import Any, Protocol
 
@@ -13,8 +12,10 @@ from fastapi import Request, Response
 from gateway.access.admission import Admission
 from gateway.access.callers import Caller
 from gateway.access.lifecycle import Lifecycle
-from gateway.access.limits import Limits
+from gateway.access.limits import Account, Limits
+from gateway.access.memory import COPIES, Memory, keep
 from gateway.access.running import Running, RunningRequests
+from gateway.access.shares import Holding
 from gateway.api import body, media
 from gateway.api.streaming import EventStream, while_connected
 from gateway.engine.interface import Delta
@@ -49,6 +50,7 @@ class Exchange:
     lifecycle: Lifecycle
     running: RunningRequests
     limits: Limits
+    memory: Memory
 
     async def respond(self, request: Request, read: Read) -> Response:
         """Return the answer to `request`, whose body `read` understands."""
@@ -62,14 +64,21 @@ class Exchange:
             async with while_connected(ahead.look):
                 await held.enter_async_context(self.admission.ticket(caller))
             running.heard = time.perf_counter()
+            held_memory = await held.enter_async_context(self._memory_for(request, caller))
             content = await self._content(request, ahead)
+            keep(held_memory, COPIES * len(content))
             async with while_connected(request.receive):
                 wanted, answer = await read(content, caller.scope)
+                keep(held_memory, len(content))
                 del content
                 self.pipeline.check()
-                if not wanted.stream:
+                stream = wanted.stream
+                if not stream:
                     running.answer_within(min(patience, self.settings.request_timeout))
-                prepared = await self.pipeline.prepare(wanted, partial(self.limits.spend, caller))
+                prepared = await self.pipeline.prepare(wanted, Account(caller, self.limits))
+                # The request's images in base64 are let go before the answer, which may take its time.
+                del wanted
+                held_memory.release()
                 held.push_async_callback(self._settle, caller, running)
                 running.heard = inf  # for a seat it may wait
                 seats = self.admission.seats(caller, prepared.choices)
@@ -80,7 +89,7 @@ class Exchange:
                 # Until the first delta is there, an error still has an HTTP status.
                 first = await anext(deltas)
                 request.state.facts = _facts(prepared)
-                if not wanted.stream:
+                if not stream:
                     response = await answer.whole(prepared, first, deltas)
                     response.headers.update(prepared.notices)
                     return response
@@ -96,7 +105,11 @@ class Exchange:
             ahead = body.ReadAhead(request.receive)
             async with while_connected(ahead.look):
                 await held.enter_async_context(self.admission.ticket(caller))
+            await held.enter_async_context(self._memory_for(request, caller))
             return await answer(await self._content(request, ahead), caller.scope)
+
+    def _memory_for(self, request: Request, caller: Caller) -> AbstractAsyncContextManager[Holding]:
+        return self.memory.body(caller, body.announced(request.headers))
 
     async def _enter(self, request: Request) -> Caller:
         """Return whose request it is, once what can be told of it without its body is right."""

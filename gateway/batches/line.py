@@ -12,6 +12,9 @@ from uuid import uuid4
 import orjson
 import structlog
 
+from gateway.access.callers import Caller
+from gateway.access.keys import CallerClass
+from gateway.access.limits import Account
 from gateway.access.running import Running
 from gateway.engine.interface import Delta
 from gateway.errors import DeadlineExceeded, GatewayError, InvalidValue, RequestError, Unavailable
@@ -93,7 +96,7 @@ class Lines:
                 wanted, answer = await self._doors[owned.batch.endpoint](line.request, owned.caller)
                 if wanted.stream:
                     raise InvalidValue("stream: an answer in a batch is not streamed", param="stream")
-                prepared = await self._pipeline.prepare(wanted, _spend)
+                prepared = await self._pipeline.prepare(wanted, _account(owned))
                 jobs = [replace(job, priority=PRIORITY) for job in prepared.jobs]
                 begun.set()
                 async with aclosing(self._pipeline.run(jobs, time.perf_counter(), Running(inf))) as deltas:
@@ -103,8 +106,9 @@ class Lines:
             raise DeadlineExceeded(f"the answer was not ready within {self._timeout:g} s") from None
 
 
-async def _spend(tokens: int, images: int) -> None:
-    """Take nothing of a caller's limits: a batch has the room that live requests leave."""
+def _account(owned: Owned) -> Account:
+    """Return what memory is taken from; no limit counts: a batch has the room that live requests leave."""
+    return Account(Caller(f"batches of {owned.caller}", owned.caller, CallerClass()))
 
 
 def _failed(line: InputLine, error: GatewayError) -> Outcome:

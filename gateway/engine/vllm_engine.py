@@ -338,9 +338,12 @@ def _sampling_params(job: Job) -> Any:
         structured_outputs=(
             StructuredOutputsParams(grammar=sampling.constraint.grammar) if sampling.constraint else None
         ),
-        # An answer that is held to a form is followed while it comes.
+        # An answer that is held to a form is followed while it comes; and log probabilities are worked off as
+        # they come, for those of a long answer at once would stall the event loop.
         output_kind=(
-            RequestOutputKind.DELTA if job.stream or sampling.constraint else RequestOutputKind.FINAL_ONLY
+            RequestOutputKind.DELTA
+            if job.stream or sampling.constraint or sampling.logprobs is not None
+            else RequestOutputKind.FINAL_ONLY
         ),
         skip_clone=True,  # It is this request's alone.
     )

@@ -2,17 +2,18 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from engine_config.profile import EngineProfile
+from gateway.access.limits import Account
 from gateway.access.running import Running
 from gateway.engine.interface import Delta, Job, Model, Picture
 from gateway.engine.supervisor import Supervisor
-from gateway.errors import GatewayError, ModelNotFound
+from gateway.errors import ModelNotFound
 from gateway.generation import history, raw
 from gateway.generation.merge import merged
 from gateway.generation.request import GenerationRequest, InputImage, InputMessage, Prepared
@@ -24,9 +25,6 @@ from gateway.prompt.styles import STYLES
 from gateway.schema.paths import short
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
-
-# Counts a request's prompt tokens and images against its caller's limits. Raises RateLimited.
-Spend = Callable[[int, int], Awaitable[None]]
 
 
 class Pipeline:
@@ -54,16 +52,16 @@ class Pipeline:
         """Raise EngineNotReady (503) while no engine runs."""
         self._engine.check()
 
-    async def prepare(self, request: GenerationRequest, spend: Spend) -> Prepared:
+    async def prepare(self, request: GenerationRequest, account: Account) -> Prepared:
         """Return the job that `request` asks for, and what was left out of it.
 
-        Whatever can be known without a picture's bytes is checked before any is fetched; `spend` then
-        counts the prompt's tokens and images, and may refuse them. Raises RequestError.
+        Whatever can be known without a picture's bytes is checked before any is fetched; then the
+        prompt's tokens and images are counted on `account`, which may refuse them. Raises RequestError.
         """
         model = self._engine.model
         self.check_model(request.model)
         if request.prompts:
-            return await self._prepare_prompts(request, spend)
+            return await self._prepare_prompts(request, account)
         fitted = self._fitted(request)
         images = [image for message in fitted.messages for image in message.images]
         sources = [self._source(image) for image in images]
@@ -75,10 +73,17 @@ class Pipeline:
         )
         if sampling.constraint is not None:
             await self._engine.check_constraint(sampling.constraint)
-        await spend(prompt_tokens, len(images))
+        await account.spend(prompt_tokens, len(images))
         fit = request.image_fit or self._fit
         pictures = await _gather(
-            self._loader.load(found, param=image.param, side=model.image_side, fit=fit, caller=request.caller)
+            self._loader.load(
+                found,
+                param=image.param,
+                side=model.image_side,
+                fit=fit,
+                scope=request.caller,
+                caller=account.caller,
+            )
             for image, found in zip(images, sources, strict=True)
         )
         job = Job(request.id, fitted.ids, tuple(pictures), sampling, stream=request.stream)
@@ -112,14 +117,14 @@ class Pipeline:
         encode = partial(self._encode, request)
         return history.fit(request.messages, self._budget(request), self._engine.model, encode)
 
-    async def _prepare_prompts(self, request: GenerationRequest, spend: Spend) -> Prepared:
+    async def _prepare_prompts(self, request: GenerationRequest, account: Account) -> Prepared:
         """Return a job for each of the request's prompts."""
         model = self._engine.model
         prompts = [raw.encode(prompt, model) for prompt in request.prompts]
         request = replace(request, sampling=with_defaults(request.sampling, self._sampling))
         over = self._settings.max_tokens_over
         jobs = [raw.job(request, place, ids, model, over) for place, ids in enumerate(prompts)]
-        await spend(sum(len(job.token_ids) for job in jobs), 0)
+        await account.spend(sum(len(job.token_ids) for job in jobs), 0)
         texts = tuple(raw.text(prompt, model) for prompt in request.prompts) if request.echo else ()
         return Prepared(jobs[0], others=tuple(jobs[1:]), texts=texts)
 
@@ -178,12 +183,18 @@ class Pipeline:
 
 async def _gather(loads: Iterable[Coroutine[Any, Any, Picture]]) -> list[Picture]:
     """Await all `loads`; the first that fails ends the others and is raised."""
+    tasks = [asyncio.create_task(load) for load in loads]
     try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(load) for load in loads]
-    except* GatewayError as failed:
-        raise failed.exceptions[0] from None
-    return [task.result() for task in tasks]
+        if tasks:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        return [task.result() for task in sorted(tasks, key=lambda task: not task.done())]
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        # An error's traceback holds this frame, and the tasks hold the errors: without this, all that its
+        # frames hold would stay in memory until the garbage collector comes by.
+        tasks.clear()
 
 
 def _message(message: InputMessage) -> template.Message:

@@ -10,6 +10,7 @@ from gateway.prompt.tokens import SHORTEN
 from gateway.schema.paths import short
 
 MAX_TOKENS = ("max_output_tokens", "max_completion_tokens", "max_tokens")  # the first that is given counts
+MOST_LOGPROBS = 200_000  # entries of an answer: they take 20 MB of JSON
 TOKEN_ID = re.compile(r"[0-9]{1,9}")
 
 
@@ -49,7 +50,7 @@ def sampling_of(
             "stop": tuple(rest.get("stop", ())),
             "stop_token_ids": _stop_token_ids(rest, model),
             "logit_bias": _logit_bias(rest, model),
-            "logprobs": _logprobs(given),
+            "logprobs": _logprobs(given, max_tokens),
             "constraint": constraint,
         }
     )
@@ -110,8 +111,17 @@ def _check_token(token: int, param: str, model: Model) -> None:
         raise InvalidValue(f"{param}: the model has {model.vocabulary_size} tokens; got {token}", param=param)
 
 
-def _logprobs(given: Mapping[str, Any]) -> int | None:
+def _logprobs(given: Mapping[str, Any], max_tokens: int) -> int | None:
     asked = given.get("logprobs", False)
     if "top_logprobs" in given and not asked:
         raise InvalidValue("top_logprobs: it needs `logprobs` to be true", param="top_logprobs")
-    return given.get("top_logprobs", 0) if asked else None
+    if not asked:
+        return None
+    top: int = given.get("top_logprobs", 0)
+    entries = given.get("n", 1) * max_tokens * (top + 1)
+    if entries > MOST_LOGPROBS:
+        raise InvalidValue(
+            f"logprobs: n x max_tokens x (top_logprobs + 1) is {entries}; the limit is {MOST_LOGPROBS}",
+            param="logprobs",
+        )
+    return top

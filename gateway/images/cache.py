@@ -1,9 +1,8 @@
-"""What is kept, shared and rationed between pictures: the cache, flights that many wait for, and permits."""
+"""What is kept and shared between pictures: the cache, and flights that many wait for."""
 
 import asyncio
-from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,53 +83,3 @@ class Flights:
             if not task.cancelling():
                 task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-class Permits:
-    """A number of permits, given out strictly first come first served.
-
-    Whoever asks for more than there are gets all of them, alone.
-    """
-
-    def __init__(self, total: int) -> None:
-        self._total = total
-        self.free = total
-        self._queue: deque[tuple[int, asyncio.Future[None]]] = deque()
-
-    @asynccontextmanager
-    async def hold(self, amount: int) -> AsyncIterator[None]:
-        amount = min(amount, self._total)
-        await self._acquire(amount)
-        try:
-            yield
-        finally:
-            self._release(amount)
-
-    async def _acquire(self, amount: int) -> None:
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._queue.append((amount, turn))
-        self._grant()
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.cancelled():
-                self._grant()  # The next in the queue may be content with less.
-            else:
-                self._release(amount)
-            raise
-
-    def _release(self, amount: int) -> None:
-        self.free += amount
-        self._grant()
-
-    def _grant(self) -> None:
-        while self._queue:
-            amount, turn = self._queue[0]
-            if turn.done():  # cancelled
-                self._queue.popleft()
-            elif amount <= self.free:
-                self._queue.popleft()
-                self.free -= amount
-                turn.set_result(None)
-            else:
-                return

@@ -20,7 +20,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from gateway.errors import ImageError, ImageTooLarge, UnsupportedImage
-from gateway.images import avif
+from gateway.images import avif, structure
 
 # These and no other: `Image.open` looks further, and judges sizes by a limit of the whole process.
 _READERS: dict[str, type[ImageFile]] = {
@@ -42,6 +42,10 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+# Of Pillow's modes, in bytes: the pixels as they are read, as RGB, and turned upright or reduced.
+_BYTES_PER_PIXEL = {"1": 3, "L": 2, "P": 9, "RGB": 8, "CMYK": 12, "YCbCr": 12, "I;16": 6, "I;16B": 6, "I": 12}
+_LAYERED = 13  # as RGBA, its mask, and laid on white
+MB = 2**20
 # No JPEG or GIF can be longer; resizing takes memory that grows with it.
 _MAX_SIDE = 65_535
 # A progressive JPEG has about ten scans; each costs a pass over all pixels, whatever few bytes it has.
@@ -104,21 +108,28 @@ def open_image(data: bytes, *, max_pixels: int) -> ImageFile:
     format_ = format_of(data)
     if format_ is None:
         raise UnsupportedImage("the image is not a JPEG, PNG, WebP, GIF, BMP or AVIF")
+    structure.check(data, format_)
     if format_ == "avif":
         avif.check(data)
+    elif format_ == "webp":
+        _check_size(structure.webp_size(data), max_pixels)
     with _broken_is_an_image_error():
         image = _READERS[format_](io.BytesIO(data))
+    _check_size(image.size, max_pixels)
     many_scans = isinstance(image, JpegImageFile) and not _ends_with_its_first_scan(image, data)
     if many_scans and data.count(_START_OF_SCAN) > _MAX_SCANS:
         raise ImageTooLarge(f"the image has more than {_MAX_SCANS} scans")
-    width, height = image.size
-    if max(width, height) > _MAX_SIDE:
+    return image
+
+
+def _check_size(size: tuple[int, int], max_pixels: int) -> None:
+    width, height = size
+    if max(size) > _MAX_SIDE:
         raise ImageTooLarge(f"the image has {width} x {height} pixels; the limit is {_MAX_SIDE} along a side")
     if width * height > max_pixels:
         raise ImageTooLarge(
             f"the image has {width} x {height} = {width * height} pixels; the limit is {max_pixels}"
         )
-    return image
 
 
 def _ends_with_its_first_scan(image: JpegImageFile, data: bytes) -> bool:
@@ -132,6 +143,18 @@ def _ends_with_its_first_scan(image: JpegImageFile, data: bytes) -> bool:
     one = _START_OF_SCAN + length.to_bytes(2, "big") + bytes([image.layers])
     start = max(0, image.fp.tell() - length - len(_START_OF_SCAN))
     return not image.info.get("progressive") and data.startswith(one, start)
+
+
+def memory_for(image: ImageFile, shrink: int) -> int:
+    """Return the bytes that `decode` takes at most: for the pixels and what it makes of them on the way."""
+    pixels = image.width * image.height
+    if isinstance(image, JpegImageFile):
+        factor = min(8, 1 << max(1, shrink).bit_length() - 1)
+        pixels = -(-pixels // factor**2)
+    bytes_per_pixel = _BYTES_PER_PIXEL.get(image.mode, 12)
+    if image.has_transparency_data:
+        bytes_per_pixel = _LAYERED
+    return pixels * bytes_per_pixel + MB
 
 
 def decode(image: ImageFile, *, shrink: int) -> Rendition:

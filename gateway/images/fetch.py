@@ -6,8 +6,10 @@ the same scheme, host and port and to no other; it leads to an address that was 
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
 from http import HTTPStatus
 from ipaddress import ip_address
 
@@ -15,12 +17,15 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
-from gateway.errors import ImageError, ImageFetchFailed, ImageTooLarge
+from gateway.access.callers import Caller
+from gateway.access.shares import Shares
+from gateway.errors import GatewayError, ImageFetchFailed, ImageTooLarge
 from gateway.images.addresses import Address, AddressPolicy
 from gateway.images.source import address_of, too_large, web_url
 from gateway.settings import Settings
 
 Lookup = Callable[[str], Awaitable[Sequence[Address]]]
+Claim = Callable[[int], Awaitable[None]]  # takes memory for so many bytes
 
 _REDIRECTS = frozenset(
     {
@@ -33,7 +38,8 @@ _REDIRECTS = frozenset(
 )
 # Compressed, a small answer could grow without bound; pictures are compressed already.
 _HEADERS = {"Accept": "image/*", "Accept-Encoding": "identity", "User-Agent": "llava-gateway"}
-_LOOKUP_THREADS = 8
+_LOOKUP_THREADS = 32
+_FETCHES = 256  # at once; a quarter, as of the look-ups, is for callers who have none under way
 _CHUNK_BYTES = 2**16
 
 
@@ -46,6 +52,11 @@ class Fetcher:
 
     def __init__(self, settings: Settings, lookup: Lookup | None = None) -> None:
         self._policy = AddressPolicy.of(settings.fetch_allow)
+        self._on = settings.fetch_images
+        self._hosts = frozenset(host.lower() for host in settings.fetch_hosts)
+        self._lookup_timeout = settings.lookup_timeout
+        self._slots = _slots(_FETCHES, settings)
+        self._lookups = _slots(_LOOKUP_THREADS, settings)
         self._timeout = settings.fetch_timeout
         self._max_redirects = settings.fetch_max_redirects
         self._max_bytes = settings.image_max_bytes
@@ -54,12 +65,22 @@ class Fetcher:
         self._lookup = lookup or self._look_up
         self._opened: aiohttp.ClientSession | None = None
 
-    async def fetch(self, url: URL) -> bytes:
-        """Return what `url` answers with; raises ImageFetchFailed, or ImageTooLarge past the limit."""
+    async def fetch(self, url: URL, caller: Caller, claim: Claim) -> bytes:
+        """Return what `url` answers with, having claimed memory for it.
+
+        Raises ImageFetchFailed, ImageTooLarge past the limit, and Overloaded (503) where it waits too long
+        for other fetches or for memory: that time counts for none of the server's timeouts.
+        """
+        if not self._on:
+            raise ImageFetchFailed("images are not fetched here; send them as data: URLs")
+        async with self._slots.hold(caller):
+            return await self._timed(url, caller, claim)
+
+    async def _timed(self, url: URL, caller: Caller, claim: Claim) -> bytes:
         try:
-            async with asyncio.timeout(self._timeout):
-                return await self._follow(url)
-        except ImageError:
+            async with asyncio.timeout(self._timeout) as clock:
+                return await self._follow(url, _Waiting(clock, caller, claim))
+        except GatewayError:
             raise
         except _UnfetchableError as error:
             reason = str(error)
@@ -77,29 +98,34 @@ class Fetcher:
             await self._opened.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _follow(self, url: URL) -> bytes:
+    async def _follow(self, url: URL, waiting: "_Waiting") -> bytes:
         for _ in range(self._max_redirects + 1):
-            self._check_literal(url)
+            await self._check_host(url, waiting)
             async with self._session().get(url, allow_redirects=False) as response:
                 if response.status not in _REDIRECTS:
-                    return await self._body(response)
+                    return await self._body(response, waiting)
                 url = _target(url, response.headers.get("Location", ""))
         raise _UnfetchableError("there are too many redirects")
 
-    def _check_literal(self, url: URL) -> None:
-        # aiohttp asks no resolver about a host that is an address already.
+    async def _check_host(self, url: URL, waiting: "_Waiting") -> None:
+        """Check where `url` leads; a name's addresses are checked when it is resolved."""
         host = url.raw_host or ""
+        if self._hosts and host.lower() not in self._hosts:
+            raise _UnfetchableError("images are not fetched from this host")
         address = address_of(host)
+        # aiohttp asks no resolver about a host that is an address already.
         if address is not None and not self._policy.admits(host, address):
             raise _UnfetchableError("the address is not public")
+        _WAITING.set(waiting)
 
-    async def _body(self, response: aiohttp.ClientResponse) -> bytes:
+    async def _body(self, response: aiohttp.ClientResponse, waiting: "_Waiting") -> bytes:
         if response.status != HTTPStatus.OK:
             raise _UnfetchableError("it was answered with an error status")
         if response.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise _UnfetchableError("the answer is compressed")
         if (response.content_length or 0) > self._max_bytes:
             raise ImageTooLarge(too_large(response.content_length or 0, self._max_bytes))
+        await waiting.claim(response.content_length or self._max_bytes)
         body = bytearray()
         async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
             body += chunk
@@ -112,7 +138,7 @@ class Fetcher:
         if self._opened is None:
             self._opened = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(
-                    resolver=_CheckedResolver(self._lookup, self._policy), use_dns_cache=False
+                    resolver=_CheckedResolver(self._lookup, self._policy), use_dns_cache=False, limit=0
                 ),
                 headers=_HEADERS,
                 cookie_jar=aiohttp.DummyCookieJar(),
@@ -127,7 +153,46 @@ class Fetcher:
             found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
             return [ip_address(sockaddr[0]) for *_, sockaddr in found]
 
-        return await asyncio.get_running_loop().run_in_executor(self._threads, addresses)
+        waiting = _WAITING.get()
+        with waiting.for_others():
+            thread = await self._lookups.take(waiting.caller)
+        looking = asyncio.get_running_loop().run_in_executor(self._threads, addresses)
+        # A thread can't be interrupted: it counts until it has its answer, whoever still waits for it.
+        looking.add_done_callback(lambda _: thread.release())
+        async with asyncio.timeout(self._lookup_timeout):
+            return await asyncio.shield(looking)
+
+
+class _Waiting:
+    """The clock of one fetch, which stands still while the fetch waits for others of ours."""
+
+    def __init__(self, clock: asyncio.Timeout, caller: Caller, claim: Claim) -> None:
+        self.caller = caller
+        self._clock = clock
+        self._claim = claim
+
+    @contextmanager
+    def for_others(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        left = (self._clock.when() or loop.time()) - loop.time()
+        self._clock.reschedule(None)
+        try:
+            yield
+        finally:
+            if not self._clock.expired():
+                self._clock.reschedule(loop.time() + left)
+
+    async def claim(self, size: int) -> None:
+        with self.for_others():
+            await self._claim(size)
+
+
+_WAITING: ContextVar[_Waiting] = ContextVar("waiting")  # of the fetch that a look-up is for
+
+
+def _slots(number: int, settings: Settings) -> Shares:
+    most = 8 * settings.max_running  # images of all requests that run, and one
+    return Shares(number, reserve=number // 4, max_waiting=most, max_wait=settings.max_wait)
 
 
 class _CheckedResolver(AbstractResolver):

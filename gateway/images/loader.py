@@ -7,25 +7,26 @@ import secrets
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TypeVar
 
 from PIL.ImageFile import ImageFile
 
+from gateway.access.callers import Caller
+from gateway.access.memory import SMALL, Memory
 from gateway.engine.interface import Picture
 from gateway.errors import ImageError, ImageTooLarge, NotFound
-from gateway.images.cache import Flights, Permits, PictureCache
-from gateway.images.decode import decode, open_image
-from gateway.images.fetch import Fetcher
+from gateway.images.cache import Flights, PictureCache
+from gateway.images.decode import decode, memory_for, open_image
+from gateway.images.fetch import Claim, Fetcher
 from gateway.images.fit import spare, square
 from gateway.images.source import DataURL, FileID, Source, WebURL, read, too_large
 from gateway.settings import Fit, Settings
 from gateway.storage.files import Files
 from gateway.telemetry.metrics import Metrics
 
-LARGE = 4_000_000  # pixels; what has more is decoded by threads that step back
 NICE = 4  # how far, in the kernel's scale from -20 to 19
 
 _T = TypeVar("_T")
@@ -37,7 +38,7 @@ class _Wanted:
 
     side: int
     fit: Fit
-    caller: str
+    scope: str  # of the caller: no other's picture is ever found under the same key
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,35 +67,41 @@ class PictureLoader:
     """Turns sources into pictures. Nothing runs, and no thread is started, before the first `load`."""
 
     def __init__(
-        self, settings: Settings, metrics: Metrics, files: Files | None = None, fetcher: Fetcher | None = None
+        self, settings: Settings, metrics: Metrics, memory: Memory, files: Files | None = None
     ) -> None:
         self._settings = settings
+        self._memory = memory
         self._metrics = metrics
         self._files = files
-        self._fetcher = fetcher or Fetcher(settings)
+        self._fetcher = Fetcher(settings)
         size = settings.image_threads or len(os.sched_getaffinity(0))
         self._threads = ThreadPoolExecutor(size, "image")
         # Threads of their own: what is small must not stand behind them.
         self._patient_threads = ThreadPoolExecutor(size, "large-image", initializer=_step_back)
-        self._permits = Permits(settings.image_pixels_in_flight)
         self._cache = PictureCache(settings.image_cache_bytes)
         self._flights = Flights()
         # Nobody outside can compute a key, and so nobody can look for a picture that makes the same.
         self._secret = secrets.token_bytes(hashlib.blake2b.MAX_KEY_SIZE)
 
-    async def load(self, source: Source, *, param: str, side: int, fit: Fit, caller: str) -> Picture:
+    async def load(
+        self, source: Source, *, param: str, side: int, fit: Fit, scope: str, caller: Caller
+    ) -> Picture:
         """Return the picture as a square RGB of `side` pixels, and the key that names these pixels.
 
-        Raises ImageError and its kinds; the message begins with `param`, the part's path in the request.
+        Memory for it is taken from `caller`'s share. Raises ImageError and its kinds, whose message begins
+        with `param`, the part's path in the request, and Overloaded where there is no memory in time.
         """
-        wanted = _Wanted(side, fit, caller)
-        with _errors_name(param):
-            kind, opened = await self._opened(source, wanted)
-            picture = self._cache.get(opened.key)
-            hit = picture is not None or opened.key in self._flights
-            self._metrics.image_cache.labels(result="hit" if hit else "miss").inc()
-            if picture is None:
-                picture = await self._flights.join(opened.key, lambda: self._prepare(opened, wanted))
+        wanted = _Wanted(side, fit, scope)
+        async with AsyncExitStack() as held:
+            with _errors_name(param):
+                kind, opened = await self._opened(source, wanted, held, caller)
+                picture = self._cache.get(opened.key)
+                hit = picture is not None or opened.key in self._flights
+                self._metrics.image_cache.labels(result="hit" if hit else "miss").inc()
+                if picture is None:
+                    picture = await self._flights.join(
+                        opened.key, lambda: self._prepare(opened, wanted, caller)
+                    )
         self._metrics.images.labels(source=kind, format=opened.format).inc()
         return picture
 
@@ -105,28 +112,36 @@ class PictureLoader:
         for threads in (self._threads, self._patient_threads):
             await asyncio.to_thread(threads.shutdown, cancel_futures=True)
 
-    async def _opened(self, source: Source, wanted: _Wanted) -> tuple[str, _Opened]:
-        """Return the picture, and what the metrics call its kind of source."""
+    async def _opened(
+        self, source: Source, wanted: _Wanted, held: AsyncExitStack, caller: Caller
+    ) -> tuple[str, _Opened]:
+        """Return the picture and its kind of source; `held` keeps the memory for its bytes."""
+
+        async def claim(size: int) -> None:
+            await held.enter_async_context(self._memory.image(caller, size))
+
         match source:
             case DataURL():
+                await claim(source.at_most)
                 return "data", await self._in_thread(self._open_data, source, wanted)
             case WebURL():
                 with self._step("fetch"):
-                    data = await self._fetcher.fetch(source.url)
+                    data = await self._fetcher.fetch(source.url, caller, claim)
                 return "http", await self._in_thread(self._open, data, wanted)
             case FileID():
-                data = await self._stored(source.id, wanted.caller)
+                data = await self._stored(source.id, wanted.scope, claim)
                 return "file", await self._in_thread(self._open, data, wanted)
 
-    async def _stored(self, file_id: str, caller: str) -> bytes:
+    async def _stored(self, file_id: str, scope: str, claim: Claim) -> bytes:
         if self._files is None:
             raise ImageError("no files are stored here")
         limit = self._settings.image_max_bytes
         try:
-            file = await self._files.get(file_id, caller)
+            file = await self._files.get(file_id, scope)
             if file.bytes > limit:
                 raise ImageTooLarge(too_large(file.bytes, limit))
-            return await self._files.content(file_id, caller)
+            await claim(file.bytes)
+            return await self._files.content(file_id, scope)
         except NotFound as error:
             # 404 is for what the URL names: balancers take it for a server that lacks the route.
             raise ImageError(error.message) from None
@@ -143,27 +158,30 @@ class PictureLoader:
     def _key(self, data: bytes, wanted: _Wanted) -> str:
         """Return a keyed hash over the caller and all that the pixels depend on, each with its length."""
         digest = hashlib.blake2b(key=self._secret, digest_size=32)
-        for part in (wanted.caller, wanted.fit, str(wanted.side), self._settings.image_decode):
+        for part in (wanted.scope, wanted.fit, str(wanted.side), self._settings.image_decode):
             text = part.encode("utf-8", "surrogatepass")
             digest.update(len(text).to_bytes(8, "big"))
             digest.update(text)
         digest.update(data)
         return digest.hexdigest()
 
-    async def _prepare(self, opened: _Opened, wanted: _Wanted) -> Picture:
-        async with self._permits.hold(opened.pixels):
-            threads = self._patient_threads if opened.pixels > LARGE else self._threads
-            picture = await _to_the_end(threads, lambda: self._fitted(opened, wanted))
+    async def _prepare(self, opened: _Opened, wanted: _Wanted, caller: Caller) -> Picture:
+        shrink = spare(opened.image.size, wanted.fit, wanted.side) if self._fast else 1
+        async with self._memory.pixels(caller, opened.pixels, memory_for(opened.image, shrink)):
+            threads = self._patient_threads if opened.pixels > SMALL else self._threads
+            picture = await _to_the_end(threads, lambda: self._fitted(opened, wanted, shrink))
         self._cache.put(picture)
         return picture
 
-    def _fitted(self, opened: _Opened, wanted: _Wanted) -> Picture:
-        size = opened.image.size
-        shrink = spare(size, wanted.fit, wanted.side) if self._settings.image_decode == "fast" else 1
+    def _fitted(self, opened: _Opened, wanted: _Wanted, shrink: int) -> Picture:
         with self._step("decode"):
             rendition = decode(opened.image, shrink=shrink)
         with self._step("fit"):
             return Picture(square(rendition, wanted.fit, wanted.side), opened.key)
+
+    @property
+    def _fast(self) -> bool:
+        return self._settings.image_decode == "fast"
 
     async def _in_thread(self, work: Callable[..., _T], *args: object) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)

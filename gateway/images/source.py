@@ -25,6 +25,11 @@ class DataURL:
     url: str = field(repr=False)
     start: int
 
+    @property
+    def at_most(self) -> int:
+        """How many bytes its base64 can hold: three in every four characters."""
+        return -(-(len(self.url) - self.start) // 4) * 3
+
 
 @dataclass(frozen=True, slots=True)
 class WebURL:

@@ -7,15 +7,16 @@ from pydantic import BeforeValidator, Field
 from gateway.schema.wire import Body
 
 MOST_BIASES = 300  # OpenAI's limit
+LONGEST_STOP = 1000  # characters: vLLM looks for each in the answer with every token
 
 
 def _strings(stop: Any) -> Any:
     return [stop] if isinstance(stop, str) else stop
 
 
-TokenId = Annotated[int, Field(ge=0)]
+TokenId = Annotated[int, Field(ge=0, lt=2**31)]
 Stop = Annotated[
-    list[Annotated[str, Field(min_length=1)]],
+    list[Annotated[str, Field(min_length=1, max_length=LONGEST_STOP)]],
     Field(max_length=4),
     BeforeValidator(_strings, json_schema_input_type=str | list[str]),
 ]
@@ -40,10 +41,10 @@ class DrawingFields(Body):
     logit_bias: Annotated[dict[str, Bias], BeforeValidator(_few), Field(max_length=MOST_BIASES)] | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
 
-    top_k: Annotated[int, Field(ge=-1)] | None = None
+    top_k: Annotated[int, Field(ge=-1, lt=2**31)] | None = None
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
     repetition_penalty: Annotated[float, Field(gt=0, le=2)] | None = None
-    min_tokens: Annotated[int, Field(ge=0)] | None = None
+    min_tokens: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     ignore_eos: bool | None = None
     stop_token_ids: Annotated[list[TokenId], Field(max_length=64)] | None = None
 

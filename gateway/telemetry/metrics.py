@@ -78,6 +78,12 @@ class Metrics:
         self.limited = Counter(
             "gateway_rate_limited", "Requests refused with 429.", ["limit", "class"], registry=registry
         )
+        self.memory_held = Gauge(
+            "gateway_memory_held_bytes",
+            "Permits for memory that are out, by kind: bodies, images (encoded), small_pixels, large_pixels.",
+            ["kind"],
+            registry=registry,
+        )
         self.stalled = Counter(
             "gateway_stalled_requests", "Requests ended because the engine gave nothing.", registry=registry
         )

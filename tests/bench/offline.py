@@ -15,6 +15,10 @@ from typing import Any, cast
 
 from engine_config import profile as profiles
 from engine_config.profile import EngineProfile
+from gateway.access.callers import Caller
+from gateway.access.keys import CallerClass
+from gateway.access.limits import Account
+from gateway.access.memory import Memory
 from gateway.engine.interface import Job, Model
 from gateway.engine.supervisor import Supervisor
 from gateway.engine.vllm_engine import describe, engine_arguments
@@ -84,19 +88,18 @@ def _generate(llm: Any, jobs: Sequence[Job]) -> None:
         assert len(output.outputs[0].token_ids) == tokens, output
 
 
-async def _free(tokens: int, images: int) -> None:
-    """Count nothing against no limit."""
-
-
 async def _jobs(asks: Sequence[Ask], model: Model, profile: EngineProfile) -> list[Job]:
     settings, metrics = Settings.model_validate({}), Metrics()
-    loader = PictureLoader(settings, metrics)
+    loader = PictureLoader(settings, metrics, Memory(settings, metrics))
+    account = Account(Caller("bench", "", CallerClass()))
     # Of an engine, a job needs the model's description alone.
     engine = cast("Supervisor", SimpleNamespace(model=model))
     pipeline = Pipeline(engine, loader, profile, settings, metrics)
     jobs = [
         (
-            await pipeline.prepare(chat.read(parse(ask.body, ChatCompletionRequest), str(number), ""), _free)
+            await pipeline.prepare(
+                chat.read(parse(ask.body, ChatCompletionRequest), str(number), ""), account
+            )
         ).job
         for number, ask in enumerate(asks)
     ]

@@ -9,6 +9,9 @@ import pybase64
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from gateway.access.callers import Caller
+from gateway.access.keys import CallerClass
+from gateway.access.memory import Memory
 from gateway.engine.interface import Delta, Model, Sampling
 from gateway.engine.vocabulary import TokenizerFile
 from gateway.generation import responses
@@ -95,10 +98,12 @@ def test_loading_a_picture(benchmark: Benchmark, width: int, height: int) -> Non
         max_bytes=settings.image_max_bytes,
     )
     with asyncio.Runner() as runner:
-        loader = PictureLoader(settings, Metrics())
+        metrics, anyone = Metrics(), Caller("anyone", "", CallerClass())
+        loader = PictureLoader(settings, metrics, Memory(settings, metrics))
 
         def load() -> Any:
-            return runner.run(loader.load(source, param="url", side=336, fit="pad", caller=""))
+            loading = loader.load(source, param="url", side=336, fit="pad", scope="", caller=anyone)
+            return runner.run(loading)
 
         picture = benchmark(load)
         runner.run(loader.close())

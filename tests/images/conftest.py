@@ -6,12 +6,16 @@ from typing import Any
 
 import pytest
 
+from gateway.access.callers import Caller
+from gateway.access.keys import CallerClass
+from gateway.access.memory import Memory
 from gateway.engine.interface import Picture
 from gateway.images.loader import PictureLoader
 from gateway.images.source import parse
 from gateway.settings import load as load_settings
 from gateway.telemetry.metrics import Metrics
 
+ME = Caller("me", "me", CallerClass())
 PARAM = "messages[0].content[1].image_url.url"
 
 Load = Callable[..., Awaitable[Picture]]
@@ -23,12 +27,13 @@ class Loading:
     def __init__(self, **settings: Any) -> None:
         self.settings = load_settings(**settings)
         self.metrics = Metrics()
-        self.loader = PictureLoader(self.settings, self.metrics)
+        self.memory = Memory(self.settings, self.metrics)
+        self.loader = PictureLoader(self.settings, self.metrics, self.memory)
 
     async def load(self, url: str, **wanted: Any) -> Picture:
         source = parse(url, param=PARAM, max_bytes=self.settings.image_max_bytes)
         return await self.loader.load(
-            source, **{"param": PARAM, "side": 56, "fit": "squash", "caller": "me", **wanted}
+            source, **{"param": PARAM, "side": 56, "fit": "squash", "scope": "me", "caller": ME, **wanted}
         )
 
     def count(self, name: str, **labels: str) -> float:

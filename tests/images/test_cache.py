@@ -7,7 +7,7 @@ from PIL import Image
 
 from gateway.engine.interface import Picture
 from gateway.errors import ImageError
-from gateway.images.cache import Flights, Permits, PictureCache
+from gateway.images.cache import Flights, PictureCache
 
 SIZE = 4 * 10 * 10
 
@@ -110,71 +110,3 @@ async def test_an_error_reaches_everybody_and_is_not_kept() -> None:
     results = await asyncio.gather(*(flights.join("a", broken) for _ in range(2)), return_exceptions=True)
     assert [str(result) for result in results] == ["broken", "broken"]
     assert "a" not in flights
-
-
-class Holder:
-    """Holds permits until told to let go."""
-
-    def __init__(self, permits: Permits, amount: int) -> None:
-        self.has = False
-        self._may_go = asyncio.Event()
-        self.task = asyncio.create_task(self._hold(permits, amount))
-
-    async def _hold(self, permits: Permits, amount: int) -> None:
-        async with permits.hold(amount):
-            self.has = True
-            await self._may_go.wait()
-        self.has = False
-
-    async def let_go(self) -> None:
-        self._may_go.set()
-        await settle()
-
-
-async def test_permits_are_given_strictly_first_come_first_served() -> None:
-    permits = Permits(10)
-    first, large, small = Holder(permits, 6), Holder(permits, 5), Holder(permits, 1)
-    await settle()
-    assert [first.has, large.has, small.has] == [True, False, False]
-    await first.let_go()
-    assert [first.has, large.has, small.has] == [False, True, True]
-    await large.let_go()
-    await small.let_go()
-    assert permits.free == 10
-
-
-async def test_more_than_there_are_is_given_alone() -> None:
-    permits = Permits(10)
-    small, huge, after = Holder(permits, 1), Holder(permits, 1000), Holder(permits, 1)
-    await settle()
-    assert [small.has, huge.has, after.has] == [True, False, False]
-    await small.let_go()
-    assert [huge.has, after.has] == [True, False]
-    await huge.let_go()
-    assert after.has
-    await after.let_go()
-    assert permits.free == 10
-
-
-async def test_a_waiter_that_leaves_makes_room_for_the_next() -> None:
-    permits = Permits(10)
-    first, large, small = Holder(permits, 6), Holder(permits, 5), Holder(permits, 4)
-    await settle()
-    large.task.cancel()
-    await settle()
-    assert small.has
-    await first.let_go()
-    await small.let_go()
-    assert permits.free == 10
-
-
-async def test_permits_given_to_one_that_just_left_are_given_back() -> None:
-    permits = Permits(10)
-    first, second = Holder(permits, 10), Holder(permits, 10)
-    await settle()
-    first._may_go.set()
-    await asyncio.sleep(0)
-    assert [first.has, second.has, permits.free] == [False, False, 0]  # Given, and not yet taken.
-    second.task.cancel()
-    await settle()
-    assert permits.free == 10

@@ -2,6 +2,8 @@
 
 import asyncio
 import gzip
+import socket
+import threading
 from collections.abc import AsyncIterator, Sequence
 from ipaddress import ip_address
 from typing import Any
@@ -11,16 +13,24 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from yarl import URL
 
-from gateway.errors import ImageError, ImageFetchFailed, ImageTooLarge
+from gateway.access.callers import Caller
+from gateway.access.keys import CallerClass
+from gateway.errors import ImageError, ImageFetchFailed, ImageTooLarge, Overloaded
+from gateway.images import fetch as fetching
 from gateway.images.addresses import Address
 from gateway.images.fetch import Fetcher, _target, _UnfetchableError
 from gateway.settings import load as load_settings
-from tests.images.conftest import PARAM, Loading
+from tests.images.conftest import ME, PARAM, Loading
 from tests.images.pictures import PHOTOGRAPHS, encoded, photograph
 
 PICTURE = encoded(photograph(PHOTOGRAPHS[0]).resize((64, 64)))
 LOOPBACK = "127.0.0.1/32"
+OTHER = Caller("other", "other", CallerClass())
 WHY = "the image could not be fetched: "
+
+
+async def no_memory(_: int) -> None:
+    """Claim memory that nobody counts."""
 
 
 class Site:
@@ -119,7 +129,7 @@ class Names:
 async def fetched(url: URL, names: Names | None = None, **settings: Any) -> bytes:
     fetcher = Fetcher(load_settings(**{"fetch_allow": (LOOPBACK,), **settings}), names)
     try:
-        return await fetcher.fetch(url)
+        return await fetcher.fetch(url, ME, no_memory)
     finally:
         await fetcher.close()
 
@@ -145,8 +155,8 @@ async def test_a_picture_is_fetched_with_no_header_but_the_plain_ones(site: Site
 async def test_cookies_are_not_kept(site: Site) -> None:
     # By name: a jar keeps none of an address anyway.
     fetcher = Fetcher(load_settings(fetch_allow=(LOOPBACK,)), Names(["127.0.0.1"]))
-    await fetcher.fetch(site.url("/picture", "pictures.test"))
-    await fetcher.fetch(site.url("/picture", "pictures.test"))
+    await fetcher.fetch(site.url("/picture", "pictures.test"), ME, no_memory)
+    await fetcher.fetch(site.url("/picture", "pictures.test"), ME, no_memory)
     await fetcher.close()
     assert "Cookie" not in site.asked[1].headers
 
@@ -189,9 +199,9 @@ async def test_the_address_that_was_checked_is_the_one_connected_to(site: Site) 
 async def test_a_kept_connection_serves_no_other_name(site: Site) -> None:
     names = Names(["127.0.0.1"], ["127.0.0.2"])
     fetcher = Fetcher(load_settings(fetch_allow=(LOOPBACK,)), names)
-    assert await fetcher.fetch(site.url("/here", "one.test")) == b"127.0.0.1"
+    assert await fetcher.fetch(site.url("/here", "one.test"), ME, no_memory) == b"127.0.0.1"
     with pytest.raises(ImageFetchFailed, match="the address is not public"):
-        await fetcher.fetch(site.url("/here", "two.test"))
+        await fetcher.fetch(site.url("/here", "two.test"), ME, no_memory)
     await fetcher.close()
 
 
@@ -302,3 +312,90 @@ def test_a_redirect_from_https_to_http_is_refused() -> None:
         _target(secure, str(plain))
     assert _target(secure, "/b") == URL("https://pictures.test/b")
     assert _target(plain, str(secure)) == secure
+
+
+# Others
+
+
+async def test_fetching_can_be_off_or_for_some_hosts_alone(site: Site) -> None:
+    off = Fetcher(load_settings(fetch_allow=(LOOPBACK,), fetch_images=False))
+    with pytest.raises(ImageFetchFailed, match=r"^images are not fetched here; send them as data: URLs$"):
+        await off.fetch(site.url("/picture"), ME, no_memory)
+    names = Names(["127.0.0.1"])
+    some = Fetcher(load_settings(fetch_allow=(LOOPBACK,), fetch_hosts=("good.test",)), names)
+    assert await some.fetch(site.url("/picture", "GOOD.test"), ME, no_memory) == PICTURE
+    for url in (
+        site.url("/picture", "other.test"),
+        site.url(f"/to?url={site.url('/picture', 'other.test')}", "good.test"),
+    ):
+        with pytest.raises(ImageFetchFailed, match="images are not fetched from this host"):
+            await some.fetch(url, ME, no_memory)
+    assert all(host.startswith("good.test") for host in (request.host for request in site.asked))
+    await off.close()
+    await some.close()
+
+
+async def test_waiting_for_memory_is_not_the_servers_time(site: Site) -> None:
+    fetcher = Fetcher(load_settings(fetch_allow=(LOOPBACK,), fetch_timeout=0.3))
+
+    async def late(size: int) -> None:
+        assert size == len(PICTURE)
+        await asyncio.sleep(0.6)
+
+    assert await fetcher.fetch(site.url("/picture"), ME, late) == PICTURE
+    await fetcher.close()
+
+
+async def test_a_fetch_that_waits_for_others_too_long_is_our_fault(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetching, "_FETCHES", 2)
+    fetcher = Fetcher(load_settings(fetch_allow=(LOOPBACK,), fetch_timeout=5, max_wait=0.2))
+    silent = [asyncio.create_task(fetcher.fetch(site.url("/silent"), ME, no_memory)) for _ in range(2)]
+    await asyncio.sleep(0.1)
+    with pytest.raises(Overloaded):
+        await fetcher.fetch(site.url("/picture"), ME, no_memory)
+    for task in silent:
+        task.cancel()
+    await asyncio.gather(*silent, return_exceptions=True)
+    await fetcher.close()
+
+
+async def test_silent_sites_of_one_caller_do_not_keep_another_waiting(site: Site) -> None:
+    fetcher = Fetcher(load_settings(fetch_allow=(LOOPBACK,), fetch_timeout=5))
+    silent = [asyncio.create_task(fetcher.fetch(site.url("/silent"), ME, no_memory)) for _ in range(300)]
+    await asyncio.sleep(0.3)
+    async with asyncio.timeout(2):
+        assert await fetcher.fetch(site.url("/picture"), OTHER, no_memory) == PICTURE
+    for task in silent:
+        task.cancel()
+    await asyncio.gather(*silent, return_exceptions=True)
+    await fetcher.close()
+
+
+async def test_names_that_are_never_resolved_keep_nobody_else_waiting(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stuck = threading.Event()
+    real = socket.getaddrinfo
+
+    def slow(host: str, *rest: Any, **named: Any) -> Any:
+        if host.startswith("slow"):
+            stuck.wait(10)
+        return real("127.0.0.1", *rest, **named)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    fetcher = Fetcher(load_settings(fetch_allow=(LOOPBACK,), lookup_timeout=0.3))
+    tasks = [
+        asyncio.create_task(fetcher.fetch(site.url("/picture", f"slow{number}.test"), ME, no_memory))
+        for number in range(40)
+    ]
+    await asyncio.sleep(0.1)
+    async with asyncio.timeout(2):
+        assert await fetcher.fetch(site.url("/picture", "quick.test"), OTHER, no_memory) == PICTURE
+    await asyncio.sleep(0.5)
+    stuck.set()
+    ends = await asyncio.gather(*tasks, return_exceptions=True)
+    assert {type(end) for end in ends} <= {ImageFetchFailed, bytes}
+    assert sum(isinstance(end, ImageFetchFailed) for end in ends) >= 24
+    await fetcher.close()

@@ -18,20 +18,18 @@ from PIL import Image
 from gateway.errors import ImageError, ImageTooLarge
 from gateway.images import loader as loader_module
 from gateway.images.decode import decode
-from gateway.images.loader import PictureLoader, _Wanted
-from gateway.settings import load as load_settings
-from gateway.telemetry.metrics import Metrics
+from gateway.images.loader import _Wanted
 from tests.images.conftest import PARAM, Loading
 from tests.images.pictures import data_url, encoded, noisy, png, url_of
 
 Make = Callable[..., Loading]
 
-LOADER = PictureLoader(load_settings(), Metrics())
+LOADER = Loading().loader
 wanted = st.builds(
     _Wanted,
     side=st.integers(1, 400),
     fit=st.sampled_from(["pad", "crop", "squash"]),
-    caller=st.text(max_size=5),
+    scope=st.text(max_size=5),
 )
 
 
@@ -61,8 +59,8 @@ def test_a_key_is_hex_and_known_to_this_loader_only() -> None:
     asked = b"picture", _Wanted(336, "pad", "me")
     key = LOADER._key(*asked)
     assert len(bytes.fromhex(key)) == 32
-    assert PictureLoader(load_settings(), Metrics())._key(*asked) != key
-    exact = PictureLoader(load_settings(image_decode="exact"), Metrics())
+    assert Loading().loader._key(*asked) != key
+    exact = Loading(image_decode="exact").loader
     exact._secret = LOADER._secret
     assert exact._key(*asked) != key
 
@@ -73,7 +71,7 @@ async def test_the_key_is_of_the_bytes_and_not_of_the_url(loading: Make) -> None
     first = await one.load(data_url(data, "image/png"))
     second = await one.load(data_url(data, "image/jpeg"))
     assert first is second
-    assert (await one.load(data_url(data), caller="you")).key != first.key
+    assert (await one.load(data_url(data), scope="you")).key != first.key
 
 
 # Bounds
@@ -267,30 +265,29 @@ async def test_one_who_leaves_while_decoding_gives_permits_back_when_the_thread_
     loading: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, gate = loading(), Gate(monkeypatch)
-    bound = one.settings.image_pixels_in_flight
     leaves = asyncio.create_task(one.load(url_of(noise())))
     await until(gate.entered.is_set)
     leaves.cancel()
     await asyncio.wait({leaves})
     assert leaves.cancelled()
-    assert one.loader._permits.free == bound - 64 * 48
+    assert one.memory._small.taken > 0
     gate.opened.set()
-    await until(lambda: one.loader._permits.free == bound)
+    await until(lambda: one.memory._small.taken == 0)
 
 
 async def test_one_who_leaves_while_waiting_for_permits_leaves_nothing_behind(
     loading: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one, gate = loading(image_pixels_in_flight=64 * 48, image_threads=4), Gate(monkeypatch)
+    one, gate = loading(memory_pixels=8 * 2**20, image_threads=4), Gate(monkeypatch)
     first = asyncio.create_task(one.load(url_of(noise(1))))
     await until(gate.entered.is_set)
     leaves, stays = (asyncio.create_task(one.load(url_of(noise(seed)))) for seed in (2, 3))
-    await until(lambda: len(one.loader._permits._queue) == 2)
+    await until(lambda: one.memory._small.waiting == 2)
     leaves.cancel()
     gate.opened.set()
     await asyncio.gather(first, stays)
     assert gate.most == 1
-    assert one.loader._permits.free == 64 * 48
+    assert one.memory._small.taken == 0
     assert one.count("gateway_image_seconds_count", step="fit") == 2
 
 
@@ -325,7 +322,7 @@ def test_a_loader_that_never_loads_starts_no_thread(monkeypatch: pytest.MonkeyPa
         raise AssertionError
 
     monkeypatch.setattr(ThreadPoolExecutor, "_adjust_thread_count", start)
-    PictureLoader(load_settings(), Metrics())
+    Loading()
 
 
 # The event loop

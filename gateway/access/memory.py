@@ -1,0 +1,70 @@
+"""Memory for what clients send, as permits that are taken before the memory is. All amounts are in bytes.
+
+Each kind has a budget of its own: what waits for one holds only what comes before it in a request's life, a
+body, then its encoded images, then the pixels of each. So requests never wait for each other in a circle.
+docs/memory.md has the sum.
+"""
+
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+
+from gateway.access.callers import Caller
+from gateway.access.shares import Holding, Shares
+from gateway.settings import Settings
+from gateway.telemetry.metrics import Metrics
+
+KIB = 1024
+RESERVE = 4  # one part of so many is for callers who hold nothing, and one of pixels for small images
+COPIES = 2  # of a body, while its pieces are joined and while it is parsed
+FREE = 64 * KIB  # a body of at most this is not counted: what runs is bounded, and so are these together
+SMALL = 4_000_000  # pixels; an image of more is large
+
+
+class Memory:
+    """The budgets. Whoever cannot have its part in time gets Overloaded (503)."""
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self._body_max = settings.body_max_bytes
+        wait = (settings.max_running * 8, settings.max_wait)
+        small = settings.memory_pixels // RESERVE
+        self._bodies = _shares(settings.memory_bodies, *wait)
+        self._images = _shares(settings.memory_images, *wait)
+        self._small, self._large = _shares(small, *wait), _shares(settings.memory_pixels - small, *wait)
+        for kind, shares in (
+            ("bodies", self._bodies),
+            ("images", self._images),
+            ("small_pixels", self._small),
+            ("large_pixels", self._large),
+        ):
+            metrics.memory_held.labels(kind).set_function(partial(_bytes_taken, shares))
+
+    def body(self, caller: Caller, announced: int | None) -> AbstractAsyncContextManager[Holding]:
+        """Hold memory for a body of `announced` bytes, or for the largest where that is not known."""
+        size = self._body_max if announced is None else announced
+        return self._bodies.hold(caller, 0 if size <= FREE else _kib(COPIES * size))
+
+    def image(self, caller: Caller, size: int) -> AbstractAsyncContextManager[Holding]:
+        """Hold memory for an encoded image of `size` bytes."""
+        return self._images.hold(caller, _kib(size))
+
+    def pixels(self, caller: Caller, pixels: int, size: int) -> AbstractAsyncContextManager[Holding]:
+        """Hold `size` bytes to decode an image of `pixels` pixels; a small one never waits for a large."""
+        return (self._small if pixels <= SMALL else self._large).hold(caller, _kib(size))
+
+
+def keep(holding: Holding, size: int) -> None:
+    """Give back all but `size` bytes."""
+    holding.keep(_kib(size))
+
+
+def _bytes_taken(shares: Shares) -> float:
+    return KIB * shares.taken
+
+
+def _kib(size: int) -> int:
+    return -(-size // KIB)
+
+
+def _shares(total: int, max_waiting: int, max_wait: float) -> Shares:
+    places = total // KIB
+    return Shares(places, reserve=places // RESERVE, max_waiting=max_waiting, max_wait=max_wait)
