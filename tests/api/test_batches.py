@@ -76,6 +76,8 @@ async def test_batch_is_answered_in_the_order_of_its_lines(client: openai.AsyncO
     times = [batch.created_at, batch.in_progress_at, batch.finalizing_at, batch.completed_at]
     assert times == sorted(times, key=lambda moment: moment or 0)
     assert began <= batch.created_at
+    assert set(batch.to_dict()) == set(Batch.model_fields)  # no key more or less than OpenAI's
+    Batch.model_validate(batch.to_dict(), strict=True)
     results = await lines_of(client, batch.output_file_id)
     assert [result["custom_id"] for result in results] == names
     for result in results:

@@ -10,6 +10,7 @@ from typing import Any
 import openai
 import orjson
 import pytest
+from openai.types import FileObject
 
 from gateway.storage.database import NAME
 from tests.api.asking import ask, sdk, send
@@ -73,6 +74,7 @@ async def test_file_is_uploaded_listed_read_and_deleted(clients: Clients) -> Non
         "status": "processed",
         "status_details": None,
     }
+    assert set(made.to_dict()) == set(FileObject.model_fields)  # no key more or less than OpenAI's
     assert made.id.startswith("file-")
     assert before <= made.created_at <= time.time()
     assert await client.files.retrieve(made.id) == made

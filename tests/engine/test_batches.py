@@ -1,6 +1,9 @@
 """A batch on the real engine: killed half way and started again, each line is answered once, and rightly."""
 
+import re
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +20,7 @@ from tests.shapes import data_url
 
 pytestmark = pytest.mark.engine
 
+ROOT = Path(__file__).parents[2]
 SHAPES = [(kind, colour) for kind in ("circle", "square", "star") for colour in ("red", "blue", "green")]
 LINES = 90
 
@@ -28,8 +32,8 @@ def test_a_killed_batch_goes_on_and_no_line_is_lost_or_repeated(tmp_path: Path) 
     try:
         wait_until_ready(gateway, process)
         family += family[0].children(recursive=True)
-        batch = _begin(gateway)
-        batch = _wait(gateway, batch, lambda now: _completed(now) >= LINES // 4)
+        with _client(gateway) as client:
+            batch = _wait(client, _begin(client), lambda now: _completed(now) >= LINES // 4)
         assert batch.status == "in_progress"
     finally:
         for member in family:  # the engine's core would outlive us
@@ -41,8 +45,8 @@ def test_a_killed_batch_goes_on_and_no_line_is_lost_or_repeated(tmp_path: Path) 
     gateway, process = start(tmp_path, profile="demo", state_dir=str(state))
     try:
         wait_until_ready(gateway, process)
-        batch = _wait(gateway, batch, lambda now: now.status not in ("in_progress", "finalizing"))
         with _client(gateway) as client:
+            batch = _wait(client, batch, lambda now: now.status not in ("in_progress", "finalizing"))
             results = client.files.content(batch.output_file_id or "").read().splitlines()
     finally:
         process.terminate()
@@ -63,6 +67,23 @@ def _completed(batch: Batch) -> int:
     return batch.request_counts.completed if batch.request_counts else 0
 
 
+def test_the_snippets_of_the_docs_run(gateway: Gateway, tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "batches.md").read_text()
+    [line] = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "requests.jsonl").write_text(line)
+    program = "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
+    program = program.replace("http://127.0.0.1:8000", gateway.url)
+    program = program.replace("requests.jsonl", str(tmp_path / "requests.jsonl"))
+    command = [sys.executable, "-W", "ignore::ResourceWarning", "-c", f"{program}\nprint(batch.id)"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stderr == ""
+    answer, batch_id = done.stdout.splitlines()
+    assert answer == "A red circle and a blue square."
+    with openai.OpenAI(base_url=gateway.api, api_key="none") as client:
+        batch = _wait(client, client.batches.retrieve(batch_id), lambda now: now.status == "completed")
+        assert _completed(batch) == 1
+
+
 def _kind(number: int) -> str:
     return SHAPES[number % len(SHAPES)][0]
 
@@ -71,7 +92,7 @@ def _colour(number: int) -> str:
     return SHAPES[number % len(SHAPES)][1]
 
 
-def _begin(gateway: Gateway) -> Batch:
+def _begin(client: openai.OpenAI) -> Batch:
     lines = []
     for number in range(LINES):
         # Each another picture, so that no cache makes it quick.
@@ -84,24 +105,22 @@ def _begin(gateway: Gateway) -> Batch:
         lines.append(
             {"custom_id": str(number), "method": "POST", "url": "/v1/chat/completions", "body": body}
         )
-    with _client(gateway) as client:
-        file = client.files.create(file=("in.jsonl", b"\n".join(map(orjson.dumps, lines))), purpose="batch")
-        return client.batches.create(
-            input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h"
-        )
+    file = client.files.create(file=("in.jsonl", b"\n".join(map(orjson.dumps, lines))), purpose="batch")
+    return client.batches.create(
+        input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h"
+    )
 
 
 def _client(gateway: Gateway) -> openai.OpenAI:
     return openai.OpenAI(base_url=gateway.api, api_key="sk-batch")
 
 
-def _wait(gateway: Gateway, batch: Batch, condition: Callable[[Batch], bool]) -> Batch:
+def _wait(client: openai.OpenAI, batch: Batch, condition: Callable[[Batch], bool]) -> Batch:
     deadline = time.monotonic() + 120
-    with _client(gateway) as client:
-        while not condition(batch):
-            assert time.monotonic() < deadline, batch
-            time.sleep(0.02)
-            batch = client.batches.retrieve(batch.id)
+    while not condition(batch):
+        assert time.monotonic() < deadline, batch
+        time.sleep(0.02)
+        batch = client.batches.retrieve(batch.id)
     return batch
 
 
