@@ -44,7 +44,8 @@ class Supervisor:
         self._make = make
         self._metrics = metrics
         self._timeout = heartbeat_timeout
-        self._heard = time.monotonic()
+        self._silent = 0.0  # seconds, as far as we ran ourselves: who was paused has heard nothing
+        self._looked = time.monotonic()
         self._effort = 0.0
         self._probe: asyncio.Task[None] | None = None
         self._model: Model | None = None
@@ -97,7 +98,7 @@ class Supervisor:
         await engine.start()
         self._engine, self._starting = engine, None
         self._model = engine.model
-        self._heard, self._effort = time.monotonic(), engine.effort()
+        self._silent, self._effort = 0.0, engine.effort()
         self._metrics.set_engine(asdict(engine.info))
         log.info("engine_runs", **asdict(engine.info))
         self._reach("ready")
@@ -142,7 +143,7 @@ class Supervisor:
                         if not sent:
                             sent = True
                             self._suspects.survived(trial)
-                        self._heard = time.monotonic()
+                        self._silent = 0.0
                         yield delta
                     return
             except EngineDied:
@@ -174,22 +175,23 @@ class Supervisor:
     def _listen(self) -> None:
         """Kill the engine where it is stuck; ask it for a sign of life where it has been silent."""
         engine, now = self._running(), time.monotonic()
+        self._silent += min(now - self._looked, 2 * POLL)
+        self._looked = now
         if self._probe is not None and self._probe.done():
             if not self._probe.cancelled() and self._probe.exception() is None:
-                self._heard, self._effort = now, engine.effort()
+                self._silent, self._effort = 0.0, engine.effort()
             self._probe = None
-        silent = now - self._heard
-        if silent > self._timeout / 2 and self._probe is None:
+        if self._silent > self._timeout / 2 and self._probe is None:
             self._probe = asyncio.create_task(engine.beat())
-        if silent <= self._timeout:
+        if self._silent <= self._timeout:
             return
         worked = engine.effort() - self._effort
-        if worked > IDLE * silent and silent < MOST_SILENT * self._timeout:
+        if worked > IDLE * self._silent and self._silent < MOST_SILENT * self._timeout:
             return
-        log.error("engine_hangs", silent_seconds=round(silent, 1), cpu_seconds=round(worked, 1))
+        log.error("engine_hangs", silent_seconds=round(self._silent, 1), cpu_seconds=round(worked, 1))
         self._metrics.engine_hangs.inc()
         engine.kill()
-        self._heard = now  # for its death to be seen
+        self._silent = 0.0  # until its death is seen
 
     def _running(self) -> Engine:
         if self._engine is None or self._engine.failed:
