@@ -27,6 +27,9 @@ from gateway.settings import Settings
 class Answer(Protocol):
     """Writes one answer in the words of its route."""
 
+    async def let_go(self) -> None:
+        """Let go of what it holds of the request's images, whose memory is given back next."""
+
     async def whole(self, prepared: Prepared, first: Delta, deltas: AsyncGenerator[Delta]) -> Response:
         """Return the answer in one piece."""
 
@@ -78,6 +81,7 @@ class Exchange:
                 prepared = await self.pipeline.prepare(wanted, Account(caller, self.limits))
                 # The request's images in base64 are let go before the answer, which may take its time.
                 del wanted
+                await answer.let_go()
                 held_memory.release()
                 held.push_async_callback(self._settle, caller, running)
                 running.heard = inf  # for a seat it may wait

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import AsyncGenerator, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from uuid import uuid4
 
 import orjson
@@ -11,7 +11,7 @@ from fastapi import Response
 
 from gateway.api.streaming import json_response
 from gateway.engine.interface import Delta
-from gateway.errors import GatewayError, StorageFull, StorageUnavailable
+from gateway.errors import GatewayError, NotFound, StorageFull, StorageUnavailable
 from gateway.generation import responses, stored_items
 from gateway.generation.reply import Reply
 from gateway.generation.request import Prepared
@@ -20,28 +20,43 @@ from gateway.schema import sse
 from gateway.schema.items import InputItem
 from gateway.schema.response import Event, InputTokensDetails, OutputTokensDetails, ResponseEvent, Usage
 from gateway.schema.responses import ResponseRequest
-from gateway.storage.responses import ResponseStore, StoredResponse
+from gateway.storage.responses import ResponseStore
 
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
 class Keeper:
-    """Stores a response with the items that its request added to the conversation."""
+    """Stores a response: its request's items first, so that no image waits in memory, the rest at its end.
 
-    store: ResponseStore
-    caller: str
-    own: Sequence[InputItem]
+    `insists` says whether the client would rather have no answer than one that is not stored.
+    """
 
-    async def keep(self, event: ResponseEvent) -> ResponseEvent:
+    def __init__(self, store: ResponseStore, caller: str, own: Sequence[InputItem], *, insists: bool) -> None:
+        self._store = store
+        self._caller = caller
+        self._own: Sequence[InputItem] | None = own
+        self._insists = insists
+        self.works = True
+
+    async def begin(self, response_id: str, previous_id: str | None) -> None:
+        """Store the request's items, once. Raises what the storage does where the client insists."""
+        if self._own is None:
+            return
+        items, self._own = stored_items.kept(self._own), None
+        try:
+            await self._store.begin(self._caller, response_id, previous_id, items)
+        except (StorageUnavailable, StorageFull):
+            if self._insists:
+                raise
+            self.works = False
+
+    async def finish(self, event: ResponseEvent) -> ResponseEvent:
         """Return `event` once its response is stored; where it cannot be, the response says so."""
         response = event.response
-        items = stored_items.kept(self.own, response.output)
-        body = orjson.dumps(response)
-        stored = StoredResponse(response.id, self.caller, response.previous_response_id, body, items)
+        output = stored_items.kept_output(response.output)
         try:
-            await self.store.put(stored)
-        except (StorageUnavailable, StorageFull) as error:
+            await self._store.finish(self._caller, response.id, orjson.dumps(response), output)
+        except (StorageUnavailable, StorageFull, NotFound) as error:
             log.warning("response_not_stored", id=response.id, reason=error.message)
             return replace(event, response=replace(response, store=False))
         return event
@@ -52,13 +67,18 @@ class Answer:
 
     def __init__(self, request: ResponseRequest, keeper: Keeper | None) -> None:
         self.id = f"resp_{uuid4().hex}"
-        self._request = request
+        self._request = request.model_copy(update={"input": []})  # the images in it are not held
         self._keeper = keeper
         self._created = int(time.time())
 
+    async def let_go(self) -> None:
+        """Store the request's items, which have its images."""
+        if self._keeper is not None:
+            await self._keeper.begin(self.id, self._request.previous_response_id)
+
     async def whole(self, prepared: Prepared, first: Delta, deltas: AsyncGenerator[Delta]) -> Response:
         """Return the response that the last event of a stream would have told."""
-        self._begin(prepared)
+        await self._begin(prepared)
         self._told(first)
         async for delta in deltas:
             self._told(delta)
@@ -70,7 +90,7 @@ class Answer:
         self, prepared: Prepared, first: Delta, deltas: AsyncGenerator[Delta]
     ) -> AsyncGenerator[bytes]:
         """Yield the answer's events; one that cannot go on ends with `error` and `response.failed`."""
-        self._begin(prepared)
+        await self._begin(prepared)
         try:
             yield _written([*self._events.begin(), *self._told(first)])
             async for delta in deltas:
@@ -83,7 +103,8 @@ class Answer:
             return
         yield _written([*self._events.close(), await self._end()])
 
-    def _begin(self, prepared: Prepared) -> None:
+    async def _begin(self, prepared: Prepared) -> None:
+        await self.let_go()  # where nobody did it before
         self._reply = Reply(prepared.dropped_images, blank=prepared.blank)
         self._events = ResponseEvents(
             responses.started(
@@ -91,7 +112,7 @@ class Answer:
                 self.id,
                 self._created,
                 prepared.job.sampling,
-                stored=self._keeper is not None,
+                stored=self._stored,
             )
         )
 
@@ -109,7 +130,11 @@ class Answer:
             used.total_tokens,
         )
         last = self._events.end(usage, int(time.time()))
-        return last if self._keeper is None else await self._keeper.keep(last)
+        return await self._keeper.finish(last) if self._keeper and self._stored else last
+
+    @property
+    def _stored(self) -> bool:
+        return self._keeper is not None and self._keeper.works
 
 
 def _written(events: Iterable[Event]) -> bytes:

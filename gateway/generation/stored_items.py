@@ -23,9 +23,14 @@ _PARTS = {"message": "content", "function_call_output": "output"}
 _PREFIXES = {"message": "msg", "function_call": "fc", "function_call_output": "fco"}
 
 
-def kept(own: Iterable[InputItem], output: Iterable[OutputItem]) -> tuple[StoredItem, ...]:
-    """Return what is stored of a response's own input and of its output."""
-    return (*_stored_input(own), *(_stored(_as_input(item), is_output=True) for item in output))
+def kept(own: Iterable[InputItem]) -> tuple[StoredItem, ...]:
+    """Return what is stored of a request's items; what is left out of the prompt is not."""
+    return tuple(_stored(item) for item in own if isinstance(item, _KEPT))
+
+
+def kept_output(output: Iterable[OutputItem]) -> tuple[StoredItem, ...]:
+    """Return what is stored of a response's output."""
+    return tuple(_stored(_as_input(item), is_output=True) for item in output)
 
 
 def restored(item: StoredItem) -> InputItem:
@@ -49,11 +54,6 @@ def listed(item: StoredItem) -> dict[str, Any]:
             case "output_text":
                 part |= {"annotations": [], "logprobs": []}
     return content
-
-
-def _stored_input(items: Iterable[InputItem]) -> Iterable[StoredItem]:
-    # What was left out of the prompt is not stored either.
-    return (_stored(item) for item in items if isinstance(item, _KEPT))
 
 
 _KEPT = (MessageItem, FunctionCallItem, FunctionCallOutputItem)

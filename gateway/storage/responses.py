@@ -10,21 +10,22 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
-from gateway.errors import InvalidValue, NotFound, PreviousResponseNotFound, StorageFull, StorageUnavailable
+from gateway.errors import InvalidValue, NotFound, PreviousResponseNotFound
 from gateway.schema.paths import short
 from gateway.storage.database import Database
 
 LONGEST: Final = 1000  # responses in a conversation
+UNFINISHED_TTL: Final = 3600  # seconds after which a response that never ended is deleted
 
 # The response `:id` and those before it; `depth` is how long before.
 _CHAIN = """
     WITH RECURSIVE chain (id, previous_id, depth) AS (
         SELECT id, previous_id, 0 FROM responses
-        WHERE id = :id AND caller = :caller AND expires_at > :now
+        WHERE id = :id AND caller = :caller AND expires_at > :now AND body <> x''
         UNION ALL
         SELECT before.id, before.previous_id, depth + 1
         FROM chain JOIN responses AS before ON before.id = chain.previous_id
-        WHERE before.caller = :caller AND before.expires_at > :now AND depth < :longest
+        WHERE before.caller = :caller AND before.expires_at > :now AND before.body <> x'' AND depth < :longest
     )
 """
 # Its items and their images, the output of `:id` only where `:output` is true.
@@ -55,17 +56,6 @@ class StoredItem:
 
 
 @dataclass(frozen=True, slots=True)
-class StoredResponse:
-    """A response as it was answered, in JSON, with its own input and output."""
-
-    id: str
-    caller: str
-    previous_id: str | None
-    body: bytes = field(repr=False)
-    items: tuple[StoredItem, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Wanted:
     """Which part of a conversation: up to the response `id`, its output included or not.
 
@@ -88,28 +78,36 @@ class ResponseStore:
         self._database = database
         self._ttl = ttl
         self._max_bytes = max_bytes
-        self._works = False
 
-    async def check(self) -> None:
-        """Return where something can be stored, as far as the last `put` shows. Raises StorageFull too."""
-        if not self._works:
-            await self._database.write(lambda _: None)
+    async def begin(
+        self,
+        caller: str,
+        id: str,  # noqa: A002  # the wire's word
+        previous_id: str | None,
+        items: Sequence[StoredItem],
+    ) -> None:
+        """Store what a response is made from. Nobody finds it before its end. Raises StorageFull too."""
+        pending = int(time.time()) + UNFINISHED_TTL
+        work = partial(_begin, id=id, caller=caller, previous_id=previous_id, items=items, expires_at=pending)
+        await self._database.write(work)
 
-    async def put(self, response: StoredResponse) -> None:
-        """Store `response`; those before it are kept for longer. Raises StorageFull too."""
+    async def finish(self, caller: str, id: str, body: bytes, output: Sequence[StoredItem]) -> None:  # noqa: A002
+        """Store the response in JSON and its output; those before it are kept for longer.
+
+        Raises NotFound where it was begun too long ago, and StorageFull too.
+        """
         now = int(time.time())
-        try:
-            await self._database.write(partial(_put, response=response, now=now, expires_at=now + self._ttl))
-        except (StorageUnavailable, StorageFull):
-            self._works = False
-            raise
-        self._works = True
+        work = partial(
+            _finish, id=id, caller=caller, body=body, output=output, now=now, expires_at=now + self._ttl
+        )
+        if not await self._database.write(work):
+            raise not_found(id)
 
     async def body(self, caller: str, id: str) -> bytes:  # noqa: A002  # the wire's word
         """Return the response in JSON. Raises NotFound."""
         found = await self._database.read(
             lambda connection: connection.execute(
-                "SELECT body FROM responses WHERE id = ? AND caller = ? AND expires_at > ?",
+                "SELECT body FROM responses WHERE id = ? AND caller = ? AND expires_at > ? AND body <> x''",
                 (id, caller, int(time.time())),
             ).fetchone()
         )
@@ -123,7 +121,7 @@ class ResponseStore:
         deleted = await self._database.write(
             lambda connection: (
                 connection.execute(
-                    "DELETE FROM responses WHERE id = ? AND caller = ? AND expires_at > ?",
+                    "DELETE FROM responses WHERE id = ? AND caller = ? AND expires_at > ? AND body <> x''",
                     (id, caller, int(time.time())),
                 ).rowcount
             )
@@ -150,31 +148,57 @@ def not_found(id: str) -> NotFound:  # noqa: A002
     return NotFound(f"no response {short(id)!r} is stored", param="response_id")
 
 
-def _put(connection: sqlite3.Connection, response: StoredResponse, now: int, expires_at: int) -> None:
+def _begin(
+    connection: sqlite3.Connection,
+    *,
+    id: str,  # noqa: A002
+    caller: str,
+    previous_id: str | None,
+    items: Sequence[StoredItem],
+    expires_at: int,
+) -> None:
     connection.execute(
-        "INSERT INTO responses (id, caller, previous_id, body, expires_at) VALUES (?, ?, ?, ?, ?)",
-        (response.id, response.caller, response.previous_id, response.body, expires_at),
+        "INSERT INTO responses (id, caller, previous_id, body, expires_at) VALUES (?, ?, ?, x'', ?)",
+        (id, caller, previous_id, expires_at),
     )
+    _add_items(connection, id, items, 0)
+
+
+def _finish(
+    connection: sqlite3.Connection,
+    *,
+    id: str,  # noqa: A002
+    caller: str,
+    body: bytes,
+    output: Sequence[StoredItem],
+    now: int,
+    expires_at: int,
+) -> bool:
+    """Say whether the response was there to be finished."""
+    if not connection.execute("UPDATE responses SET body = ? WHERE id = ?", (body, id)).rowcount:
+        return False
+    (place,) = connection.execute(
+        "SELECT count(*) FROM response_items WHERE response_id = ?", (id,)
+    ).fetchone()
+    _add_items(connection, id, output, place)
+    connection.execute(
+        f"{_CHAIN} UPDATE responses SET expires_at = :expires_at WHERE id IN (SELECT id FROM chain)",
+        _named(id, caller, now) | {"expires_at": expires_at},
+    )
+    return True
+
+
+def _add_items(connection: sqlite3.Connection, id: str, items: Sequence[StoredItem], first: int) -> None:  # noqa: A002
+    """Add `items` to the response, the first of them at the place `first`."""
+    placed = list(enumerate(items, first))
     connection.executemany(
         "INSERT INTO response_items (response_id, place, id, is_output, item) VALUES (?, ?, ?, ?, ?)",
-        [
-            (response.id, place, item.id, item.is_output, item.json)
-            for place, item in enumerate(response.items)
-        ],
+        [(id, place, item.id, item.is_output, item.json) for place, item in placed],
     )
     connection.executemany(
         "INSERT INTO response_images (response_id, place, part, url) VALUES (?, ?, ?, ?)",
-        [
-            (response.id, place, part, url.encode())
-            for place, item in enumerate(response.items)
-            for part, url in item.images.items()
-        ],
+        [(id, place, part, url.encode()) for place, item in placed for part, url in item.images.items()],
     )
-    if response.previous_id is not None:
-        connection.execute(
-            f"{_CHAIN} UPDATE responses SET expires_at = :expires_at WHERE id IN (SELECT id FROM chain)",
-            _named(response.id, response.caller, now) | {"expires_at": expires_at},
-        )
 
 
 def _named(id: str, caller: str, now: int) -> dict[str, str | int]:  # noqa: A002
@@ -236,7 +260,7 @@ def _by_id(
         row = connection.execute(
             "SELECT response_id, place, item, is_output FROM response_items AS item"
             " JOIN responses ON responses.id = response_id"
-            " WHERE item.id = ? AND caller = ? AND expires_at > ? LIMIT 1",
+            " WHERE item.id = ? AND caller = ? AND expires_at > ? AND body <> x'' LIMIT 1",
             (each, caller, now),
         ).fetchone()
         if row is None:

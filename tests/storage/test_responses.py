@@ -8,7 +8,7 @@ import pytest
 
 from gateway.errors import InvalidValue, NotFound, PreviousResponseNotFound
 from gateway.storage.database import Database
-from gateway.storage.responses import LONGEST, ResponseStore, StoredItem, StoredResponse, Wanted
+from gateway.storage.responses import LONGEST, UNFINISHED_TTL, ResponseStore, StoredItem, Wanted
 from gateway.storage.sweep import sweep
 
 TTL = 100
@@ -26,15 +26,17 @@ def store(database: Database) -> ResponseStore:
     return ResponseStore(database, TTL, max_bytes=1000)
 
 
-def response(
-    name: str, before: str | None = None, caller: str = "me", images: dict[int, str] | None = None
-) -> StoredResponse:
-    """Return a response whose items are its name's question and answer."""
-    items = (
-        StoredItem(f"q_{name}", f'"{name}?"'.encode(), images or {}),
-        StoredItem(f"a_{name}", f'"{name}!"'.encode(), is_output=True),
-    )
-    return StoredResponse(name, caller, before, f'"{name}"'.encode(), items)
+async def put(
+    store: ResponseStore,
+    name: str,
+    before: str | None = None,
+    caller: str = "me",
+    images: dict[int, str] | None = None,
+) -> None:
+    """Store a response whose items are its name's question and answer."""
+    await store.begin(caller, name, before, [StoredItem(f"q_{name}", f'"{name}?"'.encode(), images or {})])
+    answer = StoredItem(f"a_{name}", f'"{name}!"'.encode(), is_output=True)
+    await store.finish(caller, name, f'"{name}"'.encode(), [answer])
 
 
 async def said(
@@ -45,7 +47,7 @@ async def said(
 
 
 async def test_response_is_found_and_deleted(store: ResponseStore) -> None:
-    await store.put(response("a"))
+    await put(store, "a")
     assert await store.body("me", "a") == b'"a"'
     await store.delete("me", "a")
     with pytest.raises(NotFound, match="no response 'a' is stored"):
@@ -55,8 +57,8 @@ async def test_response_is_found_and_deleted(store: ResponseStore) -> None:
 
 
 async def test_what_is_a_callers_is_nobody_elses(store: ResponseStore) -> None:
-    await store.put(response("a"))
-    await store.put(response("b", "a", caller="other"))
+    await put(store, "a")
+    await put(store, "b", "a", caller="other")
     for refused in (store.body("other", "a"), store.delete("other", "a")):
         with pytest.raises(NotFound):
             await refused
@@ -69,7 +71,7 @@ async def test_what_is_a_callers_is_nobody_elses(store: ResponseStore) -> None:
 
 async def test_conversation_is_the_chain_from_its_beginning(store: ResponseStore) -> None:
     for name, before in (("a", None), ("b", "a"), ("x", "a"), ("c", "b")):
-        await store.put(response(name, before))
+        await put(store, name, before)
     assert await said(store, "c") == ["a?", "a!", "b?", "b!", "c?", "c!"]
     assert await said(store, "x") == ["a?", "a!", "x?", "x!"]
     assert await said(store, "c", output=False) == ["a?", "a!", "b?", "b!", "c?"]
@@ -77,7 +79,7 @@ async def test_conversation_is_the_chain_from_its_beginning(store: ResponseStore
 
 async def test_conversation_without_its_beginning_is_not_continued(store: ResponseStore) -> None:
     for name, before in (("a", None), ("b", "a"), ("c", "b")):
-        await store.put(response(name, before))
+        await put(store, name, before)
     await store.delete("me", "a")
     with pytest.raises(PreviousResponseNotFound, match="no response 'a' is stored") as caught:
         await store.conversation(Wanted("me", "c"))
@@ -85,8 +87,8 @@ async def test_conversation_without_its_beginning_is_not_continued(store: Respon
 
 
 async def test_only_the_newest_images_come_back(store: ResponseStore) -> None:
-    await store.put(response("a", images={0: "data:a0", 2: "data:a2"}))
-    await store.put(response("b", "a", images={1: "data:b1"}))
+    await put(store, "a", images={0: "data:a0", 2: "data:a2"})
+    await put(store, "b", "a", images={1: "data:b1"})
     for count, expected in (
         (None, [{0: "data:a0", 2: "data:a2"}, {1: "data:b1"}]),
         (2, [{2: "data:a2"}, {1: "data:b1"}]),
@@ -98,7 +100,7 @@ async def test_only_the_newest_images_come_back(store: ResponseStore) -> None:
 
 
 async def test_items_are_found_by_their_ids_with_their_images(store: ResponseStore) -> None:
-    await store.put(response("a", images={1: "data:a"}))
+    await put(store, "a", images={1: "data:a"})
     found = await store.items("me", ["a_a", "q_a", "q_b"])
     assert found == {
         "a_a": StoredItem("a_a", b'"a!"', is_output=True),
@@ -107,8 +109,8 @@ async def test_items_are_found_by_their_ids_with_their_images(store: ResponseSto
 
 
 async def test_conversation_of_too_many_bytes_is_refused_with_the_numbers(store: ResponseStore) -> None:
-    await store.put(response("a", images={0: "x" * 600}))
-    await store.put(response("b", "a", images={0: "x" * 600}))
+    await put(store, "a", images={0: "x" * 600})
+    await put(store, "b", "a", images={0: "x" * 600})
     with pytest.raises(InvalidValue, match="the conversation has 1216 bytes; the limit is 1000"):
         await store.conversation(Wanted("me", "b"))
     assert len(await store.conversation(Wanted("me", "b", max_images=1))) == 4
@@ -119,7 +121,7 @@ async def test_conversation_of_too_many_responses_is_refused(database: Database)
 
     def put_all(connection: object) -> None:
         connection.executemany(  # type: ignore[attr-defined]  # it is sqlite3's
-            "INSERT INTO responses (id, caller, previous_id, body, expires_at) VALUES (?, 'me', ?, '', ?)",
+            "INSERT INTO responses (id, caller, previous_id, body, expires_at) VALUES (?, 'me', ?, x'01', ?)",
             [
                 (str(number), str(number - 1) if number else None, time.time() + TTL)
                 for number in range(LONGEST + 1)
@@ -135,7 +137,7 @@ async def test_conversation_of_too_many_responses_is_refused(database: Database)
 async def test_what_has_expired_is_not_found_and_then_swept(
     database: Database, store: ResponseStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await store.put(response("a", images={0: "data:a"}))
+    await put(store, "a", images={0: "data:a"})
     now = time.time()
     monkeypatch.setattr("gateway.storage.responses.time.time", lambda: now + TTL + 1)
     with pytest.raises(NotFound):
@@ -157,8 +159,24 @@ async def test_continuing_a_conversation_keeps_all_of_it(
     store: ResponseStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = time.time()
-    await store.put(response("a"))
+    await put(store, "a")
     monkeypatch.setattr("gateway.storage.responses.time.time", lambda: now + TTL - 10)
-    await store.put(response("b", "a"))
+    await put(store, "b", "a")
     monkeypatch.setattr("gateway.storage.responses.time.time", lambda: now + TTL + 10)
     assert await said(store, "b") == ["a?", "a!", "b?", "b!"]
+
+
+async def test_response_that_is_not_finished_is_nobodys_and_swept(
+    database: Database, store: ResponseStore
+) -> None:
+    await store.begin("me", "a", None, [StoredItem("q_a", b'"a?"', {0: "data:a"})])
+    with pytest.raises(NotFound):
+        await store.body("me", "a")
+    with pytest.raises(NotFound):
+        await store.delete("me", "a")
+    with pytest.raises(PreviousResponseNotFound):
+        await store.conversation(Wanted("me", "a"))
+    assert await store.items("me", ["q_a"]) == {}
+    assert await sweep(database, int(time.time()) + UNFINISHED_TTL + 1) == 1
+    with pytest.raises(NotFound):
+        await store.finish("me", "a", b'"a"', [])

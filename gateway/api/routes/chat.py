@@ -50,6 +50,9 @@ class Answer:
         self._model = model
         self._options = options
 
+    async def let_go(self) -> None:
+        """Hold nothing of the request's images; there is nothing to let go."""
+
     async def whole(self, prepared: Prepared, first: Delta, deltas: AsyncGenerator[Delta]) -> Response:
         """Return the completion: the fold of the chunks that a stream would have had."""
         self._reply = Reply(prepared.dropped_images, blank=prepared.blank)

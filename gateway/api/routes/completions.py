@@ -48,6 +48,9 @@ class Answer:
         self._created = int(time.time())
         self._request = request
 
+    async def let_go(self) -> None:
+        """Hold nothing of the request's images; there is nothing to let go."""
+
     async def whole(self, prepared: Prepared, first: Delta, deltas: AsyncGenerator[Delta]) -> Response:
         """Return the completion: the fold of what a stream would have told."""
         reply = self._reply(prepared)

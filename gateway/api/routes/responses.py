@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 from gateway.api.exchange import Exchange
 from gateway.api.response_answer import Answer, Keeper
 from gateway.api.streaming import json_response
-from gateway.errors import InvalidValue, NotFound, StorageFull, StorageUnavailable
+from gateway.errors import InvalidValue, NotFound
 from gateway.generation import responses, stored_items
 from gateway.generation.request import GenerationRequest
 from gateway.schema.items import InputItem, ItemReference
@@ -53,27 +53,17 @@ class Reader:
     async def read(self, body: bytes, caller: str) -> tuple[GenerationRequest, Answer]:
         request = parse(body, ResponseRequest)
         responses.check(request)
-        stored = await self._can_store(request)
         conversation = await self.conversation(request, caller)
-        answer = Answer(request, Keeper(self._store, caller, conversation.own) if stored else None)
+        keeper = None
+        if request.store is not False:
+            keeper = Keeper(self._store, caller, conversation.own, insists=request.store is True)
+        answer = Answer(request, keeper)
         return responses.read(request, conversation, answer.id, caller), answer
 
     async def conversation(self, request: ResponseRequest, caller: str) -> responses.Conversation:
         """Return the items that the request adds up to. Raises RequestError where one is not stored."""
         own = await self._own(request.input, caller)
         return responses.Conversation(await self._earlier(request, caller), own)
-
-    async def _can_store(self, request: ResponseRequest) -> bool:
-        """Say whether the response will be stored. Raises where it cannot be and the client insists."""
-        if request.store is False:
-            return False
-        try:
-            await self._store.check()
-        except (StorageUnavailable, StorageFull):
-            if request.store:
-                raise
-            return False
-        return True
 
     async def _earlier(self, request: ResponseRequest, caller: str) -> Sequence[InputItem]:
         if request.previous_response_id is None:
