@@ -402,7 +402,9 @@ async def test_results_that_cannot_be_stored_now_are_stored_later(
     ):
         fillers = await fill(client)
         await client.files.delete(fillers.pop())
-        lines = [line(str(number), logprobs=True, top_logprobs=20, n=16) for number in range(10)]
+        lines = [
+            line(str(number), logprobs=True, top_logprobs=20, n=16, max_tokens=50) for number in range(10)
+        ]
         made = await start(client, lines)
         await asyncio.sleep(1)
         assert (await client.batches.retrieve(made.id)).status == "in_progress"

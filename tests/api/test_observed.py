@@ -50,7 +50,7 @@ async def test_known_traffic_is_counted_exactly() -> None:
         assert (await send(gateway, "GET", CHAT)).status == 405
         assert (await send(gateway, "GET", "/v1/models")).status == 200
         assert (await send(gateway, "GET", "/v1/models/a/b")).status == 404
-        for path in ("/a", "/b", "/v1/completions"):
+        for path in ("/a", "/b", "/v1/c"):
             assert (await send(gateway, "GET", path)).status == 404
         found = await samples(gateway)
 

@@ -31,7 +31,9 @@ def test_vllms_server_is_given_a_template_that_renders_our_prompt(conversation: 
     template = environment.from_string(servers.TEMPLATE.read_text())
     sent = [{"role": role, "content": openai_parts(said)} for role, said in conversation]
     ours = render(
-        [Message(role, (said,) if isinstance(said, str) else said) for role, said in conversation], CARD
+        [Message(role, (said,) if isinstance(said, str) else said) for role, said in conversation],
+        CARD,
+        "asked",
     )
     written = "".join(segment.value if isinstance(segment, Slot | End) else segment for segment in ours)
     assert template.render(messages=sent, add_generation_prompt=True) == f"<s>{written}"
