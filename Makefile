@@ -1,6 +1,6 @@
 # Everything runs in .venv, which engine_config/install.py makes and keeps up to date.
 .DEFAULT_GOAL := help
-.PHONY: help serve test check format clean bench bench-quick bench-micro soak full-shape gpu-check
+.PHONY: help serve test check format clean bench bench-quick bench-micro gpu-config soak full-shape gpu-check
 MAKEFLAGS += --no-print-directory
 
 PORT ?= 8000
@@ -52,6 +52,10 @@ bench-quick: ## A small round of the comparison, held against the recorded one.
 bench-micro: ## Measure what the gateway's own code costs, a request and a token.
 	$(SETUP) --dev
 	@.venv/bin/pytest tests/bench/test_micro.py --benchmark-enable --benchmark-only
+
+gpu-config: ## vLLM's configuration of every profile on every known GPU, without one (1 GB to fetch; ARGS=--record).
+	$(SETUP) --dev
+	@.venv/bin/python -m tests.gpu_config $(ARGS)
 
 soak: ## 10,000 different pictures, and what memory they leave taken.
 	$(SETUP) --dev

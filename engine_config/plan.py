@@ -174,7 +174,7 @@ def _on_gpus(profile: EngineProfile, shape: Shape, gpu: GPU, size: int) -> Plan:
 def _on_cpu(profile: EngineProfile, shape: Shape, machine: Machine) -> Plan:
     engine, notes = dict(profile.engine), []
     weights = _weights(profile.name, engine, shape)
-    computing = _activations(engine, shape, _STEP)
+    computing = _activations(engine, shape, engine.get("max_num_batched_tokens", _STEP))
     room = machine.memory - CPU_RESERVED
     left = room - weights - computing
     if space := profile.environment.get("VLLM_CPU_KVCACHE_SPACE"):
@@ -228,19 +228,23 @@ def _token(engine: Mapping[str, Any], shape: Shape) -> int:
     return kv_cache_bytes_per_token(shape, engine.get("dtype", "auto"), engine.get("kv_cache_dtype", "auto"))
 
 
-def _computing(engine: Mapping[str, Any], shape: Shape, gpu: GPU, size: int) -> int:
+def step(engine: Mapping[str, Any], gpu: GPU) -> int:
+    """Return the most tokens that the engine computes in one step."""
     large = gpu.memory >= _LARGE_GPU and "A100" not in gpu.name
-    activations = _activations(engine, shape, _LARGE_STEP if large else _STEP) // size
+    return int(engine.get("max_num_batched_tokens", _LARGE_STEP if large else _STEP))
+
+
+def _computing(engine: Mapping[str, Any], shape: Shape, gpu: GPU, size: int) -> int:
+    activations = _activations(engine, shape, step(engine, gpu)) // size
     graphs = 0 if engine.get("enforce_eager") else CUDA_GRAPHS
     return activations + OUTSIDE_TORCH + graphs + (NCCL if size > 1 else 0)
 
 
-def _activations(engine: Mapping[str, Any], shape: Shape, step: int) -> int:
+def _activations(engine: Mapping[str, Any], shape: Shape, tokens: int) -> int:
     """Return an upper estimate of the tensors that a step of the engine has at once."""
     number = DTYPE_BYTES[engine.get("dtype", "auto")]
-    step = engine.get("max_num_batched_tokens", step)
-    language = step * (3 * shape.intermediate_size + 4 * shape.hidden_size) * number
-    images = max(1, step // shape.tokens_per_image)
+    language = tokens * (3 * shape.intermediate_size + 4 * shape.hidden_size) * number
+    images = max(1, tokens // shape.tokens_per_image)
     vision = images * (shape.tokens_per_image + 1) * number
     vision *= 2 * shape.vision_intermediate_size + 6 * shape.vision_hidden_size + 2 * shape.hidden_size
     logits = (

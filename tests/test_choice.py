@@ -1,6 +1,7 @@
 """The machine chooses the profile where nobody does; what cannot run is said with what would."""
 
 import dataclasses
+import itertools
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from engine_config import choice, machine, report
+from engine_config import profile as profiles
 from engine_config.choice import CannotRun, Choice, Engine, choose
 from engine_config.machine import GIB, GPU, KNOWN, GPUs, Machine
 from engine_config.profile import ProfileError
@@ -232,3 +234,25 @@ def test_several_gpus_are_told() -> None:
     two = with_gpu(KNOWN["L4"], KNOWN["L4"])
     assert str(two.gpus) == "2 × NVIDIA L4, 22 GiB, compute capability 8.9, driver 580.65.06"
     assert dataclasses.replace(two.gpus, found=()).first is None
+
+
+def test_recorded_choices_of_vllm_are_of_todays_plan() -> None:
+    """`make gpu-config ARGS=--record` writes them again."""
+    table = DOCS.read_text().partition("<!-- gpu-config -->")[2].partition("<!-- /gpu-config -->")[0]
+    rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in table.splitlines()
+        if line.startswith("|")
+    ]
+    recorded = {(row[0], row[1]): (row[4], row[8]) for row in rows[2:]}
+    planned = {}
+    for gpu, profile in itertools.product(KNOWN, profiles.names()):
+        if profiles.load(profile).device == "cpu":
+            continue
+        try:
+            found = choose(profile, with_gpu(KNOWN[gpu]), "gpu").plan
+        except CannotRun:
+            continue
+        assert found is not None
+        planned[gpu, profile] = (found.attention_backend, str(found.max_num_seqs))
+    assert recorded == planned

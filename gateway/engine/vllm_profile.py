@@ -14,11 +14,9 @@ from vllm.config.quantization import QuantizationConfigArgs
 from vllm.engine import arg_utils
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.model_executor.layers.quantization import QUANTIZATION_METHODS, QuantizationMethods
-from vllm.model_executor.model_loader import _LOAD_FORMAT_TO_MODEL_LOADER, LoadFormats
 from vllm.plugins import load_general_plugins
 from vllm.utils.import_utils import resolve_obj_by_qualname
 from vllm.v1.attention.backends.registry import AttentionBackendEnum
-from vllm.v1.executor import Executor
 
 from engine_config.profile import EngineProfile, ProfileError
 
@@ -67,6 +65,9 @@ def _registered(key: str) -> Collection[str] | None:
     if key == "quantization":
         return list(QUANTIZATION_METHODS)
     if key == "load_format":
+        # Only here: it brings all of vLLM's loaders.
+        from vllm.model_executor.model_loader import _LOAD_FORMAT_TO_MODEL_LOADER
+
         return list(_LOAD_FORMAT_TO_MODEL_LOADER)
     if key in BACKENDS:
         names = set(AttentionBackendEnum.__members__)
@@ -96,10 +97,10 @@ def _close(key: str, known: Collection[str]) -> str:
 
 
 def _deferred() -> dict[str, Any]:
-    """Return the names of vLLM's annotations that it imports for type checkers alone."""
+    """Return the names in vLLM's annotations that it imports for type checkers alone."""
     return {
         "QuantizationConfigArgs": QuantizationConfigArgs,
         "QuantizationMethods": QuantizationMethods,
-        "LoadFormats": LoadFormats,
-        "Executor": Executor,
+        "LoadFormats": str,
+        "Executor": Any,
     }
