@@ -43,8 +43,20 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 # Of Pillow's modes, in bytes: the pixels as they are read, as RGB, and turned upright or reduced.
-_BYTES_PER_PIXEL = {"1": 3, "L": 2, "P": 9, "RGB": 8, "CMYK": 12, "YCbCr": 12, "I;16": 6, "I;16B": 6, "I": 12}
+_BYTES_PER_PIXEL = {
+    "1": 8,
+    "L": 7,
+    "P": 9,
+    "RGB": 8,
+    "CMYK": 12,
+    "YCbCr": 12,
+    "I;16": 11,
+    "I;16B": 11,
+    "I": 12,
+}
 _LAYERED = 13  # as RGBA, its mask, and laid on white
+# What these decoders keep besides: two canvases; planes of up to 12 bits, and the pixels made of them.
+_DECODERS_BYTES = {"WEBP": 9, "AVIF": 10}
 MB = 2**20
 # No JPEG or GIF can be longer; resizing takes memory that grows with it.
 _MAX_SIDE = 65_535
@@ -154,7 +166,7 @@ def memory_for(image: ImageFile, shrink: int) -> int:
     bytes_per_pixel = _BYTES_PER_PIXEL.get(image.mode, 12)
     if image.has_transparency_data:
         bytes_per_pixel = _LAYERED
-    return pixels * bytes_per_pixel + MB
+    return pixels * (bytes_per_pixel + _DECODERS_BYTES.get(image.format or "", 0)) + MB
 
 
 def decode(image: ImageFile, *, shrink: int) -> Rendition:
