@@ -24,6 +24,7 @@ ORIGIN = re.compile(
 
 Fit = Literal["pad", "crop", "squash"]
 Place = Literal["auto", "asked"]
+AutoTools = Literal["without_images", "always", "never"]
 History = Literal["keep_last", "strict"]
 Decode = Literal["fast", "exact"]
 Names = Annotated[tuple[str, ...], NoDecode]
@@ -156,6 +157,14 @@ class Settings(BaseSettings):
         default="keep_last",
         description="What becomes of a conversation with more pictures than fit: `keep_last` leaves out the "
         "oldest, `strict` refuses it.",
+    )
+    auto_tools: AutoTools = Field(
+        default="without_images",
+        description="Whether tools are offered where the answer may be text: `without_images` (only in "
+        "conversations without pictures), `always` or `never`.",
+    )
+    max_tool_tokens: PositiveInt = Field(
+        default=1024, description="Prompt tokens that the description of tools may take."
     )
     image_max_bytes: PositiveInt = Field(default=20 * 2**20, description="Largest encoded picture.")
     image_max_pixels: PositiveInt = Field(

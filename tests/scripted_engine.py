@@ -33,6 +33,7 @@ MODEL = Model(
     eos_token=2,
     vocabulary_size=1001,
     vocabulary=Bytes(),
+    fingerprint="fp_scripted",
 )
 
 INFO = EngineInfo("0.32.0", "bfloat16", "none", "CPU_ATTN", 4096)

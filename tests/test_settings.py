@@ -15,6 +15,8 @@ PAGE = Path(__file__).parent.parent / "docs/settings.md"
 
 # field: what the environment says, what the setting is then
 GIVEN: dict[str, tuple[str, Any]] = {
+    "auto_tools": ("always", "always"),
+    "max_tool_tokens": ("100", 100),
     "profile": ("llava-1.5-7b", "llava-1.5-7b"),
     "host": ("0.0.0.0", "0.0.0.0"),
     "port": ("9000", 9000),

@@ -105,7 +105,7 @@ class Answer:
 
     async def _begin(self, prepared: Prepared) -> None:
         await self.let_go()  # where nobody did it before
-        self._reply = Reply(prepared.dropped_images, blank=prepared.blank)
+        self._reply = Reply(prepared.dropped_images, blank=prepared.blank, tools=prepared.tools)
         self._events = ResponseEvents(
             responses.started(
                 self._request,

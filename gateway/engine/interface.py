@@ -121,6 +121,7 @@ class Model:
     eos_token: int
     vocabulary_size: int
     vocabulary: Vocabulary
+    fingerprint: str = "fp_unknown"  # of the model, its settings and the versions that run it
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ import psutil
 from engine_config import hub
 from engine_config.profile import EngineProfile
 from gateway.engine import environment
+from gateway.engine.fingerprint import fingerprint
 from gateway.engine.interface import Constraint, Delta, EngineInfo, FinishReason, Job, Model, Sampling
 from gateway.engine.supervisor import Report
 from gateway.engine.vocabulary import TokenizerFile
@@ -307,6 +308,7 @@ def describe(profile: EngineProfile, settings: Any, vocabulary: TokenizerFile) -
         eos_token=config.text_config.eos_token_id,
         vocabulary_size=config.text_config.vocab_size,
         vocabulary=vocabulary,
+        fingerprint=fingerprint(profile, Path(profile.model_path)),
     )
 
 

@@ -1,9 +1,10 @@
 """From a chat request on the wire to a `GenerationRequest`."""
 
-from gateway.generation import formats
-from gateway.generation.request import GenerationRequest, InputImage, InputMessage, as_data_url
+from gateway.generation import chosen_tools, formats
+from gateway.generation.request import GenerationRequest, InputImage, InputMessage, ToolCall, as_data_url
 from gateway.schema.chat import ChatCompletionRequest, Message
 from gateway.schema.parts import FilePart, ImageBlock, ImagePart, ImageSource, Part, RefusalPart, TextPart
+from gateway.schema.tools import ChosenFunction
 from gateway.schema.wire import Wire
 
 URLS = ("url", "image_url")
@@ -12,6 +13,8 @@ HOLDERS = (*URLS, "file_data", "data", "base64")  # the fields that hold an imag
 
 def read(chat: ChatCompletionRequest, id: str, caller: str) -> GenerationRequest:  # noqa: A002  # the wire's word
     """Return what `chat` asks for."""
+    tools = chosen_tools.read(chat.tools)
+    named = isinstance(chat.tool_choice, ChosenFunction)
     return GenerationRequest(
         id=id,
         model=chat.model,
@@ -25,6 +28,9 @@ def read(chat: ChatCompletionRequest, id: str, caller: str) -> GenerationRequest
         image_history=chat.image_history,
         image_place=chat.image_place,
         continued=bool(chat.continue_final_message),
+        tools=tools,
+        tool_choice=chosen_tools.choice(chat.tool_choice, tools),
+        parallel_tool_calls=bool(chat.parallel_tool_calls) and not named,
         constraint=formats.read(chat.response_format, chat.structured_outputs),
     )
 
@@ -33,7 +39,11 @@ def _message(message: Message, param: str) -> InputMessage:
     parts = [_part(part, f"{param}.content[{place}]") for place, part in enumerate(message.content or ())]
     if message.refusal:
         parts.append(message.refusal)
-    return InputMessage("system" if message.role == "developer" else message.role, tuple(parts), param)
+    calls = tuple(
+        ToolCall(call.id, call.function.name, call.function.arguments) for call in message.tool_calls or ()
+    )
+    role = "system" if message.role == "developer" else message.role
+    return InputMessage(role, tuple(parts), param, calls, message.tool_call_id)
 
 
 def _part(part: Part, param: str) -> str | InputImage:

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Coroutine, Iterable, Sequence
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -13,18 +13,27 @@ from gateway.access.limits import Account
 from gateway.access.running import Running
 from gateway.engine.interface import Delta, Job, Model, Picture
 from gateway.engine.supervisor import Supervisor
-from gateway.errors import ModelNotFound
-from gateway.generation import history, raw
+from gateway.errors import InvalidValue, ModelNotFound
+from gateway.generation import history, offering, raw, tools
 from gateway.generation.merge import merged
 from gateway.generation.request import GenerationRequest, InputImage, InputMessage, Prepared
 from gateway.generation.sampling import MAX_TOKENS, sampling_of, with_defaults
 from gateway.images import source
 from gateway.images.loader import PictureLoader
 from gateway.prompt import template, tokens
-from gateway.prompt.styles import STYLES
+from gateway.prompt.styles import STYLES, TurnStyle
 from gateway.schema.paths import short
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """A conversation that fits, the tools that its answer may call, and how many the prompt leaves out."""
+
+    fitted: history.Fitted
+    offer: tools.Offer | None
+    dropped_tools: int
 
 
 class Pipeline:
@@ -62,7 +71,8 @@ class Pipeline:
         self.check_model(request.model)
         if request.prompts:
             return await self._prepare_prompts(request, account)
-        fitted = self._fitted(request)
+        request, talk = await self._checked(request)
+        fitted = talk.fitted
         images = [image for message in fitted.messages for image in message.images]
         sources = [self._source(image) for image in images]
         prompt_tokens = tokens.length(fitted.ids, model)
@@ -71,8 +81,6 @@ class Pipeline:
         sampling = sampling_of(
             given, model, prompt_tokens, request.param, over, constraint=request.constraint
         )
-        if sampling.constraint is not None:
-            await self._engine.check_constraint(sampling.constraint)
         await account.spend(prompt_tokens, len(images))
         fit = request.image_fit or self._fit
         pictures = await _gather(
@@ -88,7 +96,13 @@ class Pipeline:
         )
         job = Job(request.id, fitted.ids, tuple(pictures), sampling, stream=request.stream)
         return Prepared(
-            job, fitted.dropped_images, fitted.dropped_messages, blank=not _ends_in_a_word(request)
+            job,
+            fitted.dropped_images,
+            fitted.dropped_messages,
+            blank=not _ends_in_a_word(request),
+            tools=talk.offer.names if talk.offer else (),
+            dropped_tools=talk.dropped_tools,
+            fingerprint=model.fingerprint,
         )
 
     @property
@@ -107,7 +121,32 @@ class Pipeline:
         self.check_model(request.model)
         if request.prompts:
             return raw.encode(request.prompts[0], self._engine.model)
-        return self._fitted(request).ids
+        return self._conversation(request)[1].fitted.ids
+
+    async def _checked(self, request: GenerationRequest) -> tuple[GenerationRequest, Conversation]:
+        """Return what `_conversation` does, with a form of the answer that the engine can keep to."""
+        formed, talk = self._conversation(request)
+        if formed.constraint is not None:
+            try:
+                await self._engine.check_constraint(formed.constraint)
+            except InvalidValue:
+                if talk.offer is None or request.tool_choice.mode == "required":
+                    raise
+                formed, plain = self._conversation(replace(request, tools=()))
+                return formed, replace(plain, dropped_tools=len(tools.wanted(request)))
+        return formed, talk
+
+    def _conversation(self, request: GenerationRequest) -> tuple[GenerationRequest, Conversation]:
+        """Return the request with the form that its answer must have, and its conversation as it fits."""
+        request = replace(request, messages=tools.as_text(request.messages))
+        fitted = self._fitted(request)
+        offer, dropped = offering.decide(request, fitted, self._engine.model, self._settings)
+        if offer is not None:
+            system = self._style.system if isinstance(self._style, TurnStyle) else ""
+            messages = offering.told(request.messages, offer, system)
+            request = replace(request, messages=messages, constraint=offer.constraint)
+            fitted = self._fitted(request)
+        return request, Conversation(fitted, offer, dropped)
 
     def prompt_length(self, request: GenerationRequest) -> int:
         """Return how many tokens the request's (first) prompt has, with its pictures. Raises RequestError."""
@@ -126,7 +165,7 @@ class Pipeline:
         jobs = [raw.job(request, place, ids, model, over) for place, ids in enumerate(prompts)]
         await account.spend(sum(len(job.token_ids) for job in jobs), 0)
         texts = tuple(raw.text(prompt, model) for prompt in request.prompts) if request.echo else ()
-        return Prepared(jobs[0], others=tuple(jobs[1:]), texts=texts)
+        return Prepared(jobs[0], others=tuple(jobs[1:]), texts=texts, fingerprint=model.fingerprint)
 
     async def run(self, jobs: Sequence[Job], arrived: float, running: Running) -> AsyncGenerator[Delta]:
         """Yield the deltas of `jobs`, measured; `arrived` is when their request did (`time.perf_counter`).

@@ -4,7 +4,11 @@ from collections.abc import Iterable
 
 from gateway.engine.interface import Delta
 from gateway.engine.interface import TokenLogprob as EngineLogprob
+from gateway.generation.calls import CallReader
 from gateway.schema.completion import (
+    CalledFunction,
+    CallingMessage,
+    CallPiece,
     Choice,
     Chunk,
     FinishReason,
@@ -12,6 +16,7 @@ from gateway.schema.completion import (
     Message,
     PromptTokensDetails,
     TokenLogprob,
+    ToolCall,
     TopLogprob,
     TrimmedPromptTokensDetails,
     Usage,
@@ -27,7 +32,10 @@ class Reply:
     answer: a choice's first words lose it, unless they go on with a word of the client's (`blank` is false).
     """
 
-    def __init__(self, dropped_images: int = 0, *, blank: bool = True) -> None:
+    def __init__(self, dropped_images: int = 0, *, blank: bool = True, tools: tuple[str, ...] = ()) -> None:
+        """`tools` are the tools that the answer may call."""
+        self._tools = tools
+        self._readers: dict[int, CallReader] = {}
         self._dropped_images = dropped_images
         self._blank = " " if blank else ""
         self._prompt_tokens = 0
@@ -45,12 +53,35 @@ class Reply:
         if content and delta.index not in self._spoken:
             self._spoken.add(delta.index)
             content = content.removeprefix(self._blank)
+        if self._tools:
+            return self._calling(delta, content)
         if not content and delta.finish_reason is None and not delta.logprobs:
             return None
+        return self._told(delta, content, delta.finish_reason)
+
+    def _calling(self, delta: Delta, content: str) -> Chunk | None:
+        """Return what `delta` adds to a choice that may call tools."""
+        reader = self._readers.get(delta.index)
+        if reader is None:
+            reader = self._readers[delta.index] = CallReader(self._tools)
+        pieces = list(reader.read(content))
+        calls = tuple(piece for piece in pieces if isinstance(piece, CallPiece))
+        words = "".join(piece for piece in pieces if isinstance(piece, str))
+        finish: FinishReason | None = delta.finish_reason
+        if finish:
+            words += reader.close()
+            finish = "tool_calls" if finish == "stop" and reader.called else finish
+        if not (words or calls or finish or delta.logprobs):
+            return None
+        return self._told(delta, words, finish, calls)
+
+    def _told(
+        self, delta: Delta, content: str, finish: FinishReason | None, calls: tuple[CallPiece, ...] = ()
+    ) -> Chunk:
         opens = delta.index not in self._opened
         self._opened.add(delta.index)
         logprobs = Logprobs([_entry(entry) for entry in delta.logprobs]) if delta.logprobs else None
-        return Chunk(delta.index, content, opens, delta.finish_reason, logprobs)
+        return Chunk(delta.index, content, opens, finish, logprobs, calls)
 
     @property
     def usage(self) -> Usage:
@@ -73,7 +104,10 @@ def fold(chunks: Iterable[Chunk]) -> list[Choice]:
     texts: dict[int, list[str]] = {}
     ends: dict[int, FinishReason] = {}
     logprobs: dict[int, list[TokenLogprob]] = {}
+    calls: dict[int, list[CallPiece]] = {}
     for chunk in chunks:
+        if chunk.tool_calls:
+            calls.setdefault(chunk.index, []).extend(chunk.tool_calls)
         texts.setdefault(chunk.index, []).append(chunk.content)
         if chunk.finish_reason:
             ends[chunk.index] = chunk.finish_reason
@@ -82,12 +116,26 @@ def fold(chunks: Iterable[Chunk]) -> list[Choice]:
     return [
         Choice(
             index=index,
-            message=Message("".join(texts[index])),
+            message=_message("".join(texts[index]), calls.get(index)),
             finish_reason=ends[index],
             logprobs=Logprobs(logprobs[index]) if index in logprobs else None,
         )
         for index in sorted(texts)
     ]
+
+
+def _message(text: str, pieces: list[CallPiece] | None) -> Message:
+    if pieces is None:
+        return Message(text)
+    arguments: dict[int, str] = {}
+    for piece in pieces:
+        arguments[piece.index] = arguments.get(piece.index, "") + piece.arguments
+    calls = [
+        ToolCall(piece.id, CalledFunction(piece.name, arguments[piece.index]))
+        for piece in pieces
+        if piece.id is not None and piece.name is not None
+    ]
+    return CallingMessage(text or None, tool_calls=calls)
 
 
 def _entry(entry: EngineLogprob) -> TokenLogprob:

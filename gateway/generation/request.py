@@ -102,7 +102,7 @@ class GenerationRequest:
     constraint: Constraint | None = None
     tools: tuple[Tool, ...] = ()
     tool_choice: ToolChoice = ToolChoice()
-    parallel_tool_calls: bool = True
+    parallel_tool_calls: bool = False  # whether one answer may have several calls
     prompts: tuple[RawPrompt, ...] = ()
     echo: bool = False  # whether the prompts are told again before their answers
 
@@ -121,6 +121,9 @@ class Prepared:
     dropped_messages: int = 0
     blank: bool = True
     others: tuple[Job, ...] = ()
+    tools: tuple[str, ...] = ()  # tools that the answer may call
+    dropped_tools: int = 0
+    fingerprint: str = ""  # of what answers
     texts: tuple[str, ...] = ()  # of the prompts, where they are told again
 
     @property
@@ -135,5 +138,9 @@ class Prepared:
     @property
     def notices(self) -> dict[str, str]:
         """Return what the client is told of it beside the answer, by the name of the header."""
-        dropped = {"images": self.dropped_images, "messages": self.dropped_messages}
+        dropped = {
+            "images": self.dropped_images,
+            "messages": self.dropped_messages,
+            "tools": self.dropped_tools,
+        }
         return {f"x-gateway-dropped-{what}": str(count) for what, count in dropped.items() if count}

@@ -10,6 +10,7 @@ from gateway.schema.ledger import Ledger
 from gateway.schema.parameters import CHAT
 from gateway.schema.parts import Part
 from gateway.schema.sampling import SamplingFields
+from gateway.schema.tools import ToolCalls, ToolChoice, Tools
 from gateway.schema.wire import Wire
 
 
@@ -22,12 +23,22 @@ def _parts(content: Any) -> Any:
 
 
 class Message(Wire):
-    role: Literal["system", "developer", "user", "assistant"]
+    role: Literal["system", "developer", "user", "assistant", "tool"]
     content: Annotated[
         Annotated[list[Part], Field(fail_fast=True)] | None,
         BeforeValidator(_parts, json_schema_input_type=str | list[Part]),
     ] = None
     refusal: str | None = None
+    tool_calls: ToolCalls = None
+    tool_call_id: str | None = None
+
+    @model_validator(mode="after")
+    def _tools_have_their_fields(self) -> Self:
+        if self.role == "tool" and self.tool_call_id is None:
+            raise ValueError("a message of role `tool` needs `tool_call_id`")
+        if self.tool_calls and self.role != "assistant":
+            raise ValueError("only the assistant's messages have `tool_calls`")
+        return self
 
 
 class StreamOptions(Wire):
@@ -51,6 +62,9 @@ class ChatCompletionRequest(SamplingFields):
     add_generation_prompt: bool | None = None
     response_format: ResponseFormat | None = None
     structured_outputs: StructuredOutputs | None = None
+    tools: Tools | None = None
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
 
     image_fit: Literal["pad", "crop", "squash"] | None = Field(
         default=None, description="How a picture becomes square; the profile's way where not said."

@@ -6,7 +6,7 @@ OpenAI's description of its API requires the keys `message.refusal` and `choices
 from dataclasses import dataclass, field
 from typing import Literal
 
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "tool_calls"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,16 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class CallPiece:
+    """What one call of a tool gains. The first piece of a call has its id and its name, and no arguments."""
+
+    index: int
+    arguments: str
+    id: str | None = None
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Chunk:
     """What one choice gains. `opens` marks the choice's first chunk, before which its role is told."""
 
@@ -60,14 +70,35 @@ class Chunk:
     opens: bool = False
     finish_reason: FinishReason | None = None
     logprobs: Logprobs | None = None
+    tool_calls: tuple[CallPiece, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    content: str
+    content: str | None
     role: Literal["assistant"] = "assistant"
     refusal: None = None
     annotations: list[None] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class CalledFunction:
+    name: str
+    arguments: str  # JSON text
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    id: str
+    function: CalledFunction
+    type: Literal["function"] = "function"
+
+
+@dataclass(frozen=True, slots=True)
+class CallingMessage(Message):
+    """An answer that calls tools."""
+
+    tool_calls: list[ToolCall] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,5 +116,5 @@ class Completion:
     model: str
     choices: list[Choice]
     usage: Usage
+    system_fingerprint: str
     object: Literal["chat.completion"] = "chat.completion"
-    system_fingerprint: None = None

@@ -116,5 +116,5 @@ class TextCompletion:
     model: str
     choices: list[TextChoice]
     usage: Usage
+    system_fingerprint: str
     object: Literal["text_completion"] = "text_completion"
-    system_fingerprint: None = None

@@ -14,7 +14,8 @@ _NO_AUDIO = "LLaVA-1.5 neither hears nor speaks."
 _NO_CACHE_HINTS = "Prompts and pictures are cached anyway."
 _NOT_REMEMBERED = "Nothing is kept for OpenAI's dashboards."
 _NO_REASONING = "LLaVA-1.5 does not reason before it answers."
-_OLD_TOOLS = "The form before `tools`."
+_NO_CUSTOM = "Calls have JSON arguments; use `function`."
+_OLD_TOOLS = "The form before `tools`; use `tools` and `tool_choice`."
 _ROUTERS = "Another engine's."
 
 _REQUEST: Final = (
@@ -42,7 +43,7 @@ _REQUEST: Final = (
     without_effect("metadata", _NOT_REMEMBERED),
     refused("modalities", "Answers are text.", (["text"],)),
     refused("moderation", "No moderation model is served."),
-    refused("parallel_tool_calls", "Tools are not supported.", (True, False)),
+    honoured("parallel_tool_calls", "`true`: up to four calls in one answer; otherwise one."),
     without_effect("prediction", "A hint for speed, which cannot change the answer."),
     without_effect("prompt_cache_key", _NO_CACHE_HINTS),
     without_effect("prompt_cache_options", _NO_CACHE_HINTS),
@@ -58,22 +59,46 @@ _REQUEST: Final = (
     without_effect("safety_identifier", "Nobody is reported to OpenAI."),
     without_effect("service_tier", "There is one tier."),
     without_effect("store", _NOT_REMEMBERED),
-    refused("tool_choice", "Tools are not supported.", ("none", "auto")),
-    refused("tools", "Tools are not supported.", ([],)),
+    honoured("tool_choice", "`none`, `auto`, `required`, a function, or `allowed_tools`."),
+    honoured("tool_choice.type", "`function` or `allowed_tools`."),
+    honoured("tool_choice.function", "The function that must be called."),
+    honoured("tool_choice.function.name", "One of `tools`."),
+    honoured("tool_choice.allowed_tools", "The only functions that may be called."),
+    honoured("tool_choice.allowed_tools.mode", "`auto` or `required`."),
+    honoured("tool_choice.allowed_tools.tools", "Each as in `tool_choice`."),
+    honoured("tool_choice.allowed_tools.tools[].type", "`function`."),
+    honoured("tool_choice.allowed_tools.tools[].function", "One of them."),
+    honoured("tool_choice.allowed_tools.tools[].function.name", "One of `tools`."),
+    refused("tool_choice.custom", _NO_CUSTOM),
+    honoured("tools", "Up to 128 functions; see [tools.md](tools.md)."),
+    honoured("tools[].type", "`function`."),
+    honoured("tools[].function", "What may be called."),
+    honoured("tools[].function.name", "1 to 64 letters, digits, `_` and `-`."),
+    honoured("tools[].function.description", "Part of the prompt."),
+    honoured("tools[].function.parameters", "The JSON schema of the arguments."),
+    honoured("tools[].function.strict", "Arguments have the schema's form in any case."),
+    refused("tools[].custom", _NO_CUSTOM),
     without_effect("user", "Callers are told apart by their API keys."),
     without_effect("verbosity", "Ask for a short or a long answer in words."),
     refused("web_search_options", "The model has no access to the web."),
 )
 
 _MESSAGES: Final = (
-    honoured("messages[].role", "`system`, `developer` (the same), `user` or `assistant`."),
+    honoured("messages[].role", "`system`, `developer` (the same), `user`, `assistant` or `tool`."),
     honoured("messages[].content", "Text, or a list of parts."),
     without_effect("messages[].name", "LLaVA-1.5's prompt has no place for names."),
     refused("messages[].audio", _NO_AUDIO),
     refused("messages[].function_call", _OLD_TOOLS),
     honoured("messages[].refusal", "The assistant's words where it refused; as text."),
-    refused("messages[].tool_calls", "Tools are not supported.", ([],)),
-    refused("messages[].tool_call_id", "Tools are not supported."),
+    honoured("messages[].tool_calls", "Calls of the assistant's; lines of its turn."),
+    honoured("messages[].tool_calls[].id", "Names the call to its result."),
+    honoured("messages[].tool_calls[].type", "`function`."),
+    honoured("messages[].tool_calls[].function", "What was called."),
+    honoured("messages[].tool_calls[].function.name", "The function's name."),
+    honoured("messages[].tool_calls[].function.arguments", "JSON, as text."),
+    refused("messages[].tool_calls[].custom", _NO_CUSTOM),
+    without_effect("messages[].tool_calls[].index", "Streams have it; some clients echo it."),
+    honoured("messages[].tool_call_id", "In a message of role `tool`: the call that it is the result of."),
     honoured("messages[].content[].type", "`text`, `refusal`, `image_url` or `file`; further forms below."),
     honoured("messages[].content[].text", "Never taken for a token, whatever it spells."),
     honoured("messages[].content[].refusal", "As text."),

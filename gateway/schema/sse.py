@@ -1,8 +1,10 @@
 """Server-sent events of a streamed answer, as bytes. Format: https://html.spec.whatwg.org/#server-sent-events."""
 
+from typing import Any
+
 import orjson
 
-from gateway.schema.completion import Chunk, Usage
+from gateway.schema.completion import CallPiece, Chunk, Usage
 from gateway.schema.completions import TextChoice
 from gateway.schema.response import Event
 
@@ -20,12 +22,13 @@ class ChunkWriter:
         id: str,  # noqa: A002  # the wire's word
         created: int,
         model: str,
+        fingerprint: str,
         *,
         usage_follows: bool,
         kind: str = "chat.completion.chunk",
     ) -> None:
         common = {"id": id, "object": kind, "created": created, "model": model}
-        frame = orjson.dumps(common | {"system_fingerprint": None})
+        frame = orjson.dumps(common | {"system_fingerprint": fingerprint})
         self._head = b"data: " + frame[:-1] + b',"choices":['
         # Where the last chunk tells the usage, OpenAI gives every chunk before it the key, with null.
         self._tail = b'],"usage":null' + _END if usage_follows else b"]" + _END
@@ -38,11 +41,13 @@ class ChunkWriter:
         A choice's first has one before it that tells the role alone, as OpenAI's has: there are clients that
         look for no words in it, and OpenAI's own helper would take its log probabilities twice.
         """
-        if usage is None and not (chunk.index or chunk.opens or chunk.finish_reason or chunk.logprobs):
+        if usage is None and not (
+            chunk.index or chunk.opens or chunk.finish_reason or chunk.logprobs or chunk.tool_calls
+        ):
             return b"".join((self._plain, orjson.dumps(chunk.content), self._plain_end))
         choice = {
             "index": chunk.index,
-            "delta": {"content": chunk.content} if chunk.content else {},
+            "delta": _delta(chunk),
             "logprobs": chunk.logprobs,
             "finish_reason": chunk.finish_reason,
         }
@@ -61,6 +66,21 @@ class ChunkWriter:
     def usage(self, usage: Usage) -> bytes:
         """Return the last event of an answer whose client asked for its usage."""
         return b"".join((self._head, b'],"usage":', orjson.dumps(usage), _END))
+
+
+def _delta(chunk: Chunk) -> dict[str, Any]:
+    delta: dict[str, Any] = {"content": chunk.content} if chunk.content else {}
+    if chunk.tool_calls:
+        delta["tool_calls"] = [_call(piece) for piece in chunk.tool_calls]
+    return delta
+
+
+def _call(piece: CallPiece) -> dict[str, Any]:
+    function = {"arguments": piece.arguments}
+    if piece.name is None:
+        return {"index": piece.index, "function": function}
+    named = {"name": piece.name, **function}
+    return {"index": piece.index, "id": piece.id, "type": "function", "function": named}
 
 
 def error(body: bytes) -> bytes:

@@ -82,4 +82,8 @@ class ToolCall(Wire):
     function: CalledFunction
 
 
-ToolCalls = Annotated[list[ToolCall], Field(max_length=MOST_TOOLS, fail_fast=True)]
+ToolCalls = Annotated[
+    Annotated[list[ToolCall], Field(max_length=MOST_TOOLS, fail_fast=True)] | None,
+    # SDKs echo an answer without calls with an empty list of them.
+    BeforeValidator(lambda calls: calls or None, json_schema_input_type=list[ToolCall]),
+]

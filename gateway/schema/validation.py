@@ -82,8 +82,8 @@ def _first(error: ValidationError) -> RequestError:
             return UnknownParameter(f"{param}: there is no such parameter", param=param)
         case "union_tag_invalid":
             return _bad_part(found, param)
-        case "literal_error" if param.endswith(".role") and found["input"] in ("tool", "function"):
-            return UnsupportedParameter(f"{param}: messages of tools are not supported", param=param)
+        case "literal_error" if param.endswith(".role") and found["input"] == "function":
+            return UnsupportedParameter(f"{param}: use role `tool`, with `tools`", param=param)
     where = f"{param}: " if param else ""
     return InvalidValue(f"{where}{_sentence(found)}; got {_shown(found['input'])}", param=param or None)
 

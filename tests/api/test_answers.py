@@ -15,7 +15,7 @@ from tests.servers import Gateway, scripted_gateway
 NOW = 1_700_000_000
 HEAD = (
     '{"id":"chatcmpl-1234","object":"chat.completion.chunk","created":1700000000,"model":"llava-demo",'
-    '"system_fingerprint":null,"choices":['
+    '"system_fingerprint":"fp_scripted","choices":['
 )
 USAGE = (
     f'{{"prompt_tokens":{PROMPT_TOKENS},"completion_tokens":3,"total_tokens":{PROMPT_TOKENS + 3},'
@@ -64,7 +64,7 @@ async def test_whole_answer_to_the_byte(served: Gateway) -> None:
     choice = f'{{"index":0,"message":{message},"finish_reason":"stop","logprobs":null}}'
     assert answer.body.decode() == (
         f'{{"id":"chatcmpl-1234","created":1700000000,"model":"llava-demo","choices":[{choice}],'
-        f'"usage":{USAGE},"object":"chat.completion","system_fingerprint":null}}'
+        f'"usage":{USAGE},"system_fingerprint":"fp_scripted","object":"chat.completion"}}'
     )
 
 

@@ -30,7 +30,7 @@ REFUSED: list[tuple[Any, str, str | None]] = [
     (chat(messages="x"), "invalid_value", "messages"),
     (chat(messages=["x"]), "invalid_value", "messages[0]"),
     (chat(messages=[{"role": "king", "content": "x"}]), "invalid_value", "messages[0].role"),
-    (chat(messages=[{"role": "tool", "content": "x"}]), "unsupported_parameter", "messages[0].role"),
+    (chat(messages=[{"role": "function", "content": "x"}]), "unsupported_parameter", "messages[0].role"),
     (chat(messages=[{"role": "user", "content": 5}]), "invalid_value", "messages[0].content"),
     (chat(messages=saying({"type": "text"})), "missing_required_parameter", "messages[0].content[0].text"),
     (chat(messages=saying({"text": "x"})), "missing_required_parameter", "messages[0].content[0].type"),
@@ -46,8 +46,8 @@ REFUSED: list[tuple[Any, str, str | None]] = [
     ),
     (
         chat(messages=[QUESTION, {"role": "assistant", "content": "a", "tool_calls": [{}]}]),
-        "unsupported_parameter",
-        "messages[1].tool_calls",
+        "missing_required_parameter",
+        "messages[1].tool_calls[0].id",
     ),
     (
         chat(messages=[{"role": "system", "content": [image("http://x.org/")]}, QUESTION]),
@@ -62,7 +62,7 @@ REFUSED: list[tuple[Any, str, str | None]] = [
         "unknown_parameter",
         "messages[0].content[0].bold",
     ),
-    (chat(tools=[{"type": "function"}]), "unsupported_parameter", "tools"),
+    (chat(tools=[{"type": "function"}]), "missing_required_parameter", "tools[0].function"),
     (chat(messages=[{"role": "user", "content": "x" * 5000}]), "context_length_exceeded", "messages"),
     (chat(stream_options={"include_usage": True}), "invalid_value", "stream_options"),
     (chat(top_logprobs=2), "invalid_value", "top_logprobs"),

@@ -58,7 +58,7 @@ def test_parsing_a_body(benchmark: Benchmark, size: int) -> None:
 
 
 def test_writing_a_chunk(benchmark: Benchmark) -> None:
-    writer = ChunkWriter("chatcmpl-0", 0, "m", usage_follows=True)
+    writer = ChunkWriter("chatcmpl-0", 0, "m", "fp_0", usage_follows=True)
     event = benchmark(writer.chunk, Chunk(0, " circle"))
     assert orjson.loads(event.removeprefix(b"data: "))["choices"][0]["delta"] == {"content": " circle"}
 

@@ -33,10 +33,18 @@ def those(verdict: Verdict) -> list[Row]:
 SOURCE = {"type": "image", "source": {"url": "data:"}}
 IMAGE = {"type": "image_url", "image_url": {"url": "data:"}}
 FILE = {"type": "file", "file": {"file_id": "file-1"}}
+TOOL = {"type": "function", "function": {"name": "f"}}
+CALL = {"type": "function", "id": "c", "function": {"name": "f", "arguments": "{}"}}
 # What must be in a request for a field inside it.
 AROUND: dict[str, Any] = {
     "response_format": {"type": "json_schema", "json_schema": {"name": "n"}},
     "structured_outputs": {"json_object": True},
+    "tools": [TOOL],
+    "tool_choice": TOOL,
+    "tool_choice.allowed_tools": {
+        "type": "allowed_tools",
+        "allowed_tools": {"mode": "auto", "tools": [TOOL]},
+    },
 }
 
 
@@ -45,9 +53,14 @@ def body(name: str | None = None, value: Any = None, like: str = "") -> bytes:
     path = name or like
     outer, _, inner = path.replace("[]", "").partition(".")
     part = deepcopy(FILE if ".file." in path else SOURCE if ".source." in path else IMAGE)
-    content: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": [part]}]}
+    message: dict[str, Any] = {"role": "user", "content": [part]}
+    if ".tool_calls[]." in path:
+        message = {"role": "assistant", "tool_calls": [deepcopy(CALL)]}
+    content: dict[str, Any] = {"model": "m", "messages": [message]}
     content |= {"stream": True, "stream_options": {}}
-    content |= {outer: deepcopy(AROUND[outer])} if inner and outer in AROUND else {}
+    outer = "tool_choice.allowed_tools" if path.startswith("tool_choice.allowed_tools.") else outer
+    if inner and outer in AROUND:
+        content |= {"tools": [TOOL], outer.partition(".")[0]: deepcopy(AROUND[outer])}
     if name is not None:
         *above, last = name.replace("[]", "").split(".")
         place: Any = content
@@ -137,7 +150,7 @@ def test_a_value_of_another_type_is_not_the_one_that_asks_for_nothing() -> None:
 )
 def test_null_asks_for_nothing_anywhere_known_or_not(name: str) -> None:
     required = {"role", "content", "type", "image_url", "url", "file_id", "stream", "stream_options"}
-    required |= {"name", "json_schema", "json_object"}
+    required |= {"name", "json_schema", "json_object", "function", "mode", "tools", "id", "arguments"}
     if name.rpartition(".")[2] not in required or name == "messages[].content[].url":
         assert read(name, None) == read(like=name)
 

@@ -64,7 +64,11 @@ WHOLE_NUMBERS = [
 ]
 
 
-FORMS = {"response_format", "structured_outputs"}  # tests/schema/test_formats.py has theirs
+# Those with files of their own: test_formats.py and test_tools.py.
+FORMS = {
+    *("response_format", "structured_outputs"),
+    *("tools", "tool_choice", "parallel_tool_calls"),
+}
 
 
 def asked(**fields: Any) -> ChatCompletionRequest:

@@ -55,20 +55,24 @@ class Answer:
 
     async def whole(self, prepared: Prepared, first: Delta, deltas: AsyncGenerator[Delta]) -> Response:
         """Return the completion: the fold of the chunks that a stream would have had."""
-        self._reply = Reply(prepared.dropped_images, blank=prepared.blank)
+        self._reply = Reply(prepared.dropped_images, blank=prepared.blank, tools=prepared.tools)
         found = [self._reply.chunk(first)]
         async for delta in deltas:
             found.append(self._reply.chunk(delta))  # noqa: PERF401  # an asynchronous comprehension reads worse
         choices = fold(chunk for chunk in found if chunk is not None)
-        return json_response(Completion(self.id, self._created, self._model, choices, self._reply.usage))
+        return json_response(
+            Completion(self.id, self._created, self._model, choices, self._reply.usage, prepared.fingerprint)
+        )
 
     async def events(
         self, prepared: Prepared, first: Delta, deltas: AsyncGenerator[Delta]
     ) -> AsyncGenerator[bytes]:
         """Yield the answer's events; one that cannot go on ends with an error and without `[DONE]`."""
-        self._reply = Reply(prepared.dropped_images, blank=prepared.blank)
+        self._reply = Reply(prepared.dropped_images, blank=prepared.blank, tools=prepared.tools)
         include_usage = bool(self._options.include_usage)
-        writer = sse.ChunkWriter(self.id, self._created, self._model, usage_follows=include_usage)
+        writer = sse.ChunkWriter(
+            self.id, self._created, self._model, prepared.fingerprint, usage_follows=include_usage
+        )
         try:
             if event := self._event(writer, first):
                 yield event

@@ -59,7 +59,9 @@ class Answer:
             found.append(reply.gain(delta))  # noqa: PERF401  # an asynchronous comprehension reads worse
         choices = completions.fold(gain for gain in found if gain is not None)
         model = self._request.model
-        return json_response(TextCompletion(self.id, self._created, model, choices, reply.usage))
+        return json_response(
+            TextCompletion(self.id, self._created, model, choices, reply.usage, prepared.fingerprint)
+        )
 
     async def events(
         self, prepared: Prepared, first: Delta, deltas: AsyncGenerator[Delta]
@@ -71,6 +73,7 @@ class Answer:
             self.id,
             self._created,
             self._request.model,
+            prepared.fingerprint,
             usage_follows=include_usage,
             kind="text_completion",
         )
