@@ -16,8 +16,10 @@ from typing import Any
 from engine_config.machine import KNOWN
 
 ROOT = Path(__file__).parents[2]
-SITE = ROOT / ".gpu-config/site"
-PACKAGES = ("vllm==0.32.0", "vllm-bnb-plugin==0.0.3", "bitsandbytes>=0.50")  # as in the extra `gpu`
+CACHE = ROOT / ".gpu-config"
+# As in the extra `gpu`; the plug-in also runs with vLLM's build for CPUs.
+VLLM = ("vllm==0.32.0",)
+PLUGIN = ("vllm-bnb-plugin==0.0.3", "bitsandbytes>=0.50")
 DOCS = ROOT / "docs/gpus.md"
 BEGIN, END = "<!-- gpu-config -->\n", "<!-- /gpu-config -->"
 METHODS = {
@@ -34,10 +36,13 @@ Row = dict[str, Any]
 
 
 def main() -> None:
-    _unpack()
+    vllm, plugin = _unpacked("vllm", VLLM), _unpacked("plugin", PLUGIN)
+    print(_run("half_precision", paths=[plugin]), end="", flush=True)
     rows: list[tuple[str, Row]] = []
     for gpu in KNOWN:
-        found = _probe(gpu)
+        with tempfile.TemporaryDirectory() as folder:
+            said = _run("probe", gpu, folder, paths=[vllm, plugin])
+        found = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
         for row in found:
             if problem := _problem(row):
                 sys.exit(f"{gpu}, {row['profile']}: {problem}\n{json.dumps(row, indent=1)}")
@@ -53,27 +58,39 @@ def main() -> None:
         print(table)
 
 
-def _unpack() -> None:
-    if (SITE / "vllm_bnb_plugin").is_dir():
-        return
-    print(f"unpacking {', '.join(PACKAGES)} into {SITE.relative_to(ROOT)}", flush=True)
-    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(SITE)]
-    subprocess.run([*pip, *PACKAGES], check=True)
+def _unpacked(name: str, packages: tuple[str, ...]) -> Path:
+    """Return a folder with the packages, without what they depend on: that is in .venv."""
+    folder, done = CACHE / name, CACHE / f"{name}.done"
+    if not done.exists():
+        print(f"unpacking {', '.join(packages)} into {folder.relative_to(ROOT)}", flush=True)
+        pip = [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "-q",
+            "--no-deps",
+            "--upgrade",
+            "--target",
+            str(folder),
+        ]
+        subprocess.run([*pip, *packages], check=True)
+        done.touch()
+    return folder
 
 
-def _probe(gpu: str) -> list[Row]:
-    paths = os.pathsep.join((str(ROOT), str(SITE)))
-    with tempfile.TemporaryDirectory() as folder:
-        done = subprocess.run(
-            [sys.executable, "-m", "tests.gpu_config.probe", gpu, folder],
-            env=os.environ | {"PYTHONPATH": paths},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+def _run(module: str, *arguments: str, paths: list[Path]) -> str:
+    """Run one of this folder's programs with `paths` before .venv's packages; return what it prints."""
+    done = subprocess.run(
+        [sys.executable, "-m", f"tests.gpu_config.{module}", *arguments],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (ROOT, *paths)))},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if done.returncode != 0:
-        sys.exit(f"{gpu}: vLLM cannot be configured\n{done.stdout}{done.stderr[-4000:]}")
-    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+        sys.exit(f"{module} {' '.join(arguments)} failed\n{done.stdout}{done.stderr[-4000:]}")
+    return done.stdout
 
 
 def _problem(row: Row) -> str | None:
