@@ -37,12 +37,11 @@ def decide(
 
 def _check_free(request: GenerationRequest) -> None:
     """Refuse what cannot be beside a call that is required."""
-    for name, asked in (
-        ("response_format", request.constraint is not None),
-        ("continue_final_message", request.continued),
-    ):
-        if asked:
-            raise InvalidValue(f"tool_choice: a call cannot be required with `{name}`", param="tool_choice")
+    asked = "continue_final_message" if request.continued else None
+    if request.constraint is not None:
+        asked = request.constraint.param.removesuffix(".schema").removesuffix(".json_schema")
+    if asked:
+        raise InvalidValue(f"tool_choice: a call cannot be required with `{asked}`", param="tool_choice")
 
 
 def _may_call(request: GenerationRequest, fitted: Fitted, settings: Settings) -> bool:

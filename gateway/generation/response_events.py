@@ -4,6 +4,7 @@ The events are OpenAI's, in OpenAI's order (https://platform.openai.com/docs/api
 
     response.created, response.in_progress
     for each item   response.output_item.added
+                    a call: response.function_call_arguments.delta …, response.function_call_arguments.done
                     a message: response.content_part.added, response.output_text.delta …,
                                response.output_text.done, response.content_part.done
                     response.output_item.done
@@ -18,10 +19,13 @@ from uuid import uuid4
 
 from gateway.errors import GatewayError
 from gateway.schema import sse
-from gateway.schema.completion import Chunk, TokenLogprob
+from gateway.schema.completion import CallPiece, Chunk, TokenLogprob
 from gateway.schema.response import (
+    ArgumentsDelta,
+    ArgumentsDone,
     ErrorEvent,
     Event,
+    FunctionCall,
     IncompleteDetails,
     ItemEvent,
     OutputItem,
@@ -47,6 +51,10 @@ class ResponseEvents:
         self._next = 0
         self._done: list[OutputItem] = []
         self._message: _Message | None = None
+        self._open_call: _Call | None = None
+        self._wordless: list[
+            TokenLogprob
+        ] = []  # of tokens that are no words yet, or a call's, which has none
         self._status: Status = "completed"
 
     def begin(self) -> Iterator[Event]:
@@ -55,8 +63,13 @@ class ResponseEvents:
 
     def chunk(self, chunk: Chunk) -> Iterator[Event]:
         """Yield the events for what `chunk` adds."""
-        if chunk.content or chunk.logprobs:
-            yield from self._text(chunk.content, chunk.logprobs.content if chunk.logprobs else [])
+        logprobs = chunk.logprobs.content if chunk.logprobs else []
+        if chunk.content or (logprobs and self._message):
+            yield from self._text(chunk.content, logprobs)
+        else:
+            self._wordless += logprobs
+        for piece in chunk.tool_calls:
+            yield from self._call(piece)
         if chunk.finish_reason == "length":
             self._status = "incomplete"
 
@@ -66,16 +79,16 @@ class ResponseEvents:
         Nearly every token is such a chunk, and this is the short way.
         """
         message = self._message
-        if message is None or chunk.logprobs or chunk.finish_reason:
+        if message is None or chunk.logprobs or chunk.finish_reason or chunk.tool_calls:
             return None
         message.texts.append(chunk.content)
         return sse.text_delta(message.head, chunk.content, self._number())
 
     def close(self) -> Iterator[Event]:
         """Yield what is left of the items once the last chunk is told."""
-        if not self._message and not self._done:
+        if not (self._message or self._open_call or self._done):
             yield from self._text("", [])  # an answer without words is a message all the same
-        yield from self._close_message()
+        yield from self._close_item()
 
     def end(self, usage: Usage, now: int) -> ResponseEvent:
         """Return the last event, which tells the whole response. `now` is in Unix seconds."""
@@ -107,6 +120,7 @@ class ResponseEvents:
         message = self._message
         if message is None:
             message = self._message = _Message(len(self._done))
+            logprobs = self._wordless + logprobs
             yield ItemEvent(
                 "response.output_item.added", self._number(), message.index, OutputMessage(id=message.id)
             )
@@ -122,7 +136,7 @@ class ResponseEvents:
                 logprobs=logprobs,
             )
 
-    def _close_message(self) -> Iterator[Event]:
+    def _close_message(self, status: Status) -> Iterator[Event]:
         if (message := self._message) is None:
             return
         self._message = None
@@ -135,7 +149,38 @@ class ResponseEvents:
             logprobs=text.logprobs,
         )
         yield self._part("response.content_part.done", message, text)
-        yield from self._item_done(OutputMessage(id=message.id, status=self._status, content=[text]))
+        yield from self._item_done(OutputMessage(id=message.id, status=status, content=[text]))
+
+    def _call(self, piece: CallPiece) -> Iterator[Event]:
+        if piece.id is not None and piece.name is not None:
+            yield from self._close_item(last=False)
+            self._open_call = begun = _Call(len(self._done), piece.id, piece.name)
+            item = begun.item("in_progress")
+            yield ItemEvent("response.output_item.added", self._number(), begun.index, item)
+        if piece.arguments and (call := self._open_call):
+            call.arguments.append(piece.arguments)
+            yield ArgumentsDelta(
+                sequence_number=self._number(),
+                item_id=call.id,
+                output_index=call.index,
+                delta=piece.arguments,
+            )
+
+    def _close_item(self, *, last: bool = True) -> Iterator[Event]:
+        """Yield the end of the item that is being written; what is cut can only be the `last`."""
+        status = self._status if last else "completed"
+        yield from self._close_message(status)
+        if (call := self._open_call) is None:
+            return
+        self._open_call = None
+        item = call.item(status)
+        yield ArgumentsDone(
+            sequence_number=self._number(),
+            item_id=call.id,
+            output_index=call.index,
+            arguments=item.arguments,
+        )
+        yield from self._item_done(item)
 
     def _item_done(self, item: OutputItem) -> Iterator[Event]:
         yield ItemEvent("response.output_item.done", self._number(), len(self._done), item)
@@ -160,3 +205,24 @@ class _Message:
         self.head = sse.text_delta_head(self.id, index)
         self.texts: list[str] = []
         self.logprobs: list[TokenLogprob] = []
+
+
+class _Call:
+    """The call of a function that is being written."""
+
+    def __init__(self, index: int, call_id: str, name: str) -> None:
+        self.id = f"fc_{uuid4().hex}"
+        self.index = index
+        self.arguments: list[str] = []
+        self._call_id = call_id
+        self._name = name
+
+    def item(self, status: Status) -> FunctionCall:
+        """Return the item with the arguments so far."""
+        return FunctionCall(
+            id=self.id,
+            status=status,
+            arguments="".join(self.arguments),
+            call_id=self._call_id,
+            name=self._name,
+        )

@@ -5,8 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
 from gateway.engine.interface import Constraint, Sampling
-from gateway.errors import UnsupportedParameter
-from gateway.generation import constraint
+from gateway.generation import constraint, response_tools
 from gateway.generation.request import (
     GenerationRequest,
     InputImage,
@@ -28,6 +27,7 @@ from gateway.schema.items import InputImage as ImagePart
 from gateway.schema.response import Response
 from gateway.schema.responses import (
     LOGPROBS,
+    ChosenFunction,
     FunctionTool,
     JSONObjectFormat,
     JSONSchemaFormat,
@@ -55,6 +55,8 @@ def read(
     caller: str,
 ) -> GenerationRequest:
     """Return what `request` asks for in the conversation `items`, which has its own input at the end."""
+    tools = response_tools.read(request.tools or ())
+    one_alone = isinstance(request.tool_choice, ChosenFunction)
     return GenerationRequest(
         id=id,
         model=request.model,
@@ -69,17 +71,10 @@ def read(
         continued=bool(request.continue_final_message),
         param="input",
         constraint=_constraint(request),
+        tools=tools,
+        tool_choice=response_tools.choice(request.tool_choice, tools),
+        parallel_tool_calls=bool(request.parallel_tool_calls) and not one_alone,
     )
-
-
-def check(request: ResponseRequest) -> None:
-    """Refuse by name what is not served yet."""
-    for name, asked in (
-        ("tools", bool(request.tools)),
-        ("tool_choice", not isinstance(request.tool_choice or "", str)),
-    ):
-        if asked:
-            raise UnsupportedParameter(f"{name}: this parameter is not supported yet", param=name)
 
 
 def _constraint(request: ResponseRequest) -> Constraint | None:
@@ -170,7 +165,7 @@ def started(
         instructions=request.instructions,
         max_output_tokens=request.max_output_tokens,
         model=request.model,
-        parallel_tool_calls=_or(request.parallel_tool_calls, True),
+        parallel_tool_calls=bool(request.parallel_tool_calls),
         presence_penalty=sampling.presence_penalty,
         previous_response_id=request.previous_response_id,
         prompt_cache_key=request.prompt_cache_key,

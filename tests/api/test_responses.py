@@ -250,6 +250,13 @@ async def test_what_was_asked_is_told_again(served: Gateway) -> None:
     assert {name: response[name] for name in fields} == fields
 
 
+WEATHER: dict[str, Any] = {
+    "type": "function",
+    "name": "get_weather",
+    "description": "Tells the weather.",
+    "parameters": {"type": "object", "properties": {"place": {"type": "string"}}, "required": ["place"]},
+    "strict": True,
+}
 REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"input": []}, "invalid_value", "input"),
     ({"input": 5}, "invalid_value", "input"),
@@ -281,6 +288,13 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ),
     ({"tools": [{"type": "web_search"}]}, "unsupported_parameter", "tools[0].type"),
     ({"tools": [{"type": "function"}]}, "missing_required_parameter", "tools[0].name"),
+    ({"tools": [WEATHER, WEATHER]}, "invalid_value", "tools[1].name"),
+    ({"tool_choice": "required"}, "invalid_value", "tool_choice"),
+    (
+        {"tools": [WEATHER], "tool_choice": {"type": "function", "name": "x"}},
+        "invalid_value",
+        "tool_choice.name",
+    ),
     ({"tool_choice": "always"}, "invalid_value", "tool_choice"),
     ({"tool_choice": {"type": "file_search"}}, "unsupported_parameter", "tool_choice.type"),
     ({"text": {"format": {"type": "xml"}}}, "unsupported_parameter", "text.format.type"),
@@ -463,3 +477,137 @@ async def test_the_sdk_parses_the_answer_into_its_model() -> None:
         # Its items may be sent back, with what the SDK added to them.
         items = [{"role": "user", "content": "x"}, *parsed.output, {"role": "user", "content": "y"}]
         assert (await client.responses.create(**asked(input=items))).status == "completed"
+
+
+CALL = (" @get_weather {", '"place": ', '"Paris"}')
+CALL_EVENTS = [
+    "response.created",
+    "response.in_progress",
+    "response.output_item.added",
+    *["response.function_call_arguments.delta"] * 3,
+    "response.function_call_arguments.done",
+    "response.output_item.done",
+    "response.completed",
+]
+
+
+async def test_call_of_a_function_comes_in_openais_events() -> None:
+    async with scripted_gateway(ScriptedEngine(CALL)) as gateway:
+        events = await streamed(gateway, tools=[WEATHER], tool_choice="required")
+        whole = openai_types.response((await ask(gateway, tools=[WEATHER])).body)
+    assert [event.type for event in events] == CALL_EVENTS
+    assert "".join(event.delta for event in events[3:6]) == '{"place": "Paris"}' == events[6].arguments
+    (call,) = events[-1].response.output
+    assert (call.type, call.name, call.arguments) == ("function_call", "get_weather", '{"place": "Paris"}')
+    assert (call.status, events[2].item.status, events[2].item.arguments) == ("completed", "in_progress", "")
+    assert call.call_id.startswith("call_")
+    assert call.id.startswith("fc_")
+    assert {event.item_id for event in events[3:7]} == {events[2].item.id} == {call.id}
+    assert events[7].item == call
+    assert events[-1].response.tool_choice == "required"
+    assert [item.type for item in whole.output] == ["function_call"]
+    assert whole.tools[0].model_dump(exclude_none=True) == WEATHER
+
+
+async def test_several_calls_are_several_items() -> None:
+    words = (' @get_weather {"place": "Paris"}\n', '@get_weather {"place": "Rome"}')
+    async with scripted_gateway(ScriptedEngine(words)) as gateway:
+        events = await streamed(gateway, tools=[WEATHER], parallel_tool_calls=True)
+    assert [call.arguments for call in events[-1].response.output] == [
+        '{"place": "Paris"}',
+        '{"place": "Rome"}',
+    ]
+    added = [event for event in events if event.type == "response.output_item.added"]
+    done = [event for event in events if event.type == "response.output_item.done"]
+    assert [event.output_index for event in added] == [event.output_index for event in done] == [0, 1]
+    assert events.index(done[0]) < events.index(added[1])
+
+
+async def test_call_that_was_cut_is_incomplete() -> None:
+    async with scripted_gateway(ScriptedEngine(CALL)) as gateway:
+        events = await streamed(gateway, tools=[WEATHER], max_output_tokens=2)
+    assert events[-1].type == "response.incomplete"
+    (call,) = events[-1].response.output
+    assert (call.status, call.arguments) == ("incomplete", '{"place": ')
+
+
+async def test_words_instead_of_a_call_are_a_message(served: Gateway) -> None:
+    events = await streamed(served, tools=[WEATHER])
+    assert [event.type for event in events] == TEXT_EVENTS
+    assert events[-1].response.output_text == "A red circle."
+
+
+async def test_functions_round_trip_through_the_sdk_and_the_storage() -> None:
+    engine = ScriptedEngine(CALL)
+    async with scripted_gateway(engine) as gateway, sdk(gateway) as client:
+        first = await client.responses.create(**asked(tools=[WEATHER]))
+        (call,) = first.output
+        assert call.type == "function_call"
+        engine.words = (" Sunny.",)
+        output = {"type": "function_call_output", "call_id": call.call_id, "output": "sun, 20 degrees"}
+        question = {"role": "user", "content": "What is it?"}
+        for fields in (
+            {"input": [output], "previous_response_id": first.id},
+            {"input": [question, *first.output, output]},
+            {"input": [question, {"type": "item_reference", "id": call.id}, output]},
+        ):
+            second = await client.responses.create(**asked(tools=[WEATHER], **fields))
+            assert second.output_text == "Sunny."
+            said = prompt_of(engine)
+            assert said.endswith(
+                'ASSISTANT: @get_weather {"place": "Paris"}</s>'
+                "USER: Result of get_weather:\nsun, 20 degrees\nASSISTANT:"
+            )
+            assert said.count("What is it?") == 1
+
+
+@pytest.mark.parametrize(
+    ("choice", "told"),
+    [
+        ({"type": "function", "name": "get_weather"}, {"type": "function", "name": "get_weather"}),
+        (
+            {
+                "type": "allowed_tools",
+                "mode": "required",
+                "tools": [{"type": "function", "name": "get_weather"}],
+            },
+            {
+                "type": "allowed_tools",
+                "mode": "required",
+                "tools": [{"type": "function", "name": "get_weather"}],
+            },
+        ),
+    ],
+)
+async def test_only_the_chosen_function_may_be_called(choice: dict[str, Any], told: dict[str, Any]) -> None:
+    engine = ScriptedEngine(CALL)
+    other = {"type": "function", "name": "other"}
+    async with scripted_gateway(engine) as gateway:
+        answer = await ask(gateway, tools=[other, WEATHER], tool_choice=choice)
+    constraint = engine.jobs[0].sampling.constraint
+    assert constraint is not None
+    assert "@get_weather" in constraint.grammar
+    assert "@other" not in constraint.grammar
+    openai_types.response(answer.body)
+    assert orjson.loads(answer.body)["tool_choice"] == told
+
+
+async def test_calls_have_no_log_probabilities_and_make_no_message() -> None:
+    fields: dict[str, Any] = {"tools": [WEATHER], "include": ["message.output_text.logprobs"]}
+    async with scripted_gateway(ScriptedEngine((" @get", "_weather {", '"place": ', '"Paris"}'))) as gateway:
+        events = await streamed(gateway, **fields)
+    assert [event.type for event in events] == CALL_EVENTS
+    async with scripted_gateway(ScriptedEngine((" @get", " it."))) as gateway:
+        events = await streamed(gateway, **fields)
+    assert events[-1].response.output_text == "@get it."
+    told = events[-1].response.output[0].content[0].logprobs
+    assert [entry.token for entry in told] == [" @get", " it."]
+    (delta,) = [event for event in events if event.type == "response.output_text.delta"]
+    assert [entry.token for entry in delta.logprobs] == [" @get", " it."]
+
+
+async def test_call_cannot_be_required_with_a_form(served: Gateway) -> None:
+    form = {"format": {"type": "json_schema", "name": "n", "schema": SCHEMA}}
+    answer = await ask(served, tools=[WEATHER], tool_choice="required", text=form)
+    assert (answer.status, answer.error["param"]) == (400, "tool_choice")
+    assert answer.error["message"] == "tool_choice: a call cannot be required with `text.format`"

@@ -52,7 +52,6 @@ class Reader:
 
     async def read(self, body: bytes, caller: str) -> tuple[GenerationRequest, Answer]:
         request = parse(body, ResponseRequest)
-        responses.check(request)
         conversation = await self.conversation(request, caller)
         keeper = None
         if request.store is not False:
