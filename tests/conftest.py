@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.conformance import watching
 from tests.prompt.llama import LlamaTokenizerJS
 from tests.servers import Gateway, served_gateway
 
@@ -13,6 +14,15 @@ def pytest_configure() -> None:
     """Take Ctrl-C again where a shell that put us in the background had us ignore it: tests press it."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def _conformant() -> Iterator[None]:
+    """Fail the test that saw an answer which is not OpenAI's to the letter."""
+    yield
+    found = list(watching.FOUND)
+    watching.FOUND.clear()
+    assert found == []
 
 
 @pytest.fixture(scope="session")

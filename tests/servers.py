@@ -26,6 +26,7 @@ from gateway.engine.interface import Engine
 from gateway.engine.supervisor import Report, Supervisor
 from gateway.serving import Server
 from gateway.settings import Settings
+from tests.conformance.watching import Watch
 from tests.scripted_engine import ScriptedEngine
 
 READY_WITHIN = 240.0  # seconds; the engine takes 35 to 60 on two idle cores
@@ -68,7 +69,7 @@ async def supervised_gateway(
     chosen = Settings(**{"shutdown_timeout": 1, "state_dir": state.name, **settings})
     app = create_app(chosen, load_profile("demo"), make, on_failure)
     config = uvicorn.Config(
-        app,
+        Watch(app),
         port=0,
         http=bounded(chosen),
         ws="none",
