@@ -105,7 +105,12 @@ def create_app(
 
     # A redirect's address would be made of the Host header, and send a client behind TLS to plain http.
     app = FastAPI(
-        title="llava-gateway", lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False
+        title="llava-gateway",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
     )
     answer_errors(app)
     exchange = Exchange(settings, admission, pipeline, lifecycle, running, limits, memory)

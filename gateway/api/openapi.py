@@ -119,12 +119,10 @@ def _operation(
         content = {"application/json": {"schema": schemas[operation.body, "validation"]}}
         described["requestBody"] = {"required": True, "content": content}
     if operation.form is not None:
-        form = {
-            "allOf": [schemas[operation.form, "validation"]],
-            "type": "object",
-            "required": ["file"],
-            "properties": {"file": {"type": "string", "format": "binary"}},
-        }
+        form = operation.form.model_json_schema(ref_template=REF)
+        form.pop("$defs", None)  # They are among the components.
+        form["properties"]["file"] = {"type": "string", "format": "binary"}
+        form["required"] = ["file", *form.get("required", ())]
         described["requestBody"] = {"required": True, "content": {"multipart/form-data": {"schema": form}}}
     return described
 

@@ -1,11 +1,14 @@
 """`GET /docs`: the API to read and to try, in Swagger UI. Nothing comes from another host."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from importlib.resources import files
 
 from fastapi import APIRouter, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.responses import HTMLResponse
+
+from gateway.api.streaming import json_response
 
 # Swagger UI as the package fastapi-offline carries it.
 ASSETS = {
@@ -23,6 +26,11 @@ POLICY = (
 def router() -> APIRouter:
     """Return the page and what it needs."""
     routes = APIRouter(include_in_schema=False)
+
+    @routes.get("/openapi.json", response_model=None)
+    async def description(request: Request) -> Response:
+        # Made at the first request, in a thread: it takes a good part of a second.
+        return json_response(await asyncio.to_thread(request.app.openapi))
 
     @routes.get("/docs", response_model=None)
     async def page(request: Request) -> HTMLResponse:
