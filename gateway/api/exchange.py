@@ -151,4 +151,5 @@ def _facts(prepared: Prepared) -> dict[str, Any]:
     """Return what a request's line in the log says beside its status: sizes, no content."""
     job = prepared.job
     facts = {"id": job.id, "stream": job.stream, "images": len(job.pictures)}
-    return facts | {"dropped_images": prepared.dropped_images} if prepared.dropped_images else facts
+    dropped = {"dropped_images": prepared.dropped_images, "dropped_tools": prepared.dropped_tools}
+    return facts | {name: count for name, count in dropped.items() if count}
