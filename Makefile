@@ -1,6 +1,6 @@
 # Everything runs in .venv, which engine_config/install.py makes and keeps up to date.
 .DEFAULT_GOAL := help
-.PHONY: help serve test check format clean bench bench-quick bench-micro gpu-config soak full-shape gpu-check
+.PHONY: help serve test check format clean bench bench-quick bench-micro gpu-config soak full-shape gpu-check clients
 MAKEFLAGS += --no-print-directory
 
 PORT ?= 8000
@@ -68,3 +68,7 @@ full-shape: ## LLaVA-1.5-7B's full shape with random weights: speed, memory, che
 gpu-check: ## On a machine with a GPU: driver, set-up, profiles, answers, speed; one report (ARGS="--profiles NAME,NAME").
 	$(SETUP) --dev
 	@.venv/bin/python -m tests.gpu_check $(ARGS)
+
+clients: ## The clients people use, each in an environment of its own, on the real engine (CLIENT=name ARGS=--write).
+	$(SETUP) --dev
+	@.venv/bin/python -m tests.clients $(if $(CLIENT),"$(CLIENT)") $(ARGS)

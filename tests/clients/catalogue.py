@@ -1,0 +1,45 @@
+"""The clients of the matrix: what each is installed from, and what its program shows."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+# What a program may show; the order is that of the table's columns.
+CASES = (
+    "whole",  # a picture described in one piece
+    "streamed",  # the same, in pieces
+    "turns",  # a second question, the first answer echoed as the client echoes it
+    "structured",  # typed output
+    "tool",  # a tool call
+    "errors",  # 400, 401 and 404 as the client's own exceptions
+    "abort",  # a stream left early
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """A client in an environment of its own; `program` stands in programs/."""
+
+    name: str
+    program: str
+    packages: tuple[str, ...]
+    kind: Literal["python", "node"] = "python"
+
+
+CLIENTS = (
+    Client("openai", "openai_sdk.py", ("openai==3.57.0",)),
+    Client("openai 2", "openai_sdk.py", ("openai==2.8.0",)),
+    Client("langchain-openai", "langchain.py", ("langchain-openai==1.7.4",)),
+    Client("litellm", "litellm_sdk.py", ("litellm==1.110.2",)),
+    Client("llama-index", "llama_index_like.py", ("llama-index-llms-openai-like==0.8.1",)),
+    Client("haystack", "haystack_generator.py", ("haystack-ai==3.4.1",)),
+    Client("pydantic-ai", "pydantic_agents.py", ("pydantic-ai-slim[openai]==2.68.0",)),
+    Client("instructor", "instructor_models.py", ("instructor==1.17.0",)),
+    Client("dspy", "dspy_modules.py", ("dspy==3.4.1", "pillow")),
+    Client("smolagents", "smolagents_models.py", ("smolagents[openai]==1.26.0",)),
+    Client("openai-agents", "openai_agents.py", ("openai-agents==0.24.0",)),
+    Client("llm", "llm_command.py", ("llm==0.36",)),
+    Client("openai (JavaScript)", "openai_sdk.mjs", ("openai@6.49.0",), "node"),
+    Client(
+        "AI SDK", "ai_sdk.mjs", ("ai@6", "@ai-sdk/openai@3", "@ai-sdk/openai-compatible@2", "zod@4"), "node"
+    ),
+)

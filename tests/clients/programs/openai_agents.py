@@ -1,0 +1,83 @@
+"""openai-agents, through both doors; Responses is its default."""
+
+import openai
+from agents import Agent, ModelSettings, OpenAIChatCompletionsModel, OpenAIResponsesModel, Runner, function_tool
+from agents import set_tracing_disabled
+from pydantic import BaseModel, Field
+from shared import ANSWER, KEY, MODEL, QUESTION, STAR, URL, expect, raises, run
+
+set_tracing_disabled(True)
+DOORS = (OpenAIChatCompletionsModel, OpenAIResponsesModel)
+ASKED = [
+    {
+        "role": "user",
+        "content": [
+            {"type": "input_image", "image_url": STAR, "detail": "auto"},
+            {"type": "input_text", "text": QUESTION},
+        ],
+    }
+]
+
+
+class Shape(BaseModel):
+    """How many shapes there are."""
+
+    count: int = Field(ge=0, le=9)
+
+
+noted: list[int] = []
+
+
+@function_tool
+def note(count: int) -> str:
+    """Note how many shapes there are."""
+    noted.append(count)
+    return "done"
+
+
+def agent(door: type, model: str = MODEL, key: str = KEY, **options: object) -> Agent:
+    client = openai.AsyncOpenAI(base_url=URL, api_key=key, max_retries=0)
+    settings = ModelSettings(temperature=0, max_tokens=128, tool_choice=options.pop("tool_choice", None))
+    return Agent(name="seer", model=door(model, client), model_settings=settings, **options)
+
+
+def whole() -> None:
+    for door in DOORS:
+        expect(Runner.run_sync(agent(door), ASKED).final_output, ANSWER)
+
+
+async def streamed() -> None:
+    for door in DOORS:
+        reply = Runner.run_streamed(agent(door), ASKED)
+        async for _ in reply.stream_events():
+            pass
+        expect(reply.final_output, ANSWER)
+
+
+def turns() -> None:
+    for door in DOORS:
+        first = Runner.run_sync(agent(door), ASKED)
+        again = [*first.to_input_list(), {"role": "user", "content": "What colour is the star?"}]
+        expect(Runner.run_sync(agent(door), again).final_output, "Red.")
+
+
+def structured() -> None:
+    for door in DOORS:
+        assert isinstance(Runner.run_sync(agent(door, output_type=Shape), ASKED).final_output, Shape)
+
+
+def tool() -> None:
+    for door in DOORS:
+        noted.clear()
+        chosen = agent(door, tools=[note], tool_choice="required", tool_use_behavior="stop_on_first_tool")
+        expect(Runner.run_sync(chosen, ASKED).final_output, "done")
+        expect(len(noted), 1)
+
+
+def errors() -> None:
+    for door in DOORS:
+        raises(openai.NotFoundError, lambda door=door: Runner.run_sync(agent(door, "no-such"), ASKED))
+        raises(openai.AuthenticationError, lambda door=door: Runner.run_sync(agent(door, key="sk-wrong"), ASKED))
+
+
+run(dict(whole=whole, streamed=streamed, turns=turns, structured=structured, tool=tool, errors=errors))
