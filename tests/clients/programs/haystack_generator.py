@@ -6,7 +6,7 @@ from haystack.dataclasses import ChatMessage, ImageContent
 from haystack.tools import Tool
 from haystack.utils import Secret
 from offered import TOOL
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from shared import ANSWER, KEY, MODEL, QUESTION, STAR, URL, expect, raises, run
 
 
@@ -25,7 +25,7 @@ ASKED = ChatMessage.from_user(content_parts=[QUESTION, IMAGE])
 
 
 class Shape(BaseModel):
-    count: int
+    count: int = Field(ge=0, le=9)
 
 
 def whole() -> None:

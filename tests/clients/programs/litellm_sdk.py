@@ -2,14 +2,14 @@
 
 import litellm
 from offered import TOOL
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from shared import ANSWER, KEY, MODEL, URL, asked, expect, raises, run
 
 litellm.suppress_debug_info = True
 
 
 class Shape(BaseModel):
-    count: int
+    count: int = Field(ge=0, le=9)
 
 
 def ask(**fields: object) -> object:

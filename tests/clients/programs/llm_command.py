@@ -43,7 +43,7 @@ def turns() -> None:
 
 
 def structured() -> None:
-    assert "count" in llm(*ASK, "--schema", "count int", "-o", "max_tokens", "64")
+    assert "colour" in llm(*ASK, "--schema", "colour", "-o", "max_tokens", "64")
 
 
 def errors() -> None:

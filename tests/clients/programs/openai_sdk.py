@@ -2,14 +2,14 @@
 
 import openai
 from offered import TOOL
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from shared import ANSWER, CIRCLE, KEY, MODEL, QUESTION, URL, asked, expect, raises, run
 
 client = openai.OpenAI(base_url=URL, api_key=KEY, max_retries=0)
 
 
 class Shape(BaseModel):
-    count: int
+    count: int = Field(ge=0, le=9)
 
 
 def whole() -> None:
