@@ -91,7 +91,8 @@ def _listens(gateway: Gateway) -> bool:
 
 def _get(url: str, body: bytes | None = None) -> tuple[int, dict[str, str], dict[str, Any]]:
     try:
-        with urllib.request.urlopen(url, body, timeout=30) as answer:
+        asked = urllib.request.Request(url, body, {"content-type": "application/json"})
+        with urllib.request.urlopen(asked, timeout=30) as answer:
             return answer.status, dict(answer.headers), json.load(answer)
     except urllib.error.HTTPError as error:
         with error:
