@@ -67,8 +67,8 @@ def install(client: Client) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     if client.kind == "python":
-        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-        pip = [folder / "bin/pip", "install", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+        pip = [str(folder / "bin/pip"), "install", "--quiet", "--disable-pip-version-check"]
         subprocess.run([*pip, *client.packages], check=True, timeout=500)
     else:
         npm = [require("npm"), "install", "--silent", "--no-audit", "--no-fund", "--no-package-lock"]

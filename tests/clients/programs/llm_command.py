@@ -43,7 +43,7 @@ def turns() -> None:
 
 
 def structured() -> None:
-    assert "colour" in llm(*ASK, "--schema", "colour", "-o", "max_tokens", "64")
+    assert "colour" in llm(*ASK, "--schema", "colour str", "-o", "max_tokens", "64")
 
 
 def errors() -> None:

@@ -1,5 +1,7 @@
 """openai-agents, through both doors; Responses is its default."""
 
+from typing import Annotated
+
 import openai
 from agents import Agent, ModelSettings, OpenAIChatCompletionsModel, OpenAIResponsesModel, Runner, function_tool
 from agents import set_tracing_disabled
@@ -29,7 +31,7 @@ noted: list[int] = []
 
 
 @function_tool
-def note(count: int) -> str:
+def note(count: Annotated[int, Field(ge=0, le=9)]) -> str:
     """Note how many shapes there are."""
     noted.append(count)
     return "done"
