@@ -30,7 +30,7 @@ CLIENTS = (
     Client("openai 2", "openai_sdk.py", ("openai==2.8.0",)),
     Client("langchain-openai", "langchain.py", ("langchain-openai==1.7.4",)),
     Client("litellm", "litellm_sdk.py", ("litellm==1.110.2",)),
-    Client("litellm proxy", "litellm_proxy.py", ("litellm[proxy]==1.110.2",)),
+    Client("litellm proxy", "litellm_proxy.py", ("litellm[proxy]==1.99.4",)),
     Client("llama-index", "llama_index_like.py", ("llama-index-llms-openai-like==0.8.1",)),
     Client("haystack", "haystack_generator.py", ("haystack-ai==3.4.1",)),
     Client("pydantic-ai", "pydantic_agents.py", ("pydantic-ai-slim[openai]==2.68.0",)),

@@ -10,7 +10,7 @@ from shared import ANSWER, KEY, MODEL, QUESTION, STAR, URL, expect, image_bytes,
 
 home = Path(tempfile.mkdtemp())
 (home / "extra-openai-models.yaml").write_text(
-    f"- model_id: seer\n  model_name: {MODEL}\n  api_base: {URL}\n  api_key_name: seer\n  vision: true\n"
+    f"- model_id: seer\n  model_name: {MODEL}\n  api_base: {URL}\n  api_key_name: seer\n  vision: true\n  supports_schema: true\n"
     f"- model_id: other\n  model_name: no-such\n  api_base: {URL}\n  api_key_name: seer\n"
 )
 (home / "keys.json").write_text(f'{{"seer": "{KEY}"}}')

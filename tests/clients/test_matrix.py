@@ -1,0 +1,35 @@
+"""The matrix in short: OpenAI's two packages, each in an environment of its own, on the session's engine.
+
+`make clients` runs all of it.
+"""
+
+import pytest
+
+from tests.clients.__main__ import PAGE, install, show, table
+from tests.clients.catalogue import CASES, CLIENTS
+from tests.servers import Gateway
+
+SHORT = ("openai", "openai (JavaScript)")
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("name", SHORT)
+def test_openais_own_packages_find_nothing_missing(gateway: Gateway, name: str) -> None:
+    (client,) = (client for client in CLIENTS if client.name == name)
+    install(client)
+    # This gateway asks for no key, so the program's 401 is not among what it shows.
+    assert {case: told for case, told in show(client, gateway).items() if case != "errors"} == {
+        case: "yes" for case in CASES if case != "errors"
+    }
+
+
+def test_the_page_has_a_row_for_each_client() -> None:
+    rows = [line for line in PAGE.read_text().splitlines() if line.startswith("| ") and "(`" in line]
+    assert [row.partition("`)")[0] for row in rows] == [
+        f"| {client.name} (`{client.packages[0]}" for client in CLIENTS
+    ]
+
+
+def test_what_failed_is_told_and_what_was_not_shown_is_left_empty() -> None:
+    told = table({"llm": {"whole": "yes", "streamed": "ValueError: x"}}).splitlines()
+    assert told[2] == "| llm (`llm==0.36`) | yes | **no** |  |  |  |  |  |"
