@@ -1,0 +1,23 @@
+"""The command `llava-gateway`: serve, keys, fetch, plan, ask, batch, caption, profiles and more."""
+
+import typer
+
+from gateway.cli import ask, keys, lists, serve
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__.strip()
+)
+app.command()(serve.serve)
+app.add_typer(keys.keys, name="keys")
+app.command()(serve.fetch)
+app.command()(serve.plan)
+app.command()(ask.ask)
+app.command()(ask.batch)
+app.command()(ask.caption)
+app.command("profiles")(lists.list_profiles)
+app.command("settings")(lists.list_settings)
+app.command("parameters")(lists.list_parameters)
+
+
+def main() -> None:
+    app()

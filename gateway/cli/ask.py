@@ -1,0 +1,119 @@
+"""The commands `ask`, `batch` and `caption`, clients of a running gateway."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gateway.cli.common import errors, refused
+
+if TYPE_CHECKING:
+    from gateway.bulk import Tally
+
+BaseURL = Annotated[str, typer.Option(help="The gateway's address.")]
+Model = Annotated[str | None, typer.Option(help="Model; the first that is served if not given.")]
+APIKey = Annotated[
+    str, typer.Option(envvar="OPENAI_API_KEY", show_default=False, help="API key, if one is asked for.")
+]
+AtOnce = Annotated[int, typer.Option(min=1, max=256, help="Requests at once.")]
+LOCAL = "http://127.0.0.1:8000/v1"
+
+
+def ask(
+    picture: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A picture.")],
+    question: Annotated[str, typer.Argument(help="What to ask about it.")],
+    *,
+    base_url: BaseURL = LOCAL,
+    model: Model = None,
+    max_tokens: Annotated[int, typer.Option(help="Longest answer.")] = 256,
+    api_key: APIKey = "none",
+) -> None:
+    """Ask a running gateway about a picture, and print its answer as it comes."""
+    from gateway.asking import answer
+
+    with _client_errors(base_url):
+        for piece in answer(picture, question, base_url, model, max_tokens, api_key=api_key):
+            sys.stdout.write(piece)
+            sys.stdout.flush()
+    sys.stdout.write("\n")
+
+
+def batch(
+    source: Annotated[
+        Path, typer.Argument(exists=True, dir_okay=False, help="Requests, in OpenAI's batch format.")
+    ],
+    target: Annotated[Path, typer.Argument(dir_okay=False, help="Answers; what it has is not asked again.")],
+    base_url: BaseURL = LOCAL,
+    at_once: AtOnce = 16,
+    api_key: APIKey = "none",
+) -> None:
+    """Answer a file of requests on a running gateway. Run again after a stop, it goes on where it was."""
+    from gateway import bulk
+
+    server = bulk.Server(base_url, api_key, at_once)
+    _report(base_url, lambda: bulk.batch(source, target, server, errors), target)
+
+
+def caption(
+    folder: Annotated[
+        Path, typer.Argument(exists=True, file_okay=False, help="Pictures, also in folders below.")
+    ],
+    *,
+    prompt: Annotated[str, typer.Option(help="What to ask about each.")] = "Describe the image.",
+    sidecar: Annotated[bool, typer.Option("--sidecar", help="Write NAME.txt beside each picture.")] = False,
+    base_url: BaseURL = LOCAL,
+    model: Model = None,
+    max_tokens: Annotated[int, typer.Option(help="Longest caption.")] = 256,
+    at_once: AtOnce = 16,
+    api_key: APIKey = "none",
+) -> None:
+    """Caption the pictures of a folder, into captions.jsonl there or text files beside them."""
+    from gateway import bulk
+
+    server = bulk.Server(base_url, api_key, at_once)
+    _report(
+        base_url,
+        lambda: bulk.caption(
+            folder, prompt, server, errors, model=model, sidecar=sidecar, max_tokens=max_tokens
+        ),
+        folder if sidecar else folder / "captions.jsonl",
+    )
+
+
+def _report(base_url: str, run: "Callable[[], Coroutine[Any, Any, Tally]]", target: Path) -> None:
+    """Run a command of many requests and say how it went; leave with 1 where some failed."""
+    from gateway.bulk import BadInput
+
+    try:
+        with _client_errors(base_url):
+            tally = asyncio.run(run())
+    except BadInput as error:
+        raise refused(str(error)) from None
+    except KeyboardInterrupt:
+        errors.print("stopped; run it again to go on")
+        raise typer.Exit(128 + signal.SIGINT) from None
+    errors.print(
+        f"{target}: {tally.done} answered, {tally.failed} failed, {tally.before} were there before",
+        markup=False,
+        highlight=False,
+    )
+    if tally.failed:
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _client_errors(base_url: str) -> Iterator[None]:
+    """Say in a line what OpenAI's client raises, and leave with 2."""
+    import openai
+
+    try:
+        yield
+    except openai.APIConnectionError:
+        raise refused(f"no gateway answers at {base_url}; `make serve` starts one") from None
+    except openai.APIStatusError as error:
+        raise refused(str(error)) from None

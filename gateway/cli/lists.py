@@ -1,0 +1,31 @@
+"""The commands `profiles`, `settings` and `parameters`, which print what there is."""
+
+import sys
+
+from rich.console import Console
+from rich.table import Table
+
+from engine_config import profile as profiles
+from gateway import settings as configuration
+
+
+def list_profiles() -> None:
+    """List the profiles."""
+    table = Table("profile", "model", "download", "what it is")
+    for name in profiles.names():
+        profile = profiles.load(name)
+        size = f"{profile.download_gb:g} GB" if profile.download_gb else "none"
+        table.add_row(name, profile.model, size, profile.summary)
+    Console().print(table)
+
+
+def list_settings() -> None:
+    """Print every setting, as docs/settings.md has them."""
+    sys.stdout.write(configuration.page())
+
+
+def list_parameters() -> None:
+    """Print what becomes of every field of a request, as Markdown: the page docs/parameters.md."""
+    from gateway.schema import parameters
+
+    sys.stdout.write(parameters.page())

@@ -1,0 +1,75 @@
+"""The commands `serve`, `fetch` and `plan`: one profile on this machine."""
+
+import os
+import signal
+import sys
+from typing import Annotated
+
+import typer
+
+from engine_config import machine
+from engine_config import profile as profiles
+from engine_config.choice import CannotRun, choose, installed_engine
+from gateway.cli.common import choose_profile, errors, refused
+
+
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
+    profile: Annotated[str | None, typer.Option(help="Profile, or the path of one.")] = None,
+) -> None:
+    """Serve in the foreground until SIGINT or SIGTERM, and leave with 0."""
+    # Before the imports below, which take seconds: what cannot run here is said at once.
+    settings, choice = choose_profile(host=host, port=port, profile=profile)
+    from gateway.access.callers import access_problem
+    from gateway.serving import run
+
+    if problem := access_problem(settings):
+        raise refused(problem)
+    run(settings, choice)
+
+
+def fetch(
+    profile: Annotated[str | None, typer.Option(help="Profile, or the path of one.")] = None,
+) -> None:
+    """Fetch a profile's weights from the Hugging Face hub, verify them and say where they are."""
+    from engine_config.hub import HubError
+    from gateway import fetching
+
+    _, choice = choose_profile(unchecked=True, profile=profile)
+    chosen = choice.profile
+    errors.print(
+        f"[bold]{chosen.name}[/bold]: {chosen.summary} Chosen because {choice.reason}.",
+        highlight=False,
+        soft_wrap=True,
+    )
+    try:
+        folder = fetching.fetch(chosen, errors)
+    except HubError as error:
+        raise refused(str(error), code=1) from None
+    except KeyboardInterrupt:
+        errors.print("stopped; what is here is kept, and the next run continues")
+        os._exit(128 + signal.SIGINT)  # A thread may still wait for bytes.
+    sys.stdout.write(f"{folder}\n")
+
+
+def plan(
+    profile: Annotated[str | None, typer.Option(help="Profile, or the path of one.")] = None,
+    gpu: Annotated[str | None, typer.Option(help=f"As if on this GPU: {', '.join(machine.KNOWN)}.")] = None,
+    memory: Annotated[float | None, typer.Option(help="As if on a GPU with so many GiB (Ampere).")] = None,
+    count: Annotated[int | None, typer.Option(min=1, help="As if there were so many of them.")] = None,
+    table: Annotated[bool, typer.Option("--table", help="Every profile on every known GPU.")] = False,
+) -> None:
+    """Say what fits on this machine or another: memory, chats at once, and the profile that is chosen."""
+    from engine_config import report
+
+    if table:
+        sys.stdout.write(report.table())
+        return
+    try:
+        here = report.machine_of(gpu, memory, count)
+        engine = installed_engine() if here is None else None
+        choice = choose(profile, here or machine.look(), engine)
+    except (CannotRun, profiles.ProfileError, report.UnknownGPU) as error:
+        raise refused(str(error), code=1 if isinstance(error, CannotRun) else 2) from None
+    sys.stdout.write(report.text(choice))
