@@ -17,7 +17,9 @@ class Bytes:
 
     def decode(self, ids: Sequence[int], *, special: bool) -> str:
         names = {1: b"<s>", 2: b"</s>"} if special else {}
-        return b"".join(bytes([id_ - 3]) if id_ > 2 else names.get(id_, b"") for id_ in ids).decode()
+        return b"".join(bytes([id_ - 3]) if id_ > 2 else names.get(id_, b"") for id_ in ids).decode(
+            errors="replace"
+        )
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
         return [self.decode([id_], special=True) for id_ in ids]

@@ -146,7 +146,7 @@ async def test_bad_picture_is_named_by_its_place(url: str, code: str) -> None:
         ({"top_logprobs": 1}, 400, "invalid_value", "top_logprobs"),
         ({"logit_bias": {"x": 1}}, 400, "invalid_value", "logit_bias.x"),
         ({"stop_token_ids": [5000]}, 400, "invalid_value", "stop_token_ids[0]"),
-        ({"tools": [1]}, 400, "unsupported_parameter", "tools"),
+        ({"audio": {"voice": "x"}}, 400, "unsupported_parameter", "audio"),
     ],
 )
 async def test_nothing_is_fetched_for_a_request_that_is_refused(
