@@ -1,6 +1,6 @@
 # Everything runs in .venv, which engine_config/install.py makes and keeps up to date.
 .DEFAULT_GOAL := help
-.PHONY: help serve test check format clean bench bench-quick bench-micro gpu-config soak full-shape gpu-check clients
+.PHONY: help serve test check format clean bench bench-quick bench-micro conformance gpu-config soak full-shape gpu-check clients
 MAKEFLAGS += --no-print-directory
 
 PORT ?= 8000
@@ -56,6 +56,10 @@ bench-micro: ## Measure what the gateway's own code costs, a request and a token
 gpu-config: ## vLLM's configuration of every profile on every known GPU, without one (1 GB to fetch; ARGS=--record).
 	$(SETUP) --dev
 	@.venv/bin/python -m tests.gpu_config $(ARGS)
+
+conformance: ## Run other people's checks of OpenAI's API; writes docs/conformance.md.
+	$(SETUP) --dev
+	@.venv/bin/python -m tests.conformance
 
 soak: ## 10,000 different pictures, and what memory they leave taken.
 	$(SETUP) --dev
