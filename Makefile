@@ -1,6 +1,6 @@
 # Everything runs in .venv, which engine_config/install.py makes and keeps up to date.
 .DEFAULT_GOAL := help
-.PHONY: help serve test check format clean bench bench-quick bench-micro conformance gpu-config soak full-shape gpu-check clients
+.PHONY: help serve test check format clean bench bench-quick bench-micro gpu-config conformance soak full-shape gpu-check clients
 MAKEFLAGS += --no-print-directory
 
 PORT ?= 8000
