@@ -39,11 +39,12 @@ GatewayError                     500  server_error           internal_error
     └── StorageUnavailable       503                         storage_unavailable
 """
 
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 
 class GatewayError(Exception):
-    """What a client is told when a request ends badly, and which parameter is to blame."""
+    """An unexpected error; the gateway's log has the traceback."""
 
     status: ClassVar[int] = 500
     type: ClassVar[str] = "server_error"
@@ -61,7 +62,7 @@ class GatewayError(Exception):
 
 
 class RequestError(GatewayError):
-    """The client can mend it."""
+    """The request is wrong; sending it again unchanged will fail again."""
 
     status = 400
     type = "invalid_request_error"
@@ -69,107 +70,153 @@ class RequestError(GatewayError):
 
 
 class BadHTTP(RequestError):
+    """The request line, a header or the framing of the body is not valid HTTP."""
+
     code = "invalid_http"
 
 
 class InvalidJSON(RequestError):
+    """The body is not valid JSON, or is nested too deeply."""
+
     code = "invalid_json"
 
 
 class InvalidValue(RequestError):
+    """A field has a value that is not allowed; the message names the field and the limit."""
+
     code = "invalid_value"
 
 
 class MissingParameter(RequestError):
+    """A required field is missing."""
+
     code = "missing_required_parameter"
 
 
 class UnknownParameter(RequestError):
+    """The request has a field that the API does not have. Check its spelling."""
+
     code = "unknown_parameter"
 
 
 class UnsupportedParameter(RequestError):
+    """The field exists in the API, but this gateway does not support it or this value of it."""
+
     code = "unsupported_parameter"
 
 
 class UnsupportedEndpoint(RequestError):
+    """The endpoint exists in OpenAI's API, but a vision chat model cannot serve it."""
+
     code = "unsupported_endpoint"
 
 
 class ContextLengthExceeded(RequestError):
+    """Prompt and images do not fit into the model's context. Shorten the conversation."""
+
     code = "context_length_exceeded"
 
 
 class ImageError(RequestError):
+    """An image cannot be decoded."""
+
     code = "invalid_image"
 
 
 class ImageTooLarge(ImageError):
+    """An image is over the limit in bytes or pixels. Send a smaller one."""
+
     code = "image_too_large"
 
 
 class TooManyImages(ImageError):
+    """The request has more images than are allowed."""
+
     code = "too_many_images"
 
 
 class UnsupportedImage(ImageError):
+    """The format is not JPEG, PNG, WebP, GIF, BMP or still AVIF."""
+
     code = "unsupported_image_format"
 
 
 class ImageFetchFailed(ImageError):
+    """An image could not be fetched from its URL, or its address is not allowed."""
+
     code = "image_fetch_failed"
 
 
 class PreviousResponseNotFound(RequestError):
+    """`previous_response_id` names no stored response of this caller."""
+
     code = "previous_response_not_found"
 
 
 class PoisonRequest(RequestError):
+    """The request has killed the engine twice and is not run again."""
+
     code = "poison_request"
 
 
 class InvalidAPIKey(RequestError):
+    """The API key is missing or wrong."""
+
     status = 401
     code = "invalid_api_key"
 
 
 class ModelNotFound(RequestError):
+    """The model is not served here; `GET /v1/models` lists what is."""
+
     status = 404
     code = "model_not_found"
 
 
 class NotFound(RequestError):
+    """There is no such path, file, batch or response."""
+
     status = 404
     code = "not_found"
 
 
 class MethodNotAllowed(RequestError):
+    """The path exists but not for this method; the `Allow` header lists the methods."""
+
     status = 405
     code = "method_not_allowed"
 
 
 class BodyTimeout(RequestError):
+    """The request body took too long to arrive."""
+
     status = 408
     code = "request_timeout"
 
 
 class HeaderTimeout(RequestError):
+    """The request's headers took too long to arrive."""
+
     status = 408
     code = "header_timeout"
 
 
 class BodyTooLarge(RequestError):
+    """The request body is over the limit."""
+
     status = 413
     code = "request_too_large"
 
 
 class UnsupportedMediaType(RequestError):
+    """The `Content-Type` or `Content-Encoding` is not supported."""
+
     status = 415
     code = "unsupported_media_type"
 
 
 class RateLimited(RequestError):
-    """The caller has used up a limit; `retry_after` seconds later there is room again."""
+    """The caller has used up a limit. Send the request again after `Retry-After` seconds."""
 
     status = 429
     type = "rate_limit_error"
@@ -181,33 +228,41 @@ class RateLimited(RequestError):
 
 
 class HeadersTooLarge(RequestError):
+    """The request line and headers are over the limit."""
+
     status = 431
     code = "headers_too_large"
 
 
 class GenerationFailed(GatewayError):
+    """The engine failed on this request."""
+
     code = "generation_failed"
 
 
 class EngineStalled(GatewayError):
+    """The engine gave nothing for too long."""
+
     status = 504
     code = "engine_stalled"
 
 
 class DeadlineExceeded(GatewayError):
+    """The answer was not finished within the time limit."""
+
     status = 504
     code = "deadline_exceeded"
 
 
 class StorageFull(GatewayError):
-    """What is stored has reached its limit, or the disk is full."""
+    """The storage has reached its limit, or the disk is full."""
 
     status = 507
     code = "storage_full"
 
 
 class Unavailable(GatewayError):
-    """Nothing is wrong with the request: it may be sent again after `retry_after` seconds."""
+    """The gateway cannot answer now. Send the request again after `Retry-After` seconds."""
 
     status = 503
     code = "unavailable"
@@ -218,22 +273,58 @@ class Unavailable(GatewayError):
 
 
 class Overloaded(Unavailable):
+    """All places are taken and no more requests may wait, or the wait was too long."""
+
     code = "overloaded"
 
 
 class EngineNotReady(Unavailable):
+    """The engine is still starting, or is being restarted."""
+
     code = "engine_not_ready"
 
 
 class EngineDied(Unavailable):
+    """The engine died while the request ran."""
+
     code = "engine_died"
 
 
 class ShuttingDown(Unavailable):
+    """The gateway is shutting down."""
+
     code = "shutting_down"
 
 
 class StorageUnavailable(Unavailable):
-    """The state directory cannot be used; requests that store nothing are not concerned."""
+    """The state directory cannot be used; requests that store nothing still work."""
 
     code = "storage_unavailable"
+
+
+def page() -> str:
+    """Return docs/errors.md: every error with its status, code, type and meaning."""
+    lines = [
+        "# Errors",
+        "",
+        "Every error is OpenAI's error object with all four of its keys: `message`, `type`, `param`, `code`.",
+        "`param` names the field that is wrong, if there is one. `llava-gateway errors` writes this page.",
+        "",
+        "A 429 and every 503 have `Retry-After`; OpenAI's clients retry them by themselves. Before the first",
+        "token an error is an HTTP status. After it, a chat stream ends with an error event and no `[DONE]`.",
+        "",
+        "| status | code | type | meaning |",
+        "| --- | --- | --- | --- |",
+    ]
+    for kind in sorted(_all(GatewayError), key=lambda kind: kind.status):
+        meaning = (kind.__doc__ or "").replace("\n", " ")
+        lines.append(f"| {kind.status} | `{kind.code}` | `{kind.type}` | {meaning} |")
+    return "\n".join(lines) + "\n"
+
+
+def _all(kind: type[GatewayError]) -> Iterator[type[GatewayError]]:
+    """Yield the class and those below it that this module defines."""
+    yield kind
+    for child in kind.__subclasses__():
+        if child.__module__ == __name__:
+            yield from _all(child)

@@ -31,7 +31,7 @@ Names = Annotated[tuple[str, ...], NoDecode]
 
 
 class UnknownSetting(ValueError):
-    """An environment variable begins with GATEWAY_ and names no setting."""
+    """An environment variable begins with GATEWAY_ but there is no such setting."""
 
 
 class Settings(BaseSettings):
@@ -40,7 +40,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
 
     profile: str | None = Field(
-        default=None, description="Model and engine settings; chosen by the machine where not set."
+        default=None, description="Profile: model and engine settings. By default chosen to fit the machine."
     )
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on.")
@@ -48,191 +48,195 @@ class Settings(BaseSettings):
         default="auto", description="`auto` is `console` on a terminal and `json` elsewhere."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="Least severe level that is logged."
+        default="info", description="Lowest log level that is printed."
     )
 
     api_keys: Names = Field(
-        default=(), description="API keys, each `NAME:KEY` or `KEY`; where there are any, one is asked for."
+        default=(), description="API keys, each `NAME:KEY` or `KEY`. If any are set, every request needs one."
     )
     keys_file: Path | None = Field(
         default=None,
-        description="File of hashed API keys, kept by `llava-gateway keys`; read when it changes.",
+        description="File of hashed API keys, written by `llava-gateway keys`. Reloaded when it changes.",
     )
     open_access: bool = Field(
-        default=False, description="Serve without API keys although other machines can reach the address."
+        default=False,
+        description="Allow serving without API keys on an address that other machines can reach.",
     )
     trusted_proxies: Names = Field(
-        default=(), description="Networks of proxies whose `GATEWAY_CLIENT_ADDRESS_HEADER` is believed."
+        default=(), description="Networks of proxies whose `GATEWAY_CLIENT_ADDRESS_HEADER` is trusted."
     )
     client_address_header: str | None = Field(
-        default=None, description="Header in which such a proxy puts the client's address, last in a list."
+        default=None,
+        description="Header in which a trusted proxy sends the client's address (the last in a list counts).",
     )
     metrics_access: Literal["open", "key"] = Field(
-        default="open", description="Whether `/metrics` asks for an API key."
+        default="open", description="Whether `/metrics` needs an API key."
     )
     metrics_port: int | None = Field(
-        default=None, ge=0, le=65535, description="Port for `/metrics` alone; it then has no other."
+        default=None,
+        ge=0,
+        le=65535,
+        description="Separate port for `/metrics`, which is then not served on the main port.",
     )
     requests_per_minute: PositiveInt | None = Field(
-        default=None, description="Requests per minute and caller; classes in the keys file have their own."
+        default=None, description="Requests per minute per caller. Classes in the keys file can override it."
     )
     tokens_per_minute: PositiveInt | None = Field(
-        default=None, description="Tokens of prompts and answers per minute and caller; likewise."
+        default=None, description="Prompt and answer tokens per minute per caller. Classes can override it."
     )
     images_per_minute: PositiveInt | None = Field(
-        default=None, description="Images per minute and caller; likewise."
+        default=None, description="Images per minute per caller. Classes can override it."
     )
     requests_at_once: PositiveInt | None = Field(
-        default=None, description="Requests that a caller may have under way at once; likewise."
+        default=None, description="Concurrent requests per caller. Classes can override it."
     )
     limits_url: str | None = Field(
         default=None,
-        description="Redis in which replicas count limits together, `redis://…`; else in memory.",
+        description="Redis where replicas share their limits, `redis://…`. By default limits are in memory.",
     )
     limits_unreachable: Literal["allow", "refuse"] = Field(
-        default="allow", description="What happens to requests while that Redis cannot be reached."
+        default="allow", description="Whether to `allow` or `refuse` requests while Redis cannot be reached."
     )
     cors_origins: Names = Field(
         default=(),
-        description="Origins whose pages may call the API, such as `https://chat.example.org`; `*` is all.",
+        description="Allowed CORS origins, such as `https://chat.example.org`; `*` allows all.",
     )
 
-    max_running: PositiveInt = Field(
-        default=64, description="Requests that may be read, prepared or answered at once."
-    )
-    max_waiting: NonNegativeInt = Field(
-        default=256, description="Requests that may wait for one of those places; more get 503."
-    )
-    max_wait: PositiveFloat = Field(default=30, description="Longest wait for a place; then 503.")
+    max_running: PositiveInt = Field(default=64, description="Maximum concurrent requests.")
+    max_waiting: NonNegativeInt = Field(default=256, description="Maximum queued requests; more get 503.")
+    max_wait: PositiveFloat = Field(default=30, description="Maximum time in the queue; then 503.")
     max_connections: PositiveInt = Field(
         default=1000,
-        description="Open at once. One more closes the longest idle; if all are busy, health alone answers.",
+        description="Maximum open connections; past it the longest idle one is closed.",
     )
     max_connections_per_address: NonNegativeInt = Field(
-        default=800, description="Open connections per client address; 0 means no limit of its own."
+        default=800, description="Maximum open connections per client address; 0 means no limit."
     )
-    header_max_bytes: PositiveInt = Field(default=32 * 2**10, description="Largest request line and headers.")
-    header_max_lines: PositiveInt = Field(default=100, description="Most header lines in a request.")
+    header_max_bytes: PositiveInt = Field(
+        default=32 * 2**10, description="Maximum size of request line and headers."
+    )
+    header_max_lines: PositiveInt = Field(default=100, description="Maximum header lines in a request.")
     header_timeout: PositiveFloat = Field(
         default=20,
-        description="Longest time until a new connection, or a request begun, has sent its headers.",
+        description="Maximum time for a client to send its request headers.",
     )
-    body_max_bytes: PositiveInt = Field(default=64 * 2**20, description="Largest request body.")
-    body_timeout: PositiveFloat = Field(
-        default=30, description="Longest time a request body may take to arrive."
-    )
+    body_max_bytes: PositiveInt = Field(default=64 * 2**20, description="Maximum request body size.")
+    body_timeout: PositiveFloat = Field(default=30, description="Maximum time to receive a request body.")
     body_min_rate: NonNegativeInt = Field(
-        default=1000, description="Least bytes per second of a body, on average, after its first 5 seconds."
+        default=1000, description="Minimum average bytes per second of a body, after its first 5 seconds."
     )
     send_timeout: PositiveFloat = Field(
-        default=60, description="Longest time a client may take to accept a piece of its answer."
+        default=60, description="Maximum time for a client to accept a piece of its answer."
     )
     request_timeout: PositiveFloat = Field(
-        default=900, description="Longest time for an answer, from the request's first byte to its last."
+        default=900, description="Maximum total time of a request, from its first byte to the answer's last."
     )
     stall_timeout: PositiveFloat = Field(
-        default=300, description="Longest time that a request may hear nothing from the engine."
+        default=300, description="Maximum time a request waits for the engine's next output."
     )
     heartbeat_timeout: PositiveFloat = Field(
         default=30,
-        description="Longest time that the engine may give no token, answer no probe and do no work; it is "
-        "then replaced.",
+        description="Maximum time for which the engine shows no sign of life (token, probe, CPU time) before "
+        "it is restarted.",
     )
     drain_delay: NonNegativeFloat = Field(
         default=0,
-        description="Time after SIGTERM in which requests are still taken, while health says not ready.",
+        description="Time after SIGTERM to accept requests while `/health/ready` already answers 503.",
     )
     shutdown_timeout: PositiveFloat = Field(
-        default=30, description="Time that running requests get to end after that."
+        default=30, description="Time for running requests to finish after the drain delay."
     )
 
-    aliases: Names = Field(
-        default=(), description="Further names that the model answers to, besides the profile's."
-    )
+    aliases: Names = Field(default=(), description="Additional model names that clients may use.")
     max_tokens_over: Literal["cut", "refuse"] = Field(
-        default="cut", description="What becomes of a `max_tokens` over the room left in the context."
+        default="cut",
+        description="Whether to `cut` or `refuse` a `max_tokens` that exceeds the remaining context.",
     )
-    max_images: PositiveInt = Field(default=7, description="Pictures per request.")
+    max_images: PositiveInt = Field(default=7, description="Maximum images per request.")
     image_history: History = Field(
         default="keep_last",
-        description="What becomes of a conversation with more pictures than fit: `keep_last` leaves out the "
-        "oldest, `strict` refuses it.",
+        description="What to do with more images than fit: `keep_last` drops the oldest, `strict` "
+        "refuses the request.",
     )
     auto_tools: AutoTools = Field(
         default="without_images",
-        description="Whether tools are offered where the answer may be text: `without_images` (only in "
-        "conversations without pictures), `always` or `never`.",
+        description="When to offer tools with `tool_choice: auto`: `without_images` (only in conversations "
+        "without images), `always` or `never`.",
     )
     max_tool_tokens: PositiveInt = Field(
-        default=1024, description="Prompt tokens that the description of tools may take."
+        default=1024, description="Maximum prompt tokens for the tools' descriptions."
     )
-    image_max_bytes: PositiveInt = Field(default=20 * 2**20, description="Largest encoded picture.")
+    image_max_bytes: PositiveInt = Field(default=20 * 2**20, description="Maximum size of an encoded image.")
     image_max_pixels: PositiveInt = Field(
-        default=64_000_000, description="Largest picture in pixels, checked before it is decoded."
+        default=64_000_000, description="Maximum pixels of an image, checked before it is decoded."
     )
     image_fit: Fit | None = Field(
         default=None,
-        description="How a picture becomes square: `pad`, `crop` or `squash`; the profile's where not set.",
+        description="How an image is made square: `pad`, `crop` or `squash`. By default as the profile says.",
     )
     image_place: Place | None = Field(
         default=None,
-        description="Where pictures stand in a message: `auto` puts them first unless text stands between "
-        "two, `asked` leaves them where the client put them; the profile's where not set.",
+        description="Where images stand in a message: `auto` puts them first unless there is text between "
+        "two of them, `asked` keeps the client's order. By default as the profile says.",
     )
     image_decode: Decode = Field(
         default="fast", description="`fast` decodes large JPEGs at reduced scale; `exact` never does."
     )
     image_cache_bytes: NonNegativeInt = Field(
-        default=256 * 2**20, description="Memory for pictures that are already decoded and fitted."
+        default=256 * 2**20, description="Memory for the cache of decoded images; 0 turns it off."
     )
     image_decode_timeout: PositiveFloat = Field(
-        default=10, description="Longest time to decode an image that takes its decoder unusually long."
+        default=10, description="Maximum time to decode an image in a format that can be slow to decode."
     )
     memory_bodies: PositiveInt = Field(
-        default=2**29, description="Memory for request bodies: twice their size while they are read."
+        default=2**29, description="Memory for request bodies. A body counts twice its size while it is read."
     )
     memory_images: PositiveInt = Field(
-        default=2**28, description="Memory for images that are fetched or decoded from base64."
+        default=2**28, description="Memory for encoded images (fetched, or decoded from base64)."
     )
     memory_pixels: PositiveInt = Field(
         default=3 * 2**29,
         description="Memory for images while they are decoded; a quarter is for small ones.",
     )
-    image_threads: NonNegativeInt = Field(default=0, description="Threads that decode; 0 is one a core.")
-    fetch_images: bool = Field(default=True, description="Whether images are fetched from URLs at all.")
+    image_threads: NonNegativeInt = Field(default=0, description="Decoding threads; 0 means one per core.")
+    fetch_images: bool = Field(default=True, description="Whether images may be fetched from URLs.")
     fetch_hosts: Names = Field(
-        default=(), description="Host names that images may be fetched from; any where not set."
+        default=(), description="The only host names that images may be fetched from. By default any."
     )
-    lookup_timeout: PositiveFloat = Field(default=5, description="Longest time to look a host name up.")
+    lookup_timeout: PositiveFloat = Field(default=5, description="Maximum time for a DNS lookup.")
     fetch_timeout: PositiveFloat = Field(
-        default=10, description="Longest time to fetch a picture, redirects included."
+        default=10, description="Maximum time to fetch an image, including redirects."
     )
-    fetch_max_redirects: NonNegativeInt = Field(default=3, description="Redirects followed, each checked.")
+    fetch_max_redirects: NonNegativeInt = Field(
+        default=3, description="Maximum redirects per fetch. Each target is checked again."
+    )
     fetch_allow: Names = Field(
         default=(),
-        description="Host names and networks that may be fetched from although they are not public.",
+        description="Host names and networks that may be fetched from even though they are not public.",
     )
 
     state_dir: Path | None = Field(
         default=None,
-        description="Folder for files, batches and stored responses; `llava-gateway` in the user's "
-        "XDG_STATE_HOME where not set. It is not needed for anything else.",
+        description="Folder for files, batches and stored responses; `$XDG_STATE_HOME/llava-gateway` if not "
+        "set.",
     )
     state_max_bytes: PositiveInt = Field(
-        default=10 * 2**30, description="Size that everything stored may have together."
+        default=10 * 2**30, description="Maximum total size of everything stored."
     )
-    upload_max_bytes: PositiveInt = Field(default=200 * 10**6, description="Largest uploaded file.")
+    upload_max_bytes: PositiveInt = Field(
+        default=200 * 10**6, description="Maximum size of an uploaded file."
+    )
     upload_timeout: PositiveFloat = Field(
-        default=600, description="Longest time that an uploaded file may take to arrive."
+        default=600, description="Maximum time to receive an uploaded file."
     )
     max_uploads: PositiveInt = Field(
-        default=8, description="Files that may be uploaded at once; each takes 2 MB of memory."
+        default=8, description="Maximum concurrent uploads; each takes 2 MB of memory."
     )
     batch_max_running: PositiveInt = Field(
-        default=8, description="Requests of batches that may run at once where no others do."
+        default=8, description="Maximum concurrent batch requests when nothing else runs."
     )
     state_ttl: PositiveInt = Field(
-        default=30 * 86400, description="Time that responses, batches and their files are stored."
+        default=30 * 86400, description="How long responses, batches and their files are stored."
     )
 
     @field_validator(
@@ -285,9 +289,9 @@ def load(**chosen: Any) -> Settings:
 
 
 def explain(error: ValidationError) -> str:
-    """Return what is wrong with which setting, and the value that came."""
+    """Return what is wrong with which setting, and the value it got."""
     return "; ".join(
-        f"{PREFIX}{str(found['loc'][0]).upper()}: {found['msg']}; {found['input']!r} came"
+        f"{PREFIX}{str(found['loc'][0]).upper()}: {found['msg']}; got {found['input']!r}"
         for found in error.errors(include_url=False)
     )
 

@@ -2,8 +2,12 @@
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
+
+from typer.testing import CliRunner
 
 from gateway import errors
+from gateway.cli import app
 from gateway.errors import GatewayError, Unavailable
 
 Row = tuple[str, str | None, int, str, str]  # name, parent, status, type, code
@@ -48,3 +52,24 @@ def test_what_is_unavailable_says_when_to_come_back() -> None:
     unavailable = [row for row in built(GatewayError) if row[2] == 503]
     assert unavailable == list(built(Unavailable, "GatewayError"))
     assert Unavailable("x").retry_after == 1
+
+
+def test_every_error_says_what_it_means() -> None:
+    meanings = [kind.__doc__ for kind in errors._all(GatewayError)]
+    assert all(meaning is not None and meaning.endswith(".") for meaning in meanings)
+    assert len(set(meanings)) == len(list(drawn()))
+
+
+def test_the_page_in_the_docs_is_what_the_command_prints() -> None:
+    page = (Path(__file__).parents[1] / "docs/errors.md").read_text()
+    printed = CliRunner().invoke(app, ["errors"]).stdout
+    assert page == printed
+    assert {line.split("`")[1] for line in printed.splitlines() if re.match(r"\| \d{3} ", line)} == {
+        code for *_, code in drawn()
+    }
+
+
+def test_version_is_printed_alone() -> None:
+    result = CliRunner().invoke(app, ["--version"])
+    assert result.exit_code == 0
+    assert re.fullmatch(r"llava-gateway \d+\.\d+\.\d+\n", result.stdout)

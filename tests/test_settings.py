@@ -157,7 +157,7 @@ def test_bad_value_is_told_with_its_variable(name: str, value: str, monkeypatch:
         (
             {},
             ["--port", "70000"],
-            "error: GATEWAY_PORT: Input should be less than or equal to 65535; 70000 came",
+            "error: GATEWAY_PORT: Input should be less than or equal to 65535; got 70000",
         ),
         (
             {},
@@ -175,9 +175,9 @@ def test_command_refuses_a_mistake_in_one_line_and_leaves_with_2(
     assert result.stderr.count("\n") == 1
 
 
-def test_value_is_told_as_it_came_whatever_a_terminal_makes_of_it() -> None:
+def test_value_is_told_literally_even_where_it_looks_like_markup() -> None:
     result = CliRunner().invoke(app, ["serve"], env={"GATEWAY_MAX_RUNNING": "[red]"})
-    assert result.stderr.endswith("; '[red]' came\n")
+    assert result.stderr.endswith("; got '[red]'\n")
 
 
 def test_the_page_in_the_docs_is_the_settings() -> None:

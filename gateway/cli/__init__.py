@@ -1,5 +1,8 @@
 """The command `llava-gateway`: serve, keys, fetch, plan, ask, batch, caption, profiles and more."""
 
+from importlib.metadata import version
+from typing import Annotated
+
 import typer
 
 from gateway.cli import ask, keys, lists, serve
@@ -7,6 +10,23 @@ from gateway.cli import ask, keys, lists, serve
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__.strip()
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"llava-gateway {version('llava-gateway')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Options of the command itself."""
+
+
 app.command()(serve.serve)
 app.add_typer(keys.keys, name="keys")
 app.command()(serve.fetch)
@@ -16,6 +36,7 @@ app.command()(ask.batch)
 app.command()(ask.caption)
 app.command("profiles")(lists.list_profiles)
 app.command("settings")(lists.list_settings)
+app.command("errors")(lists.list_errors)
 app.command("parameters")(lists.list_parameters)
 
 

@@ -1,4 +1,4 @@
-"""The commands `profiles`, `settings` and `parameters`, which print what there is."""
+"""The commands `profiles`, `settings`, `errors` and `parameters`, which print what there is."""
 
 import sys
 
@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from engine_config import profile as profiles
+from gateway import errors
 from gateway import settings as configuration
 
 
@@ -20,12 +21,17 @@ def list_profiles() -> None:
 
 
 def list_settings() -> None:
-    """Print every setting, as docs/settings.md has them."""
+    """Print every setting, as Markdown: the page docs/settings.md."""
     sys.stdout.write(configuration.page())
 
 
+def list_errors() -> None:
+    """Print every error with its status, code and meaning, as Markdown: the page docs/errors.md."""
+    sys.stdout.write(errors.page())
+
+
 def list_parameters() -> None:
-    """Print what becomes of every field of a request, as Markdown: the page docs/parameters.md."""
+    """Print how every field of a request is handled, as Markdown: the page docs/parameters.md."""
     from gateway.schema import parameters
 
     sys.stdout.write(parameters.page())
