@@ -1,6 +1,6 @@
 # Everything runs in .venv, which engine_config/install.py makes and keeps up to date.
 .DEFAULT_GOAL := help
-.PHONY: help serve test check format clean bench bench-quick bench-micro gpu-config conformance soak full-shape gpu-check clients
+.PHONY: help serve test check coverage docs format clean bench bench-quick bench-micro gpu-config conformance soak full-shape gpu-check clients
 MAKEFLAGS += --no-print-directory
 
 PORT ?= 8000
@@ -32,7 +32,17 @@ check: ## Set up, then lint, types, import contracts and the tests without the e
 	.venv/bin/lint-imports
 	.venv/bin/pytest -m "not engine" --ignore tests/engine --ignore tests/full_shape -n 4 --dist worksteal
 
-format: ## Format the code and mend what ruff can mend.
+coverage: ## Branch coverage of the tests without the engine (ARGS=--cov-report=html).
+	$(SETUP) --dev
+	.venv/bin/pytest -m "not engine" --ignore tests/engine --ignore tests/full_shape -n 4 --dist worksteal \
+		--cov gateway --cov engine_config --cov-branch --cov-report term:skip-covered $(ARGS)
+
+docs: ## Build the docs' site into site/; warnings are errors.
+	$(SETUP) --dev
+	@.venv/bin/python -m pip install --quiet --editable '.[docs]'
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict
+
+format: ## Format the code and apply ruff's fixes.
 	$(SETUP) --dev
 	.venv/bin/ruff check --fix
 	.venv/bin/ruff format

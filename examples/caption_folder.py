@@ -1,0 +1,32 @@
+"""Caption every picture of a folder, several at a time: `python caption_folder.py FOLDER`."""
+
+import base64
+import mimetypes
+import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from openai import OpenAI
+
+client = OpenAI(base_url=os.environ.get("BASE_URL", "http://127.0.0.1:8000/v1"), api_key="none")
+model = client.models.list().data[0].id
+
+
+def caption(path: Path) -> str:
+    """Return what the model sees in the picture."""
+    media_type = mimetypes.guess_type(path)[0]
+    url = f"data:{media_type};base64,{base64.b64encode(path.read_bytes()).decode()}"
+    parts = [
+        {"type": "image_url", "image_url": {"url": url}},
+        {"type": "text", "text": "What is in the image?"},
+    ]
+    messages = [{"role": "user", "content": parts}]
+    reply = client.chat.completions.create(model=model, messages=messages, temperature=0)
+    return reply.choices[0].message.content
+
+
+pictures = sorted(Path(sys.argv[1]).glob("*.png"))
+with ThreadPoolExecutor(8) as pool:
+    for path, text in zip(pictures, pool.map(caption, pictures), strict=True):
+        print(f"{path.name}: {text}")

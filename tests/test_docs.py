@@ -1,0 +1,114 @@
+"""The docs hold what the code has: rooms, links, commands, settings and errors by name."""
+
+import re
+from itertools import chain
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from gateway.cli import app
+from gateway.errors import GatewayError, _all
+from gateway.settings import Settings
+from gateway.telemetry.metrics import Metrics
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted(chain(ROOT.glob("*.md"), (ROOT / "docs").rglob("*.md"), (ROOT / "deploy").glob("*.md")))
+ARCHITECTURE = (ROOT / "docs/architecture.md").read_text()
+
+
+def rooms() -> set[str]:
+    """Return the names of the modules and packages of `gateway/`."""
+    found = (ROOT / "gateway").iterdir()
+    names = {path.stem for path in found if path.suffix == ".py" or (path / "__init__.py").exists()}
+    return names - {"__init__"}
+
+
+def test_the_architecture_names_every_room_and_no_other() -> None:
+    table = ARCHITECTURE.partition("<!-- rooms -->")[2].partition("<!-- /rooms -->")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == rooms()
+
+
+def test_the_drawn_life_goes_through_rooms() -> None:
+    drawing = ARCHITECTURE.partition("```text")[2].partition("```")[0]
+    drawn = re.findall(r"^ (\w+)  |──▶ (\w+)  ", drawing, re.MULTILINE)
+    names = [name for pair in drawn for name in pair if name]
+    assert names == [
+        "api",
+        "access",
+        "schema",
+        "generation",
+        "prompt",
+        "images",
+        "engine",
+        "generation",
+        "api",
+    ]
+    assert set(names) <= rooms()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#\s]+)", page.read_text())
+    missing = [link for link in links if "://" not in link and not (page.parent / link).exists()]
+    assert missing == []
+
+
+def test_settings_are_named_right() -> None:
+    fields = {f"GATEWAY_{name.upper()}" for name in Settings.model_fields}
+    others = {"GATEWAY_"}
+    for page in PAGES:
+        named = set(re.findall(r"\bGATEWAY_[A-Z_]*", page.read_text()))
+        assert named - fields - others == set(), page.name
+
+
+def test_commands_are_named_right() -> None:
+    command = get_command(app)
+    commands = set(command.commands)  # type: ignore[attr-defined]
+    for page in PAGES:
+        named = set(re.findall(r"llava-gateway ([a-z]+)", "\n".join(code(page))))
+        assert named - commands == set(), page.name
+
+
+def test_errors_in_the_troubleshooting_page_are_real() -> None:
+    page = (ROOT / "docs/troubleshooting.md").read_text()
+    real = {(str(kind.status), kind.code) for kind in _all(GatewayError)}
+    named = re.findall(r"^\| (\d{3}) `(\w+)` \|", page, re.MULTILINE)
+    assert len(named) == 7
+    assert set(named) <= real
+
+
+def test_messages_in_the_troubleshooting_page_are_in_the_code() -> None:
+    start = (ROOT / "docs/troubleshooting.md").read_text().partition("## It is not ready")[0]
+    sources = chain((ROOT / "gateway").rglob("*.py"), (ROOT / "engine_config").rglob("*.py"))
+    source = "\n".join(path.read_text() for path in sources)
+    named = re.findall(r"^\| `([^`]+)` \|", start, re.MULTILINE)
+    assert len(named) == 4
+    for message in named:
+        assert message in source
+
+
+def test_metrics_in_the_operations_page_exist() -> None:
+    page = (ROOT / "docs/operations.md").read_text()
+    named = set(re.findall(r"`(gateway_\w+)`", page))
+    assert len(named) == 8
+    families = {family.name for family in Metrics().registry.collect()}
+    assert {name.removesuffix("_total") for name in named} <= families
+
+
+def test_make_targets_are_named_right() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for page in PAGES:
+        named = set(re.findall(r"^make ([a-z-]+)|`make ([a-z-]+)", page.read_text(), re.MULTILINE))
+        assert {name for pair in named for name in pair if name} - targets == set(), page.name
+
+
+def test_the_readme_fits_two_screens() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 140
+
+
+def code(page: Path) -> list[str]:
+    """Return the page's pieces of code, blocks and inline."""
+    text = page.read_text()
+    blocks = re.findall(r"```\w*\n(.*?)```", text, re.DOTALL)
+    return blocks + re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
