@@ -17,6 +17,10 @@ from gateway.schema.paths import path, short
 
 MAX_BYTES = 64 * 2**10  # of a schema, a pattern or a grammar
 MAX_DEPTH = 32  # levels of a schema
+# What a schema leaves open ends here, so that every answer can end.
+LONGEST_TEXT = 1000  # characters
+MOST_ITEMS = 100
+LARGEST = 10**15  # a number that JavaScript still has exactly
 MAX_REPEAT = 10_000  # what a schema may demand in items, properties or multiples
 
 # How JSON is written: on one line, with the spaces that models have learned.
@@ -172,4 +176,24 @@ def _close(schema: Any) -> Any:
         closed.pop(name, None)  # they are false
     if "properties" in closed:
         closed.setdefault("additionalProperties", "patternProperties" in closed)
+    _bound(closed)
     return closed
+
+
+def _bound(schema: dict[str, Any]) -> None:
+    """Bound what the schema leaves unbounded: a small model may never end a string, a list or a number."""
+    kind = schema.get("type")
+    kinds = kind if isinstance(kind, list) else [kind]
+    if "string" in kinds and not schema.keys() & {"maxLength", "pattern", "format", "enum", "const"}:
+        schema["maxLength"] = max(LONGEST_TEXT, _number(schema.get("minLength")))
+    if "array" in kinds and "maxItems" not in schema:
+        schema["maxItems"] = max(MOST_ITEMS, _number(schema.get("minItems")))
+    if not schema.keys() & {"enum", "const"} and {"integer", "number"} & set(map(str, kinds)):
+        if not schema.keys() & {"maximum", "exclusiveMaximum"}:
+            schema["maximum"] = max(LARGEST, _number(schema.get("minimum")))
+        if not schema.keys() & {"minimum", "exclusiveMinimum"}:
+            schema["minimum"] = min(-LARGEST, _number(schema.get("maximum")))
+
+
+def _number(value: Any) -> Any:
+    return value if isinstance(value, int | float) else 0

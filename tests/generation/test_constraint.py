@@ -48,8 +48,8 @@ def test_objects_that_are_joined_stay_open() -> None:
 
 def test_a_property_may_be_named_like_a_keyword() -> None:
     properties: dict[str, Any] = {
-        "uniqueItems": {"type": "string"},
-        "minItems": {"type": "integer"},
+        "uniqueItems": {"type": "string", "maxLength": 9},
+        "minItems": {"type": "integer", "minimum": 0, "maximum": 9},
         "$ref": {},
         "not": {},
     }
@@ -57,7 +57,27 @@ def test_a_property_may_be_named_like_a_keyword() -> None:
 
 
 def test_a_keyword_that_asks_for_nothing_is_left_out() -> None:
-    assert written({"type": "array", "uniqueItems": False}) == {"type": "array"}
+    assert written({"type": "array", "maxItems": 9, "uniqueItems": False}) == {"type": "array", "maxItems": 9}
+
+
+def test_what_a_schema_leaves_open_is_bounded_so_that_every_answer_can_end() -> None:
+    assert written({"type": ["string", "null"], "minLength": 2000}) == {
+        "type": ["string", "null"],
+        "minLength": 2000,
+        "maxLength": 2000,
+    }
+    assert written({"type": "array", "items": {"type": "string"}}) == {
+        "type": "array",
+        "items": {"type": "string", "maxLength": 1000},
+        "maxItems": 100,
+    }
+    assert written({"type": "integer", "minimum": 0}) == {"type": "integer", "minimum": 0, "maximum": 10**15}
+    for said in (
+        {"type": "string", "pattern": "a+"},
+        {"type": "string", "enum": ["a"]},
+        {"type": "number", "const": 1},
+    ):
+        assert written(said) == said
 
 
 def test_a_client_cannot_set_the_engines_own_options() -> None:
