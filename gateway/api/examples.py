@@ -25,6 +25,7 @@ def of_routes(model: str) -> Mapping[tuple[str, str], dict[str, Any]]:
     response = {"model": model, "input": [{"role": "user", "content": content}]}
     return {
         ("POST", "/v1/chat/completions"): {"model": model, "messages": messages},
+        ("POST", "/v1/chat/completions/render"): {"model": model, "messages": messages},
         ("POST", "/v1/responses"): response,
         ("POST", "/v1/responses/input_tokens"): response,
         ("POST", "/v1/completions"): {"model": model, "prompt": "USER: Hello\nASSISTANT:"},

@@ -10,6 +10,7 @@ from gateway.schema.completion import Completion
 from gateway.schema.completions import CompletionRequest, TextCompletion
 from gateway.schema.files import FileDeleted, FileObject, UploadForm
 from gateway.schema.models import ModelCard, ModelList
+from gateway.schema.render import Rendered, RenderRequest
 from gateway.schema.response import Response
 from gateway.schema.responses import ResponseRequest
 from gateway.schema.tokens import Detokenize, Detokenized, TokenizeChat, Tokenized, TokenizeText
@@ -80,6 +81,9 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     ),
     ("POST", "/v1/completions"): Operation(
         "Continue a text", TextCompletion, ENGINE, CompletionRequest, streams=True
+    ),
+    ("POST", "/v1/chat/completions/render"): Operation(
+        "What the model would be given; nothing is generated", Rendered, ENGINE, RenderRequest
     ),
     ("POST", "/tokenize"): Operation(
         "The tokens of a text or of a conversation", Tokenized, ENGINE, TokenizeText | TokenizeChat

@@ -23,7 +23,7 @@ from gateway.images.loader import PictureLoader
 from gateway.prompt import template, tokens
 from gateway.prompt.styles import STYLES, TurnStyle
 from gateway.schema.paths import short
-from gateway.settings import Settings
+from gateway.settings import Fit, Settings
 from gateway.telemetry.metrics import Metrics
 
 
@@ -104,6 +104,11 @@ class Pipeline:
             dropped_tools=talk.dropped_tools,
             fingerprint=model.fingerprint,
         )
+
+    @property
+    def image_fit(self) -> Fit:
+        """Return how pictures become square where a request does not say."""
+        return self._fit
 
     @property
     def model(self) -> Model:

@@ -1,12 +1,16 @@
-"""`POST /tokenize` and `POST /detokenize`: what a prompt comes to; nothing is generated or fetched."""
+"""`/tokenize`, `/detokenize`, `/v1/chat/completions/render`: what a prompt comes to; it is not answered."""
+
+from functools import partial
 
 from fastapi import APIRouter, Request, Response
 
+from gateway.access.limits import Account
 from gateway.api.exchange import Exchange
-from gateway.api.streaming import json_response
-from gateway.generation import chat
+from gateway.api.streaming import json_response, while_connected
+from gateway.generation import chat, rendering
 from gateway.generation.request import GenerationRequest, RawPrompt
 from gateway.generation.tokenizing import Tokenizing
+from gateway.schema.render import RenderRequest
 from gateway.schema.tokens import Detokenize, TokenizeChat, TokenizeText
 from gateway.schema.validation import checked, json_object, parse
 
@@ -23,6 +27,19 @@ def router(exchange: Exchange) -> APIRouter:
     @routes.post("/detokenize", response_model=None)
     async def detokenize(request: Request) -> Response:
         return await exchange.compute(request, detokenized)
+
+    @routes.post("/v1/chat/completions/render", response_model=None)
+    async def render(request: Request) -> Response:
+        return await exchange.compute(request, partial(rendered, request))
+
+    async def rendered(request: Request, body: bytes, caller: str) -> Response:
+        wanted = parse(body, RenderRequest)
+        account = Account(request.state.caller, exchange.limits)
+        async with while_connected(request.receive):
+            found = await rendering.render(
+                exchange.pipeline, chat.read(wanted, "render", caller), wanted.render_fits, account
+            )
+        return json_response(found)
 
     async def tokenized(body: bytes, caller: str) -> Response:
         content = json_object(body)
