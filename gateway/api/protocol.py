@@ -83,6 +83,7 @@ class Protocol(HttpToolsProtocol):
         self._bounds = self._all.settings
         self._pending = 0  # bytes since the parser last had something whole
         self._in_head = True
+        self._head_bytes = 0  # of the target and the header lines so far
         self._refusal: GatewayError | None = None
         self._head_timer: asyncio.TimerHandle | None = None
         self._probe_timer: asyncio.TimerHandle | None = None
@@ -129,16 +130,18 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         if not self._silent:
-            self._in_head = True
+            self._in_head, self._head_bytes = True, 0
             super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
         if not self._silent:
+            self._count_head(len(url))
             super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._silent:
             return
+        self._count_head(len(name) + len(value))
         super().on_header(name, value)
         if len(self.headers) > self._bounds.header_max_lines:
             self._refusal = HeadersTooLarge(
@@ -194,17 +197,24 @@ class Protocol(HttpToolsProtocol):
         else:
             self.transport.close()
 
+    def _count_head(self, size: int) -> None:
+        """Count what the parser has read of a head: it may come in one piece, and be whole at once."""
+        self._head_bytes += size
+        if self._head_bytes > self._bounds.header_max_bytes:
+            self._refusal = self._too_large()
+            raise self._refusal
+
     def _too_large(self) -> GatewayError:
         return HeadersTooLarge(
             f"the request's head is larger than the limit of {self._bounds.header_max_bytes} bytes"
         )
 
     def _refuse(self, error: GatewayError) -> None:
-        """Answer with `error` and close. Where another answer is under way, only close."""
+        """Answer with `error` and close. Where another answer is under way or due, only close."""
         if self.transport.is_closing():
             return
         log.warning("connection_refused", reason=error.code)
-        if self.cycle is None or self.cycle.response_complete:
+        if self._may_answer():
             body = error_body(error)
             retry = b"retry-after: %d\r\n" % error.retry_after if isinstance(error, Unavailable) else b""
             self.transport.write(
@@ -212,6 +222,18 @@ class Protocol(HttpToolsProtocol):
                 % (STATUS_LINE[error.status], len(body), retry, body)
             )
         self.transport.close()
+
+    def _may_answer(self) -> bool:
+        """Say whether an error may be written now; it then takes the place of the application's answer."""
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete:
+            return True
+        if not cycle.more_body or cycle.response_started or self.pipeline:
+            return False
+        # The body is broken, and nobody has answered yet.
+        cycle.disconnected = True
+        cycle.message_event.set()
+        return True
 
     def _ignore_upgrade(self, rest: bytes) -> None:
         """Go on as if no upgrade had been asked for: `rest` is what follows the head.

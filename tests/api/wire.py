@@ -38,9 +38,9 @@ class Connection:
         self._writer.write(data)
         await self._writer.drain()
 
-    async def answer(self) -> Answer:
+    async def answer(self, seconds: float = 10) -> Answer:
         """Return the next answer on the connection, whole."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(seconds):
             status, headers = await self.head()
             if headers.get("transfer-encoding") == "chunked":
                 body = await self._chunks()

@@ -1,0 +1,99 @@
+"""What a case is: something hostile, and the exact answer to it."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from tests.api.asking import chat, image, saying, text
+from tests.api.wire import Answer, connected, head, post
+from tests.images.pictures import data_url
+from tests.servers import Gateway
+
+LEAKS = (b"Traceback", b"/work", b"/home", b"site-packages", b'.py", line', b"0x7f", b"sk-secret", b"PIL.")
+
+HONEST = chat(max_tokens=3, temperature=0)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A chat request's body (bytes, JSON, or what makes one), and the status and code that answer it."""
+
+    name: str
+    body: Any = field(repr=False)
+    code: str | None = "invalid_value"  # None: it is answered, with a 200
+    status: int = 400
+
+    @property
+    def made(self) -> Any:
+        body = self.body() if callable(self.body) else self.body
+        return body if isinstance(body, bytes) else json.dumps(body).encode()
+
+    @property
+    def outcome(self) -> tuple[int, str | None]:
+        return (200, None) if self.code is None else (self.status, self.code)
+
+
+def of_field(name: str, *values: Any, code: str | None = "invalid_value") -> list[Case]:
+    """Return a case for each value of a request's field."""
+    return [Case(f"{name}={str(value)[:40]}", chat(**{name: value}), code) for value in values]
+
+
+def of_json(name: str, fields: str, code: str | None = "invalid_json") -> Case:
+    """Return a case of fields that no JSON writer would write so."""
+    whole = b'{"model": "llava-demo", "messages": [{"role": "user", "content": "What is it?"}], %s}'
+    return Case(name, whole % fields.encode("utf-8", "surrogatepass"), code)
+
+
+def of_picture(name: str, data: bytes | Callable[[], bytes], code: str | None, **options: Any) -> Case:
+    """Return a case of one picture's bytes."""
+
+    def body() -> dict[str, Any]:
+        return of_url(data_url(data() if callable(data) else data))
+
+    return Case(name, body, code, **options)
+
+
+def of_url(url: str) -> dict[str, Any]:
+    return chat(messages=saying(text("What is it?"), image(url)), max_tokens=4)
+
+
+def outcome(answer: Answer) -> tuple[int, str | None]:
+    """Return what `Case.outcome` foretells. Errors are OpenAI's object and give nothing away."""
+    if answer.status == 200:
+        return 200, None
+    for leak in LEAKS:
+        assert leak not in answer.body, answer.body
+    assert len(answer.error["message"]) < 500, answer.body
+    return answer.status, answer.error["code"]
+
+
+async def posted(gateway: Gateway, body: bytes, seconds: float = 10) -> Answer:
+    async with connected(gateway) as connection:
+        await connection.send(post(body))
+        return await connection.answer(seconds)
+
+
+async def holds(gateway: Gateway, case: Case) -> None:
+    """Send the case, expect its answer, and after it the right answer to an honest request."""
+    await answers(gateway, case)
+    await serves(gateway)
+
+
+async def answers(gateway: Gateway, case: Case, seconds: float = 10) -> None:
+    """Send the case and expect its answer within `seconds`."""
+    answer = await posted(gateway, case.made, seconds)
+    assert outcome(answer) == case.outcome, (case.name, answer.body[:500])
+
+
+async def serves(gateway: Gateway) -> None:
+    """The gateway is alive, and the next honest request is answered."""
+    async with connected(gateway) as connection:
+        await connection.send(head("GET", "/health/ready"))
+        assert (await connection.answer()).status == 200
+        await connection.send(post(HONEST))
+        answer = await connection.answer()
+    assert answer.status == 200, answer.body
+    assert orjson.loads(answer.body)["choices"][0]["message"]["content"]

@@ -1,0 +1,182 @@
+"""Pictures that are bombs, broken, of another kind, or just at the edge of what is one."""
+
+import struct
+import zlib
+from functools import partial
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from tests.hostile.cases import Case, of_picture, of_url
+from tests.images.pictures import data_url, encoded, noisy
+from tests.images.test_structure import chunks, comments, rle_bmp, segments
+
+SMALL = noisy(64, 48)
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "AVIF")
+TENTHS = range(0, 100, 10)
+MB = 2**20
+
+
+def cut(format_: str, tenth: int) -> bytes:
+    data = encoded(SMALL, format_)
+    return data[: max(1, len(data) * tenth // 100)]
+
+
+def png_header(width: int, height: int) -> bytes:
+    """Return a PNG that says to be so large and has next to no pixels."""
+    chunks = (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)), (b"IDAT", zlib.compress(b"\0"))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        for kind, body in chunks
+    )
+
+
+def frames(count: int, format_: str) -> bytes:
+    """Return an animation; no two frames are alike, so that none is left out."""
+    made = [Image.new("L", (8, 8), number % 256) for number in range(count)]
+    return encoded(made[0], format_, save_all=True, append_images=made[1:])
+
+
+def turned(orientation: int) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return encoded(SMALL, "JPEG", exif=exif)
+
+
+def plain(width: int, height: int, format_: str = "PNG", **options: Any) -> bytes:
+    return encoded(Image.new("L", (width, height)), format_, **options)
+
+
+def flipped(format_: str, seed: int) -> bytes:
+    """Return a picture with twenty of its bits flipped, none of them in its first bytes."""
+    data = bytearray(encoded(SMALL, format_))
+    draw = np.random.default_rng(seed)
+    for place in draw.integers(16, len(data), 20):
+        data[place] ^= 1 << int(draw.integers(8))
+    return bytes(data)
+
+
+def profile_bomb() -> bytes:
+    """Return a PNG whose colour profile unpacks to 50 MB."""
+    return chunks(b"iCCP", b"a\0\0" + zlib.compress(bytes(50 * MB)), 1)
+
+
+def svg_in_png() -> bytes:
+    return encoded(SMALL) + b"<svg onload=alert(1)>"
+
+
+UNKNOWN = {
+    "HTML": b"<!DOCTYPE html><html><body>no picture</body></html>",
+    "SVG": b'<svg xmlns="http://www.w3.org/2000/svg"><image href="file:///etc/passwd"/></svg>',
+    "EPS": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(/etc/passwd) (r) file\n",
+    "PDF": b"%PDF-1.7\n",
+    "TIFF": encoded(SMALL, "TIFF"),
+    "TIFF of many pages": encoded(SMALL, "TIFF", save_all=True, append_images=[SMALL] * 50),
+    "ICO": encoded(SMALL, "ICO"),
+    "PPM": encoded(SMALL, "PPM"),
+    "TGA": encoded(SMALL, "TGA"),
+    "JPEG 2000": encoded(SMALL, "JPEG2000"),
+    "PCX": encoded(SMALL, "PCX"),
+    "SGI": encoded(SMALL, "SGI"),
+    "zip": b"PK\x03\x04" + bytes(100),
+    "gzip": b"\x1f\x8b\x08" + bytes(100),
+    "ELF": b"\x7fELF" + bytes(100),
+    "ImageMagick's MVG": b"push graphic-context\nfill 'url(https://x/\"|id; \")'\n",
+    "FLI": b"\x00\x00\x00\x00\x11\xaf" + bytes(200),
+    "one byte": b"x",
+    "zeros": bytes(10_000),
+    "RIFF of sound": b"RIFF\x24\0\0\0WAVEfmt " + bytes(20),
+    "HEIC": b"\0\0\0\x18ftypheic" + bytes(100),
+    "PNG's name alone": b"\x89PNG",
+}
+BOMBS = [
+    of_picture("PNG of 8001 x 8000", partial(plain, 8001, 8000), "image_too_large"),
+    of_picture("PNG of 50,000 x 50,000", partial(png_header, 50_000, 50_000), "image_too_large"),
+    of_picture("PNG of 2^31 - 1 squared", partial(png_header, 2**31 - 1, 2**31 - 1), "image_too_large"),
+    of_picture("PNG of 2^32 - 1 squared", partial(png_header, 2**32 - 1, 2**32 - 1), "image_too_large"),
+    of_picture("PNG of 0 x 0", partial(png_header, 0, 0), "invalid_image"),
+    of_picture("PNG of 1 x 100,000", partial(plain, 1, 100_000), "image_too_large"),
+    of_picture("PNG of 1 x 20,000", partial(plain, 1, 20_000), None),
+    of_picture("PNG of 20,000 x 1", partial(plain, 20_000, 1), None),
+    of_picture("JPEG of 1 x 20,000", partial(plain, 1, 20_000, "JPEG"), None),
+    of_picture("PNG of 1 x 1", partial(plain, 1, 1), None),
+    of_picture("4,000,000 empty JPEG segments", partial(segments, 0xE5, b"", 4_000_000), "image_too_large"),
+    of_picture(
+        "1,000,000 Exif segments", partial(segments, 0xE1, b"Exif\0\0" + b"x", 1_000_000), "image_too_large"
+    ),
+    of_picture("1,000,000 PNG texts", partial(chunks, b"tEXt", b"a\0b", 1_000_000), "image_too_large"),
+    of_picture(
+        "100 MB in zTXt", lambda: chunks(b"zTXt", b"a\0\0" + zlib.compress(bytes(MB)), 100), "image_too_large"
+    ),
+    of_picture("1,000,000 empty IDAT", partial(chunks, b"IDAT", b"", 1_000_000), "image_too_large"),
+    of_picture("GIF with 80,000 comments", partial(comments, 80_000), "image_too_large"),
+    of_picture("BMP of runs", rle_bmp, "unsupported_image_format"),
+    of_picture("GIF of 2,000 frames", partial(frames, 2000, "GIF"), None),
+    of_picture("WebP of 300 frames", partial(frames, 300, "WEBP"), None),
+    of_picture("PNG of 300 frames", partial(frames, 300, "PNG"), None),
+]
+BROKEN = [
+    *(
+        of_picture(
+            f"{format_} cut at {tenth} %",
+            partial(cut, format_, tenth),
+            "unsupported_image_format" if tenth == 0 else "invalid_image",
+        )
+        for format_ in FORMATS
+        for tenth in TENTHS
+    ),
+]
+FLIPS = [(format_, seed) for format_ in FORMATS for seed in range(10)]
+ODD = [
+    *(
+        of_picture(f"EXIF orientation {number}", partial(turned, number), None)
+        for number in (*range(10), 65535)
+    ),
+    *(of_picture(f"no picture: {name}", data, "unsupported_image_format") for name, data in UNKNOWN.items()),
+    of_picture("HTML after a PNG", svg_in_png, None),
+    of_picture("zip after a JPEG", encoded(SMALL, "JPEG") + b"PK\x03\x04" + bytes(1000), None),
+    of_picture("21 MB", bytes(21 * MB), "image_too_large"),
+]
+PNG = data_url(encoded(SMALL))
+DATA = PNG.partition(",")[2]
+DATA_URLS = [
+    Case("upper case", of_url(f"DATA:IMAGE/PNG;BASE64,{DATA}"), None),
+    Case("wrong type", of_url(f"data:image/jpeg;base64,{DATA}"), None),
+    Case("type of a page", of_url(f"data:text/html;base64,{DATA}"), None),
+    Case("no type", of_url(f"data:;base64,{DATA}"), None),
+    Case("parameters", of_url(f"data:image/png;name=../../x;charset=utf-8;base64,{DATA}"), None),
+    Case(
+        "line breaks",
+        of_url("data:image/png;base64," + "\r\n".join(DATA[at : at + 76] for at in range(0, len(DATA), 76))),
+        None,
+    ),
+    Case("URL-safe", of_url("data:image/png;base64," + DATA.replace("+", "-").replace("/", "_")), None),
+    Case("no padding", of_url("data:image/png;base64," + DATA.rstrip("=")), None),
+    Case(
+        "percent-encoded",
+        of_url("data:image/png;base64," + DATA.replace("+", "%2B").replace("/", "%2F")),
+        None,
+    ),
+    Case("no base64", of_url("data:image/png,abc"), "invalid_image"),
+    Case("no comma", of_url("data:image/png;base64"), "invalid_image"),
+    Case("nothing", of_url("data:image/png;base64,"), "invalid_image"),
+    Case("only padding", of_url("data:image/png;base64,===="), "invalid_image"),
+    Case("padding in the middle", of_url(f"data:image/png;base64,{DATA[:8]}=={DATA[8:]}"), "invalid_image"),
+    Case("other letters", of_url("data:image/png;base64,!!!!"), "invalid_image"),
+    Case("other alphabet", of_url("data:image/png;base64,ＡＡＡＡ"), "invalid_image"),
+    Case("NUL", of_url(f"data:image/png;base64,{DATA[:8]}\0{DATA[8:]}"), "invalid_image"),
+    Case("base64 of base64", of_url("data:image/png;base64,aVZCT1J3MEtHZ28="), "unsupported_image_format"),
+    Case("scheme alone", of_url("data:"), "invalid_image"),
+    Case("header without end", of_url("data:" + "x" * 10**6), "invalid_image"),
+    Case(
+        "a million parameters", of_url("data:image/png" + ";a" * 10**6 + f";base64,{DATA}"), "invalid_image"
+    ),
+    Case("a data URL of a data URL", of_url(f"data:data:image/png;base64,{DATA}"), None),
+    Case("blank before", of_url(f" data:image/png;base64,{DATA}"), "invalid_image"),
+    Case(
+        "40 MB of percent signs", lambda: of_url("data:image/png;base64," + "%" * 40 * MB), "image_too_large"
+    ),
+    Case("20 MB of percent signs", lambda: of_url("data:image/png;base64," + "%" * 20 * MB), "invalid_image"),
+]
+PICTURES = [*BOMBS, *BROKEN, *ODD, *DATA_URLS]

@@ -1,0 +1,39 @@
+"""The same cases on the real engine, and those that it alone can judge."""
+
+import asyncio
+
+import pytest
+
+from tests.hostile.addresses import ADDRESSES
+from tests.hostile.cases import answers, serves
+from tests.hostile.parameters import ENGINES_FORMS, PARAMETERS
+from tests.hostile.pictures import PICTURES
+from tests.hostile.prompts import PROMPTS
+from tests.servers import Gateway, metric
+
+pytestmark = pytest.mark.engine
+TABLES = {
+    "parameters": PARAMETERS,
+    "prompts": PROMPTS,
+    "addresses": ADDRESSES,
+    "pictures": PICTURES,
+    "forms": ENGINES_FORMS,
+}
+LONGEST = 30  # seconds; a large picture takes a few on a busy machine
+GROUP = 10  # cases between two honest requests
+
+
+@pytest.mark.parametrize("table", TABLES)
+async def test_the_real_engine_outlives_every_case(gateway: Gateway, table: str) -> None:
+    restarts = await metric(gateway, "gateway_engine_restarts_total")
+    wrong = []
+    for number, case in enumerate(TABLES[table]):
+        try:
+            await answers(gateway, case, LONGEST)
+        except (AssertionError, TimeoutError, asyncio.IncompleteReadError) as error:
+            wrong.append(f"{case.name}: {error!r}"[:400])
+        if number % GROUP == 0:
+            await serves(gateway)
+    await serves(gateway)
+    assert wrong == []
+    assert await metric(gateway, "gateway_engine_restarts_total") == restarts
