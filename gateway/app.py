@@ -59,10 +59,11 @@ def create_app(
 
     `on_failure` is told when the engine cannot be kept running.
     """
+    callers = Callers(settings)
+    settings = settings.completed(profile.max_num_seqs, keyed=callers.keyed)
     metrics = Metrics()
     supervisor = Supervisor(make_engine, metrics, settings.heartbeat_timeout)
     admission = Admission(settings, metrics, profile.max_num_seqs)
-    callers = Callers(settings)
     limits = Limits(settings, metrics)
     lifecycle = Lifecycle()
     running = RunningRequests(settings, metrics)

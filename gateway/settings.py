@@ -4,7 +4,7 @@ import os
 import re
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     Field,
@@ -27,6 +27,7 @@ Place = Literal["auto", "asked"]
 AutoTools = Literal["without_images", "always", "never"]
 History = Literal["keep_last", "strict"]
 Decode = Literal["fast", "exact"]
+CacheScope = Literal["caller", "shared"]
 Names = Annotated[tuple[str, ...], NoDecode]
 
 
@@ -102,7 +103,11 @@ class Settings(BaseSettings):
         description="Allowed CORS origins, such as `https://chat.example.org`; `*` allows all.",
     )
 
-    max_running: PositiveInt = Field(default=64, description="Maximum concurrent requests.")
+    max_running: PositiveInt = Field(
+        default=64,
+        description="Maximum concurrent requests. Default: 64, or twice the engine's `max_num_seqs` if "
+        "that is more.",
+    )
     max_waiting: NonNegativeInt = Field(default=256, description="Maximum queued requests; more get 503.")
     max_wait: PositiveFloat = Field(default=30, description="Maximum time in the queue; then 503.")
     max_connections: PositiveInt = Field(
@@ -182,6 +187,11 @@ class Settings(BaseSettings):
     image_decode: Decode = Field(
         default="fast", description="`fast` decodes large JPEGs at reduced scale; `exact` never does."
     )
+    cache_scope: CacheScope | None = Field(
+        default=None,
+        description="Whether the prefix cache is per `caller` or `shared`. Shared, `cached_tokens` and "
+        "response times can show what others sent. Default: `caller` with API keys, else `shared`.",
+    )
     image_cache_bytes: NonNegativeInt = Field(
         default=256 * 2**20, description="Memory for the cache of decoded images; 0 turns it off."
     )
@@ -238,6 +248,16 @@ class Settings(BaseSettings):
     state_ttl: PositiveInt = Field(
         default=30 * 86400, description="How long responses, batches and their files are stored."
     )
+
+    def completed(self, max_num_seqs: int, *, keyed: bool) -> Self:
+        """Return the settings with those chosen that depend on the engine and on whether keys are asked for.
+
+        With fewer requests at once than twice what the engine runs, a large engine would wait for work.
+        """
+        chosen: dict[str, Any] = {"cache_scope": self.cache_scope or ("caller" if keyed else "shared")}
+        if "max_running" not in self.model_fields_set:
+            chosen["max_running"] = max(self.max_running, 2 * max_num_seqs)
+        return self.model_copy(update=chosen)
 
     @field_validator(
         "aliases", "fetch_allow", "fetch_hosts", "cors_origins", "api_keys", "trusted_proxies", mode="before"

@@ -37,6 +37,7 @@ GIVEN: dict[str, tuple[str, Any]] = {
     "limits_unreachable": ("refuse", "refuse"),
     "cors_origins": ("https://a.org, http://[::1]:3000", ("https://a.org", "http://[::1]:3000")),
     "max_running": ("3", 3),
+    "cache_scope": ("shared", "shared"),
     "max_waiting": ("0", 0),
     "max_wait": ("1.5", 1.5),
     "max_connections": ("7", 7),
@@ -193,6 +194,19 @@ def test_the_page_has_a_row_for_each_setting() -> None:
     assert all(row.rstrip().endswith(". |") for row in rows)
     assert "| `GATEWAY_MAX_RUNNING` | `64` | " in settings.page()
     assert "| `GATEWAY_PROFILE` | none | " in settings.page()
+
+
+@pytest.mark.parametrize(("sequences", "running"), [(4, 64), (40, 80), (256, 512)])
+def test_requests_at_once_follow_the_engine_unless_they_are_set(sequences: int, running: int) -> None:
+    assert Settings().completed(sequences, keyed=False).max_running == running
+    assert Settings(max_running=5).completed(sequences, keyed=False).max_running == 5
+
+
+def test_cached_prompts_are_apart_where_keys_are_asked_for_unless_they_are_shared() -> None:
+    assert Settings().completed(4, keyed=True).cache_scope == "caller"
+    assert Settings().completed(4, keyed=False).cache_scope == "shared"
+    assert Settings(cache_scope="shared").completed(4, keyed=True).cache_scope == "shared"
+    assert Settings(cache_scope="caller").completed(4, keyed=False).cache_scope == "caller"
 
 
 def test_command_prints_the_table() -> None:

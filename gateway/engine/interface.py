@@ -66,6 +66,7 @@ class Job:
     sampling: Sampling
     stream: bool = True
     priority: int = 0  # the lower comes first
+    cache_salt: str | None = None  # jobs with different salts never find each other's prompts cached
 
 
 @dataclass(frozen=True, slots=True)

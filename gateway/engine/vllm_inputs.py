@@ -49,7 +49,7 @@ class Inputs:
     def of(self, job: Job, tensors: Mapping[str, torch.Tensor]) -> Any:
         """Return the input for `job`; `tensors` are what the method of that name returned."""
         if not job.pictures:
-            return tokens_input(job.token_ids)
+            return tokens_input(job.token_ids, cache_salt=job.cache_salt)
         if self._cache is not None:
             for picture in job.pictures:
                 # None of them may be forgotten while another is put in.
@@ -57,7 +57,8 @@ class Inputs:
         items = [self._item(picture, tensors) for picture in job.pictures]
         ids, places = self._expanded(job.token_ids)
         keys = [picture.key for picture in job.pictures]
-        return mm_input(ids, MultiModalKwargsItems({"image": items}), {"image": keys}, {"image": places})
+        kwargs = MultiModalKwargsItems({"image": items})
+        return mm_input(ids, kwargs, {"image": keys}, {"image": places}, cache_salt=job.cache_salt)
 
     def pixel_values(self, picture: Picture) -> torch.Tensor:
         """Return what the hub's processor makes of the picture: (3, side, side), to the bit."""

@@ -94,7 +94,14 @@ class Pipeline:
             )
             for image, found in zip(images, sources, strict=True)
         )
-        job = Job(request.id, fitted.ids, tuple(pictures), sampling, stream=request.stream)
+        job = Job(
+            request.id,
+            fitted.ids,
+            tuple(pictures),
+            sampling,
+            stream=request.stream,
+            cache_salt=self._cache_salt(request),
+        )
         return Prepared(
             job,
             fitted.dropped_images,
@@ -166,8 +173,9 @@ class Pipeline:
         model = self._engine.model
         prompts = [raw.encode(prompt, model) for prompt in request.prompts]
         request = replace(request, sampling=with_defaults(request.sampling, self._sampling))
-        over = self._settings.max_tokens_over
-        jobs = [raw.job(request, place, ids, model, over) for place, ids in enumerate(prompts)]
+        over, salt = self._settings.max_tokens_over, self._cache_salt(request)
+        made = (raw.job(request, place, ids, model, over) for place, ids in enumerate(prompts))
+        jobs = [replace(job, cache_salt=salt) for job in made]
         await account.spend(sum(len(job.token_ids) for job in jobs), 0)
         texts = tuple(raw.text(prompt, model) for prompt in request.prompts) if request.echo else ()
         return Prepared(jobs[0], others=tuple(jobs[1:]), texts=texts, fingerprint=model.fingerprint)
@@ -203,6 +211,9 @@ class Pipeline:
             if (reason := running.reason()) is None:
                 raise
             raise reason from None
+
+    def _cache_salt(self, request: GenerationRequest) -> str | None:
+        return request.caller if self._settings.cache_scope == "caller" else None
 
     def _source(self, image: InputImage) -> source.Source:
         if image.file_id is not None:

@@ -1,9 +1,13 @@
 """What tests on the real engine ask is watched at the client's end: the gateway is another process."""
 
+from collections.abc import Iterator
+
 import httpx2
 import pytest
 
 from tests.conformance.watching import WatchedStream
+from tests.engine.keyed import KEYS
+from tests.servers import Gateway, served_gateway
 
 _handle = httpx2.AsyncHTTPTransport.handle_async_request
 
@@ -16,3 +20,11 @@ def _watched(monkeypatch: pytest.MonkeyPatch) -> None:
         return response
 
     monkeypatch.setattr(httpx2.AsyncHTTPTransport, "handle_async_request", handle)
+
+
+@pytest.fixture(scope="session")
+def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """Yield a gateway on vLLM with the demo model that asks for a key: eve's or ann's."""
+    keys = ",".join(f"{name}:{key}" for name, key in KEYS.items())
+    with served_gateway(tmp_path_factory.mktemp("keyed"), profile="demo", api_keys=keys) as running:
+        yield running
