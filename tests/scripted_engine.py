@@ -5,7 +5,16 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from math import nan
 
-from gateway.engine.interface import Constraint, Delta, EngineInfo, FinishReason, Job, Model, TokenLogprob
+from gateway.engine.interface import (
+    Constraint,
+    Delta,
+    EngineInfo,
+    FinishReason,
+    Job,
+    Model,
+    Times,
+    TokenLogprob,
+)
 from gateway.errors import EngineDied, InvalidValue
 
 
@@ -124,6 +133,7 @@ class ScriptedEngine:
             finish_reason=end,
             logprobs=_logprobs(word, job.sampling.logprobs),
             prompt_logprobs=_prompt_logprobs(job) if first else (),
+            times=Times(1.0, 2.0, 3.0) if end and choice == job.sampling.n - 1 else None,
         )
 
 

@@ -3,6 +3,7 @@
 import re
 import time
 from http import HTTPStatus
+from typing import Any
 from uuid import uuid4
 
 import structlog
@@ -16,6 +17,8 @@ from gateway.api.errors import error_response
 from gateway.api.streaming import ClientLeft
 from gateway.errors import GatewayError
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.sampling import Sampler
+from gateway.telemetry.trail import begin
 
 SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 CLIENT_LEFT = 499  # nginx's status for it, in metrics and logs only: nobody is there to read it
@@ -39,6 +42,7 @@ class Edge:
         self._open = open_paths
         self._metrics = metrics
         self._lifecycle = lifecycle
+        self._sampler = Sampler()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -57,6 +61,7 @@ class Edge:
         except Exception:
             log.exception("request_failed", request_id=observed.id)
             if observed.status:
+                observed.trail.broke = GatewayError("an error of the gateway's own; it is in its log")
                 raise  # the server closes the connection, so that the client does not take half for whole
             await error_response(GatewayError("an error of the gateway's own; it is in its log"))(
                 scope, receive, observed.send
@@ -69,7 +74,8 @@ class Edge:
         if scope["path"] in self._open or scope["method"] == "OPTIONS":
             return
         client = scope["client"]
-        scope["state"]["caller"] = self._callers.identify(Headers(scope=scope), client[0] if client else "")
+        caller = self._callers.identify(Headers(scope=scope), client[0] if client else "")
+        scope["state"]["caller"] = caller
 
     def _finish(self, scope: Scope, method: str, observed: "Observed") -> None:
         seconds = time.perf_counter() - observed.began
@@ -77,6 +83,22 @@ class Edge:
         route = getattr(scope.get("route"), "path", "unmatched")
         self._metrics.requests.labels(route, str(observed.status)).inc()
         self._metrics.request_seconds.labels(route).observe(seconds)
+        left = observed.status == CLIENT_LEFT
+        outcome, code = observed.trail.outcome(observed.status, left=left)
+        self._metrics.outcomes.labels(route, outcome, code).inc()
+        if left:
+            self._metrics.client_left.labels(observed.trail.stage).inc()
+        cause = observed.trail.cause()
+        if cause is not None and cause.code != GatewayError.code:  # Those are in the log already.
+            log.error("request_failed", request_id=observed.id, code=cause.code, exc_info=cause)
+        left_out = self._sampler.admit(route, outcome, code) if outcome == "refused" else 0
+        if left_out is None:
+            return
+        told: dict[str, Any] = {"left_out": left_out} if left_out else {}
+        if caller := scope.get("state", {}).get("caller"):
+            told["caller"] = caller.name
+        if times := observed.trail.times:
+            told["times"] = {step: round(spent, 4) for step, spent in times.items()}
         level = "debug" if route in QUIET else "info"
         getattr(log, level)(
             "request",
@@ -84,8 +106,10 @@ class Edge:
             method=method,
             route=route,
             status=observed.status,
+            outcome=f"{outcome}:{code}" if code else outcome,
             seconds=round(seconds, 4),
-            **scope.get("state", {}).get("facts", {}),
+            **told,
+            **observed.trail.facts,
         )
 
 
@@ -97,6 +121,7 @@ class Observed:
 
     def __init__(self, scope: Scope, send: Send, lifecycle: Lifecycle) -> None:
         self.began = time.perf_counter()
+        self.trail = begin()
         headers = Headers(scope=scope)
         asked = headers.get("x-request-id", "")
         self.id = asked if SANE_ID.fullmatch(asked) else f"req_{uuid4().hex}"

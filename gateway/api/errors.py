@@ -21,6 +21,7 @@ from gateway.errors import (
     UnsupportedEndpoint,
 )
 from gateway.schema.paths import short
+from gateway.telemetry import trail
 
 
 def error_body(error: GatewayError) -> bytes:
@@ -29,7 +30,11 @@ def error_body(error: GatewayError) -> bytes:
 
 
 def error_response(error: GatewayError) -> Response:
-    """Return `error` as a response; one to be tried again has `retry-after` (s) and `retry-after-ms`."""
+    """Return `error` as a response; one to be tried again has `retry-after` (s) and `retry-after-ms`.
+
+    The request's trail keeps it, for the log and the metrics.
+    """
+    trail.current().error = error
     headers = {}
     if isinstance(error, Unavailable | RateLimited):
         headers["retry-after"] = str(ceil(error.retry_after))

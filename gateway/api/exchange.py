@@ -22,6 +22,7 @@ from gateway.engine.interface import Delta
 from gateway.generation.pipeline import Pipeline
 from gateway.generation.request import GenerationRequest, Prepared
 from gateway.settings import Settings
+from gateway.telemetry import trail
 
 
 class Answer(Protocol):
@@ -58,15 +59,18 @@ class Exchange:
     async def respond(self, request: Request, read: Read) -> Response:
         """Return the answer to `request`, whose body `read` understands."""
         arrived = time.perf_counter()
+        path = trail.current()
         caller = await self._enter(request)
         async with AsyncExitStack() as held:
             patience = _client_timeout(request)
             running = held.enter_context(self.running.request(patience))
             # Admit before reading: a request that waits must hold no picture in memory.
             ahead = body.ReadAhead(request.receive)
+            path.enter("waiting")
             async with while_connected(ahead.look):
                 await held.enter_async_context(self.admission.ticket(caller))
             running.heard = time.perf_counter()
+            path.enter("body")
             held_memory = await held.enter_async_context(self._memory_for(request, caller))
             content = await self._content(request, ahead)
             keep(held_memory, COPIES * len(content))
@@ -78,6 +82,7 @@ class Exchange:
                 stream = wanted.stream
                 if not stream:
                     running.answer_within(min(patience, self.settings.request_timeout))
+                path.enter("images")
                 prepared = await self.pipeline.prepare(wanted, Account(caller, self.limits))
                 # The request's images in base64 are let go before the answer, which may take its time.
                 del wanted
@@ -85,17 +90,21 @@ class Exchange:
                 held_memory.release()
                 held.push_async_callback(self._settle, caller, running)
                 running.heard = inf  # for a seat it may wait
+                path.facts = _facts(prepared, self.pipeline.model.name)
+                path.enter("seat")
                 seats = self.admission.seats(caller, prepared.choices)
                 priority = await held.enter_async_context(seats)
                 jobs = [replace(job, priority=priority) for job in prepared.jobs]
                 running.heard = time.perf_counter()
+                path.enter("first_token")
                 deltas = await held.enter_async_context(aclosing(self.pipeline.run(jobs, arrived, running)))
                 # Until the first delta is there, an error still has an HTTP status.
                 first = await anext(deltas)
-                request.state.facts = _facts(prepared)
+                path.enter("answer")
                 if not stream:
                     response = await answer.whole(prepared, first, deltas)
                     response.headers.update(prepared.notices)
+                    response.headers["server-timing"] = path.server_timing
                     return response
             events = answer.events(prepared, first, deltas)
             return EventStream(events, held.pop_all(), self.settings.send_timeout, prepared.notices)
@@ -147,9 +156,9 @@ def caller_of(request: Request) -> str:
     return caller.scope
 
 
-def _facts(prepared: Prepared) -> dict[str, Any]:
+def _facts(prepared: Prepared, model: str) -> dict[str, Any]:
     """Return what a request's line in the log says beside its status: sizes, no content."""
     job = prepared.job
-    facts = {"id": job.id, "stream": job.stream, "images": len(job.pictures)}
+    facts = {"id": job.id, "model": model, "stream": job.stream, "images": len(job.pictures)}
     dropped = {"dropped_images": prepared.dropped_images, "dropped_tools": prepared.dropped_tools}
     return facts | {name: count for name, count in dropped.items() if count}

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from PIL import Image
 
@@ -82,6 +82,14 @@ class TokenLogprob:
     top: tuple["TokenLogprob", ...] = ()
 
 
+class Times(NamedTuple):
+    """Where a job's time went in the engine, in seconds."""
+
+    queue: float
+    prefill: float
+    generate: float
+
+
 @dataclass(frozen=True, slots=True)
 class Delta:
     """What one of a job's choices gained since its last delta."""
@@ -94,6 +102,7 @@ class Delta:
     finish_reason: FinishReason | None = None
     logprobs: tuple[TokenLogprob, ...] = ()
     prompt_logprobs: tuple[TokenLogprob, ...] = ()  # in a choice's first delta, where asked for
+    times: Times | None = None  # with a job's last delta, where the engine knows them
 
 
 class Vocabulary(Protocol):

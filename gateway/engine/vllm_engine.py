@@ -21,7 +21,7 @@ from engine_config import hub
 from engine_config.profile import EngineProfile
 from gateway.engine import environment
 from gateway.engine.fingerprint import fingerprint
-from gateway.engine.interface import Constraint, Delta, EngineInfo, FinishReason, Job, Model, Sampling
+from gateway.engine.interface import Constraint, Delta, EngineInfo, FinishReason, Job, Model, Sampling, Times
 from gateway.engine.supervisor import Report
 from gateway.engine.vocabulary import TokenizerFile
 from gateway.errors import (
@@ -120,7 +120,7 @@ class VLLMEngine:
 
     async def generate(self, job: Job) -> AsyncGenerator[Delta]:
         """Yield the deltas of `job`. Closing the generator aborts it. See `Engine.generate`."""
-        constraint = job.sampling.constraint
+        constraint, attempt = job.sampling.constraint, 0
         try:
             for attempt in range(ATTEMPTS):
                 followed = await self._constraints.follow(constraint) if constraint else None
@@ -142,6 +142,7 @@ class VLLMEngine:
         except GatewayError:
             raise
         except Exception as error:
+            error.add_note(f"vLLM's request: {job.id}-{attempt}")
             raise _translated(error) from error
         raise GenerationFailed("the engine could not find the request's images in its cache")
 
@@ -252,9 +253,21 @@ class VLLMEngine:
                     finish_reason=FINISH_REASONS.get(choice.finish_reason or ""),
                     logprobs=self._vocabulary.logprobs(choice.token_ids, choice.logprobs, sampling.logprobs),
                     prompt_logprobs=prompt_logprobs,
+                    times=_times(output.metrics) if output.finished else None,
                 )
             )
         return deltas
+
+
+def _times(stats: Any) -> Times | None:
+    """Return what vLLM's `RequestStateStats` says of a request that has ended."""
+    if stats is None or not stats.scheduled_ts:
+        return None
+    return Times(
+        stats.scheduled_ts - stats.queued_ts,
+        stats.first_token_ts - stats.scheduled_ts,
+        stats.last_token_ts - stats.first_token_ts,
+    )
 
 
 def _lost_picture(output: Any) -> bool:

@@ -13,7 +13,7 @@ from gateway.access.limits import Account
 from gateway.access.running import Running
 from gateway.engine.interface import Delta, Job, Model, Picture
 from gateway.engine.supervisor import Supervisor
-from gateway.errors import InvalidValue, ModelNotFound
+from gateway.errors import GatewayError, InvalidValue, ModelNotFound
 from gateway.generation import history, offering, raw, tools
 from gateway.generation.merge import merged
 from gateway.generation.request import GenerationRequest, InputImage, InputMessage, Prepared
@@ -24,6 +24,7 @@ from gateway.prompt import template, tokens
 from gateway.prompt.styles import STYLES, TurnStyle
 from gateway.schema.paths import short
 from gateway.settings import Fit, Settings
+from gateway.telemetry import trail
 from gateway.telemetry.metrics import Metrics
 
 
@@ -188,6 +189,8 @@ class Pipeline:
         """
         job, *others = jobs
         before = arrived
+        path = trail.current()
+        prompt_tokens = 0
         histogram = self._metrics.first_token_seconds
         image_tokens = len(job.pictures) * self._engine.model.tokens_per_image
         deltas = self._engine.generate(job)
@@ -201,16 +204,26 @@ class Pipeline:
                         histogram.observe(now - before)
                     if before is arrived:
                         of_others = sum(len(other.token_ids) for other in others)
-                        self._metrics.prompt_tokens.inc(delta.prompt_tokens + of_others)
+                        prompt_tokens = delta.prompt_tokens + of_others
+                        self._metrics.prompt_tokens.inc(prompt_tokens)
                         self._metrics.image_tokens.inc(image_tokens)
                     histogram, before = self._metrics.between_tokens_seconds, now
                     self._metrics.completion_tokens.inc(delta.tokens)
                     running.tokens += delta.tokens
+                    if delta.times is not None:
+                        for step, seconds in zip(("queue", "prefill", "generate"), delta.times, strict=True):
+                            path.add(step, seconds)
                     yield delta
         except asyncio.CancelledError:
             if (reason := running.reason()) is None:
                 raise
+            path.broke = reason
             raise reason from None
+        except GatewayError as error:
+            path.broke = error
+            raise
+        finally:
+            path.facts |= {"prompt_tokens": prompt_tokens, "completion_tokens": running.tokens}
 
     def _cache_salt(self, request: GenerationRequest) -> str | None:
         return request.caller if self._settings.cache_scope == "caller" else None

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AsyncExitStack, contextmanager, suppress
+from contextvars import copy_context
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TypeVar
@@ -25,6 +26,7 @@ from gateway.images.fit import spare, square
 from gateway.images.source import DataURL, FileID, Source, WebURL, read, too_large
 from gateway.settings import Fit, Settings
 from gateway.storage.files import Files
+from gateway.telemetry import trail
 from gateway.telemetry.metrics import Metrics
 
 NICE = 4  # how far, in the kernel's scale from -20 to 19
@@ -184,18 +186,22 @@ class PictureLoader:
         return self._settings.image_decode == "fast"
 
     async def _in_thread(self, work: Callable[..., _T], *args: object) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
+        return await asyncio.get_running_loop().run_in_executor(
+            self._threads, copy_context().run, work, *args
+        )
 
     @contextmanager
     def _step(self, step: str) -> Iterator[None]:
         began = perf_counter()
         yield
-        self._metrics.image_seconds.labels(step=step).observe(perf_counter() - began)
+        seconds = perf_counter() - began
+        self._metrics.image_seconds.labels(step=step).observe(seconds)
+        trail.current().add(step, seconds)
 
 
 async def _to_the_end(threads: Executor, work: Callable[[], _T]) -> _T:
     # A thread can't be interrupted: when cancelled, hold the permits until it is through with its pixels.
-    future = threads.submit(work)
+    future = threads.submit(copy_context().run, work)
     done = asyncio.wrap_future(future)
     try:
         return await asyncio.shield(done)

@@ -24,6 +24,18 @@ class Metrics:
         self.requests = Counter(
             "gateway_requests", "Requests answered.", ["route", "status"], registry=registry
         )
+        self.outcomes = Counter(
+            "gateway_request_outcomes",
+            "How requests ended: ok, client_left, refused, failed or stream_failed; with the error's code.",
+            ["route", "outcome", "code"],
+            registry=registry,
+        )
+        self.client_left = Counter(
+            "gateway_clients_left",
+            "Clients that left before their answer was whole, by the stage that the request had reached.",
+            ["stage"],
+            registry=registry,
+        )
         self.request_seconds = Histogram(
             "gateway_request_seconds",
             "From a request's first byte to its answer's last.",

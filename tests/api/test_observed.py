@@ -1,5 +1,6 @@
 """What an operator sees of known traffic: exact counts, bounded labels, and a line without content."""
 
+import asyncio
 import io
 import itertools
 import json
@@ -15,6 +16,7 @@ from structlog.testing import capture_logs
 from gateway.errors import GenerationFailed
 from gateway.telemetry import logs
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.sampling import PER_SECOND
 from tests.api.asking import PROMPT_TOKENS, ask, chat, events, image, saying, send, text
 from tests.api.wire import CHAT, connected, post
 from tests.images.pictures import url_of
@@ -24,6 +26,8 @@ from tests.servers import Gateway, metric, scripted_gateway
 SECRET = "a very private question"
 PICTURE = url_of(Image.effect_noise((50, 50), 90))
 REQUESTS = "gateway_requests_total"
+OUTCOMES = "gateway_request_outcomes_total"
+TIMES = ("queue", "prefill", "generate")  # of the engine
 
 
 def private(**fields: object) -> dict[str, object]:
@@ -107,6 +111,50 @@ async def test_answer_that_breaks_is_counted_by_what_the_client_saw() -> None:
         assert await metric(gateway, REQUESTS, route=CHAT, status="500") == 1
 
 
+async def test_failed_streams_are_counted_by_code_and_told_in_the_line() -> None:
+    engine = ScriptedEngine(error=GenerationFailed("it died"), fails_at=1)
+    with capture_logs() as lines:
+        async with scripted_gateway(engine) as gateway:
+            await ask(gateway, chat(stream=True))
+            labels = {"route": CHAT, "outcome": "stream_failed", "code": "generation_failed"}
+            assert await metric(gateway, OUTCOMES, **labels) == 1
+    (line,) = [line for line in lines if line["event"] == "request" and line["route"] == CHAT]
+    assert (line["status"], line["outcome"]) == (200, "stream_failed:generation_failed")
+    (failure,) = [line for line in lines if line["event"] == "request_failed"]
+    assert failure["request_id"] == line["request_id"]
+    assert isinstance(failure["exc_info"], GenerationFailed)
+
+
+async def test_client_that_leaves_is_counted_by_the_stage_of_its_request() -> None:
+    async with scripted_gateway(ScriptedEngine(pause=5)) as gateway:
+        async with connected(gateway) as connection:
+            await connection.send(post(chat()))
+            await asyncio.sleep(0.3)
+        await asyncio.sleep(0.3)
+        assert await metric(gateway, "gateway_clients_left_total", stage="first_token") == 1
+        assert await metric(gateway, OUTCOMES, route=CHAT, outcome="client_left", code="") == 1
+
+
+async def test_whole_answer_tells_where_its_time_went() -> None:
+    async with scripted_gateway(ScriptedEngine()) as gateway:
+        answer = await ask(gateway, chat(messages=saying(image(PICTURE))))
+    told = dict(entry.split(";dur=") for entry in answer.headers["server-timing"].split(", "))
+    assert list(told) == ["wait", "decode", "fit", *TIMES]
+    assert [told[name] for name in TIMES] == ["1000.0", "2000.0", "3000.0"]
+    assert all(float(spent) >= 0 for spent in told.values())
+
+
+async def test_refusals_are_counted_whole_and_logged_in_part() -> None:
+    with capture_logs() as lines:
+        async with scripted_gateway(ScriptedEngine()) as gateway:
+            for _ in range(100):
+                await ask(gateway, chat(model="x"))
+            labels = {"route": CHAT, "outcome": "refused", "code": "model_not_found"}
+            assert await metric(gateway, OUTCOMES, **labels) == 100
+    told = [line for line in lines if line.get("outcome") == "refused:model_not_found"]
+    assert PER_SECOND <= len(told) < 100
+
+
 async def test_every_request_has_one_line_with_sizes_and_no_content() -> None:
     with capture_logs() as lines:
         async with scripted_gateway(ScriptedEngine()) as gateway:
@@ -120,16 +168,42 @@ async def test_every_request_has_one_line_with_sizes_and_no_content() -> None:
         assert 0 <= line.pop("seconds") < 10
         if "id" in line:
             assert line.pop("id").startswith("chatcmpl-")
-    common = {"event": "request", "log_level": "info", "method": "POST", "route": CHAT}
+    common = {
+        "event": "request",
+        "log_level": "info",
+        "method": "POST",
+        "route": CHAT,
+        "caller": "address:127.0.0.1",
+    }
+    picture_tokens = MODEL.tokens_per_image - 1
+    answered = {"model": MODEL.name, "images": 1, "completion_tokens": 3, "outcome": "ok", "status": 200}
+    times = [line.pop("times", {}) for line in told]
+    assert [set(found) for found in times] == [
+        {"wait", "decode", "fit", *TIMES},
+        {"wait", "decode", "fit", *TIMES},
+        {"wait"},
+        set(),
+        set(),
+    ]
+    prompts = [line.pop("prompt_tokens", 0) for line in told]
+    assert prompts[0] == prompts[1] > picture_tokens
     assert told == [
-        common | {"request_id": "one", "status": 200, "stream": False, "images": 1},
-        common | {"request_id": "two", "status": 200, "stream": True, "images": 1},
-        common | {"request_id": "three", "status": 400},
-        common | {"request_id": "four", "status": 404, "method": "GET", "route": "unmatched"},
+        common | answered | {"request_id": "one", "stream": False},
+        common | answered | {"request_id": "two", "stream": True},
+        common | {"request_id": "three", "status": 400, "outcome": "refused:invalid_value"},
         common
         | {
+            "request_id": "four",
+            "status": 404,
+            "outcome": "refused:not_found",
+            "method": "GET",
+            "route": "unmatched",
+        },
+        {
+            "event": "request",
             "request_id": "five",
             "status": 200,
+            "outcome": "ok",
             "method": "GET",
             "route": "/health/ready",
             "log_level": "debug",  # asked for every few seconds
