@@ -1,6 +1,6 @@
 # Everything runs in .venv, which engine_config/install.py makes and keeps up to date.
 .DEFAULT_GOAL := help
-.PHONY: help serve test check coverage docs format clean bench bench-quick bench-micro gpu-config conformance soak full-shape gpu-check clients
+.PHONY: help serve test check coverage docs format clean bench bench-quick bench-micro gpu-config conformance soak audit full-shape gpu-check clients
 MAKEFLAGS += --no-print-directory
 
 PORT ?= 8000
@@ -74,6 +74,11 @@ conformance: ## Run other people's checks of OpenAI's API; writes docs/conforman
 soak: ## 10,000 different pictures, and what memory they leave taken.
 	$(SETUP) --dev
 	@.venv/bin/python -m tests.bench.soak $(ARGS)
+
+audit: ## Look the installed packages up in a database of known weaknesses (needs the internet).
+	$(SETUP) --dev
+	@.venv/bin/python -m venv .venv/audit && .venv/audit/bin/pip install -q pip-audit
+	@.venv/audit/bin/pip-audit --path $$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') $(ARGS)
 
 full-shape: ## LLaVA-1.5-7B's full shape with random weights: speed, memory, checks (21 GB free; ARGS="--write PAGE").
 	$(SETUP) --dev

@@ -18,6 +18,8 @@ def encode(segments: Sequence[Segment], model: Model, param: str = "messages") -
     """
     # A megabyte takes a second, during which the tokenizer holds the GIL: no thread would help.
     least = _least_length(segments, model)
+    if least <= model.context_length:  # Few bytes: now their words may be counted.
+        least = max(least, _words(segments))
     if least > model.context_length:
         raise ContextLengthExceeded(
             f"{param}: the prompt has at least {least} tokens; the limit is {model.context_length}; "
@@ -46,3 +48,8 @@ def _least_length(segments: Sequence[Segment], model: Model) -> int:
         else:
             least += model.tokens_per_image if segment is SLOT else 1
     return least
+
+
+def _words(segments: Sequence[Segment]) -> int:
+    """Return how many words there are; each is a token at least, as none of Llama's has a space within it."""
+    return sum(sum(map(bool, segment.split(" "))) for segment in segments if isinstance(segment, str))

@@ -67,3 +67,4 @@ def test_spelt_out_tokens_stay_text_to_llama(style: str, llama_7b: Model) -> Non
 def test_no_token_of_llama_is_longer_than_the_early_refusal_assumes(llama_js: LlamaTokenizerJS) -> None:
     tokens = set(llama_js.tokenizer().get_vocab()) - {f"<0x{byte:02X}>" for byte in range(256)}
     assert max(len(token.replace("▁", " ").encode()) for token in tokens) == LONGEST_TOKEN
+    assert not [token for token in tokens if "▁" in token.lstrip("▁")]

@@ -55,6 +55,14 @@ def test_a_text_that_cannot_fit_is_refused_before_it_is_tokenised(byte_model: Mo
     assert refusal.value.param == "messages"
 
 
+def test_text_of_too_many_words_is_refused_before_it_is_tokenised(byte_model: Model) -> None:
+    model = replace(byte_model, vocabulary=Never())
+    with pytest.raises(AssertionError, match="a a"):
+        encode(("a " * 4096,), model)
+    with pytest.raises(ContextLengthExceeded, match=r"at least 4097 tokens; the limit is 4096"):
+        encode(("a  " * 4097,), model)
+
+
 def test_pictures_that_cannot_fit_are_refused_before_text_is_tokenised(byte_model: Model) -> None:
     with pytest.raises(ContextLengthExceeded, match=r"at least 4610 tokens; the limit is 4096"):
         encode(("a", *[SLOT] * 8), replace(byte_model, vocabulary=Never()))
