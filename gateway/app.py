@@ -9,7 +9,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from engine_config.profile import EngineProfile
 from gateway.access.admission import Admission
-from gateway.access.callers import Callers
+from gateway.access.callers import Callers, is_loopback
 from gateway.access.lifecycle import Lifecycle
 from gateway.access.limits import Limits
 from gateway.access.memory import Memory
@@ -26,6 +26,7 @@ from gateway.api.routes import (
     files,
     models,
     operations,
+    playground,
     responses,
     stored_responses,
     tokens,
@@ -45,7 +46,7 @@ from gateway.storage.responses import ResponseStore
 from gateway.storage.sweep import sweep_forever
 from gateway.telemetry.metrics import Metrics
 
-OPEN_PATHS = frozenset({"/", "/health", "/health/live", "/health/ready"}) | docs.PATHS
+OPEN_PATHS = frozenset({"/health", "/health/live", "/health/ready"}) | docs.PATHS | playground.PATHS
 CORS_MAX_AGE = 7200  # seconds a browser keeps a preflight's answer; Chromium's maximum
 
 
@@ -130,6 +131,8 @@ def create_app(
     if settings.metrics_port is None:
         app.include_router(operations.metrics_router(metrics))
     app.include_router(docs.router())
+    if _has_playground(settings):
+        app.include_router(playground.router())
     describe(app, profile.served_name)
     app.add_middleware(
         Edge, metrics=metrics, lifecycle=lifecycle, callers=callers, open_paths=_open_paths(settings)
@@ -160,6 +163,13 @@ def create_metrics_app(metrics: Metrics) -> FastAPI:
 def _open_paths(settings: Settings) -> frozenset[str]:
     """Return the paths that are answered without an API key."""
     return OPEN_PATHS | {"/metrics"} if settings.metrics_access == "open" else OPEN_PATHS
+
+
+def _has_playground(settings: Settings) -> bool:
+    """Return whether `/` is the playground: by itself only where other machines cannot reach it."""
+    if settings.playground == "auto":
+        return is_loopback(settings.host)
+    return settings.playground == "on"
 
 
 def _reason(task: asyncio.Task[None]) -> BaseException:

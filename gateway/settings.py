@@ -52,6 +52,10 @@ class Settings(BaseSettings):
         default="info", description="Lowest log level that is printed."
     )
 
+    playground: Literal["auto", "on", "off"] = Field(
+        default="auto",
+        description="Serve the playground at `/`; `auto` does where the gateway listens on loopback.",
+    )
     api_keys: Names = Field(
         default=(), description="API keys, each `NAME:KEY` or `KEY`. If any are set, every request needs one."
     )

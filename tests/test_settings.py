@@ -24,6 +24,7 @@ GIVEN: dict[str, tuple[str, Any]] = {
     "log_level": ("debug", "debug"),
     "api_keys": ("ann:sk-1,sk-2", ("ann:sk-1", "sk-2")),
     "keys_file": ("keys.toml", Path("keys.toml")),
+    "playground": ("on", "on"),
     "open_access": ("true", True),
     "trusted_proxies": ("10.0.0.0/8", ("10.0.0.0/8",)),
     "client_address_header": ("X-Forwarded-For", "x-forwarded-for"),

@@ -151,7 +151,7 @@ def access_problem(settings: Settings) -> str | None:
         keyed = Callers(settings).keyed
     except keys.KeysError as error:
         return str(error)
-    if keyed or settings.open_access or _is_loopback(settings.host):
+    if keyed or settings.open_access or is_loopback(settings.host):
         return None
     return (
         f"GATEWAY_HOST={settings.host}: other machines can reach this address, and no API key is asked for. "
@@ -160,7 +160,7 @@ def access_problem(settings: Settings) -> str | None:
     )
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
     try:
         return ip_address(host).is_loopback
     except ValueError:

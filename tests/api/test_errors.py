@@ -195,7 +195,6 @@ async def test_engine_that_says_nothing_is_a_500() -> None:
 @pytest.mark.parametrize(
     ("method", "path", "status", "code"),
     [
-        ("GET", "/", 404, "not_found"),
         ("GET", "/v1", 404, "not_found"),
         ("POST", "/v1/complete", 404, "not_found"),
         ("POST", f"{CHAT}//", 404, "not_found"),

@@ -1,0 +1,39 @@
+"""`GET /`: a page to chat with the model, and to see what it saw. Nothing comes from another host."""
+
+from collections.abc import Awaitable, Callable
+from importlib.resources import files
+
+from fastapi import APIRouter, Response
+
+KINDS = {".css": "text/css", ".html": "text/html", ".js": "text/javascript"}
+PAGE = "index.html"
+ASSETS = ("api.js", "app.js", "code.js", "elements.js", "saw.js", "shapes.js", "style.css")
+PATHS = frozenset({"/", *(f"/playground/{name}" for name in ASSETS)})
+HEADERS = {
+    "cache-control": "no-cache",
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+}
+
+
+def router() -> APIRouter:
+    """Return the page and its files."""
+    routes = APIRouter(include_in_schema=False)
+    routes.add_api_route("/", _file(PAGE), response_model=None)
+    for name in ASSETS:
+        routes.add_api_route(f"/playground/{name}", _file(name), response_model=None)
+    return routes
+
+
+def _file(name: str) -> Callable[[], Awaitable[Response]]:
+    content = files("gateway.playground").joinpath(name).read_bytes()
+    kind = KINDS[name[name.rindex(".") :]]
+
+    async def file() -> Response:
+        return Response(content, headers=HEADERS, media_type=f"{kind}; charset=utf-8")
+
+    return file

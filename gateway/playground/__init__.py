@@ -1,0 +1,1 @@
+"""The playground: static files, which `api/routes/playground.py` serves."""

@@ -1,0 +1,45 @@
+// Requests to the gateway. The API key stays in this tab.
+const KEY = "gateway-api-key";
+
+export const key = {
+  get: () => sessionStorage.getItem(KEY) ?? "",
+  set: (value) => sessionStorage.setItem(KEY, value),
+};
+
+function headers() {
+  const sent = { "content-type": "application/json" };
+  if (key.get()) sent.authorization = `Bearer ${key.get()}`;
+  return sent;
+}
+
+/** Return the answer to a request; throws an Error with the server's own message. */
+export async function call(path, body, signal) {
+  const options = body ? { method: "POST", body: JSON.stringify(body) } : {};
+  const answer = await fetch(path, { ...options, headers: headers(), signal });
+  if (answer.ok) return answer;
+  const said = await answer.json().catch(() => null);
+  const message = said?.error?.message ?? `the server answered ${answer.status}`;
+  throw Object.assign(new Error(message), { status: answer.status });
+}
+
+/** Yield the chunks of a streamed chat completion. */
+export async function* stream(body, signal) {
+  const answer = await call("v1/chat/completions", body, signal);
+  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+  let held = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) throw new Error("the answer broke off");
+    held += value;
+    const events = held.split("\n\n");
+    held = events.pop();
+    for (const event of events) {
+      const line = event.split("\n").find((found) => found.startsWith("data: "));
+      if (!line) continue;
+      if (line === "data: [DONE]") return;
+      const chunk = JSON.parse(line.slice(6));
+      if (chunk.error) throw new Error(chunk.error.message);
+      yield chunk;
+    }
+  }
+}

@@ -1,0 +1,230 @@
+"""The playground in Chromium, at a desk's and a phone's width, on the scripted engine."""
+
+import asyncio
+import os
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.async_api import Browser, FilePayload, Page, expect
+
+from gateway.api.routes import playground
+from gateway.errors import EngineDied
+from tests.api.asking import send
+from tests.scripted_engine import ScriptedEngine
+from tests.servers import Gateway, scripted_gateway, supervised_gateway
+from tests.shapes import encoded
+
+DOCS = Path(__file__).parents[2] / "docs"
+DESK, PHONE = (1200, 900), (390, 844)
+STAR: FilePayload = {"name": "star.png", "mimeType": "image/png", "buffer": encoded("star", "red")}
+
+
+@asynccontextmanager
+async def opened(
+    browser: Browser, gateway: Gateway, size: tuple[int, int] = DESK, scheme: Any = "light"
+) -> AsyncIterator[Page]:
+    """Yield the page; whatever it logs as an error, or asks of another host, fails the test."""
+    wrong: list[str] = []
+    context = await browser.new_context(
+        viewport={"width": size[0], "height": size[1]}, color_scheme=scheme, bypass_csp=False
+    )
+    page = await context.new_page()
+    page.set_default_timeout(10_000)
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("console", lambda said: wrong.append(said.text) if "Content Security" in said.text else None)
+    page.on(
+        "request",
+        lambda asked: None if asked.url.startswith((gateway.url, "data:")) else wrong.append(asked.url),
+    )
+    await page.goto(gateway.url)
+    yield page
+    await context.close()
+    assert wrong == []
+
+
+async def violations(page: Page, axe: str) -> list[str]:
+    found = await page.evaluate(f"(() => {{ {axe} }})() || axe.run().then(found => found.violations)")
+    return [f"{each['id']}: {each['nodes'][0]['html']}" for each in found]
+
+
+async def ask(page: Page, words: str) -> None:
+    await page.get_by_label("Message", exact=True).fill(words)
+    await page.keyboard.press("Enter")
+
+
+@pytest.mark.parametrize(("size", "scheme"), [(DESK, "light"), (PHONE, "dark")], ids=["desk", "phone"])
+async def test_an_example_is_answered_and_everything_is_accessible(
+    browser: Browser, axe: str, size: tuple[int, int], scheme: str
+) -> None:
+    async with scripted_gateway(ScriptedEngine()) as gateway, opened(browser, gateway, size, scheme) as page:
+        await expect(page.get_by_role("status")).to_have_text("llava-demo: ready")
+        assert await violations(page, axe) == []
+        await page.get_by_role("button", name="What is in the image?").click()
+        await expect(page.locator(".assistant .said")).to_have_text("A red circle.")
+        await page.get_by_role("button", name="What the model saw").click()
+        await expect(page.locator(".fits img")).to_have_count(3)
+        await page.get_by_label("24 × 24 patches").check()
+        assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert await violations(page, axe) == []
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize(("size", "name"), [(DESK, "playground"), (PHONE, "playground-phone")])
+async def test_the_real_engine_answers_an_example(
+    browser: Browser, gateway: Gateway, size: tuple[int, int], name: str
+) -> None:
+    async with opened(browser, gateway, size) as page:
+        await page.get_by_role("button", name="What is in the image?").click()
+        await expect(page.locator(".assistant .said")).to_have_text(
+            re.compile("red circle.*blue square|blue square.*red circle")
+        )
+        await page.get_by_role("button", name="What the model saw").click()
+        await expect(page.locator(".panel .image")).to_contain_text("<image> × ")
+        await page.get_by_label("24 × 24 patches").check()
+        # The docs' pictures change only when they are asked for: `SCREENSHOTS=1 pytest tests/playground`.
+        if os.environ.get("SCREENSHOTS"):
+            await page.evaluate("scrollTo(0, 0)")
+            await page.screenshot(path=DOCS / f"{name}.png", full_page=True)
+
+
+async def test_the_keyboard_is_enough(browser: Browser) -> None:
+    async with scripted_gateway(ScriptedEngine()) as gateway, opened(browser, gateway) as page:
+        await expect(page.get_by_role("status")).to_have_text("llava-demo: ready")
+        await tab_to(page, "What colour is the star?")
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_role("button", name="Ask again")).to_be_visible()
+        await tab_to(page, "What the model saw")
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_role("region", name="What the model saw")).to_be_visible()
+
+
+async def tab_to(page: Page, name: str) -> None:
+    """Press Tab until the element named `name` has the focus."""
+    for _ in range(12):
+        await page.keyboard.press("Tab")
+        if name in await page.evaluate("document.activeElement.textContent"):
+            return
+    raise AssertionError(f"Tab does not reach {name!r}")
+
+
+async def test_what_the_model_saw_is_what_the_engine_got(browser: Browser) -> None:
+    engine = ScriptedEngine()
+    async with scripted_gateway(engine) as gateway, opened(browser, gateway) as page:
+        await page.get_by_label("Add pictures").set_input_files([STAR])
+        await ask(page, "What is it?")
+        await page.get_by_role("button", name="What the model saw").click()
+        panel = page.get_by_role("region", name="What the model saw")
+        count = len(engine.jobs[0].token_ids) + engine.model.tokens_per_image - 1
+        await expect(panel).to_contain_text(f"{count} of 2048 tokens")
+        await expect(panel.locator(".special")).to_have_text("<s>")
+        await expect(panel.locator(".image")).to_have_text("<image> × 64")
+        await expect(panel).to_contain_text("pad (used)")
+        await expect(panel.get_by_role("row", name="top_p")).to_contain_text("0.7")  # the profile's
+        # exp(-0.5), as the scripted engine has it
+        await expect(panel.get_by_title("60.7 %")).to_have_count(3)
+    assert len(engine.jobs) == 1
+
+
+async def test_many_turns_ask_again_and_a_new_chat(browser: Browser) -> None:
+    engine = ScriptedEngine()
+    async with scripted_gateway(engine) as gateway, opened(browser, gateway) as page:
+        for turn, words in enumerate(("One?", "Two?"), 1):
+            await ask(page, words)
+            await expect(page.get_by_role("button", name="Ask again")).to_have_count(turn)
+        await page.get_by_role("button", name="Ask again").nth(1).click()
+        await expect(page.get_by_role("button", name="Ask again")).to_have_count(2)
+        first, second, again = (
+            engine.model.vocabulary.decode(job.token_ids, special=True) for job in engine.jobs
+        )
+        assert first == "<s>USER: One?\nASSISTANT:"
+        assert again == second == "<s>USER: One?\nASSISTANT: A red circle.</s>USER: Two?\nASSISTANT:"
+        await page.get_by_role("button", name="New chat").click()
+        await expect(page.locator(".turn")).to_have_count(0)
+
+
+async def test_stop_ends_the_answer_on_the_engine(browser: Browser) -> None:
+    engine = ScriptedEngine(words=(" word",) * 200, pause=0.05)
+    async with scripted_gateway(engine) as gateway, opened(browser, gateway) as page:
+        await ask(page, "Go on")
+        await expect(page.locator(".assistant .said")).to_contain_text("word word")
+        await page.get_by_role("button", name="Stop").click()
+        await expect(page.get_by_role("button", name="Ask again")).to_be_visible()
+        async with asyncio.timeout(3):
+            while engine.running:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+
+async def test_pictures_are_pasted_dropped_and_removed(browser: Browser) -> None:
+    give = """(kind) => {
+        const data = new DataTransfer();
+        data.items.add(new File([new Uint8Array([1])], "a.png", {type: "image/png"}));
+        const event = kind === "paste" ? new ClipboardEvent(kind, {clipboardData: data, bubbles: true})
+            : new DragEvent(kind, {dataTransfer: data, bubbles: true});
+        document.body.dispatchEvent(event);
+    }"""
+    async with scripted_gateway(ScriptedEngine()) as gateway, opened(browser, gateway) as page:
+        for kind in ("paste", "drop"):
+            await page.evaluate(give, kind)
+        await expect(page.locator("#pictures img")).to_have_count(2)
+        await page.get_by_role("button", name="Remove picture 1").click()
+        await expect(page.locator("#pictures img")).to_have_count(1)
+        await page.keyboard.press("Tab")
+        await page.get_by_label("Message", exact=True).press("Enter")
+        await expect(page.get_by_role("alert")).to_contain_text("messages[0].content[0].image_url.url")
+
+
+async def test_the_servers_error_is_shown(browser: Browser) -> None:
+    engine = ScriptedEngine(error=EngineDied("the engine died of it"), fails_at=1)
+    async with scripted_gateway(engine) as gateway, opened(browser, gateway) as page:
+        await ask(page, "What?")
+        await expect(page.get_by_role("alert")).to_contain_text("the engine died of it")
+
+
+async def test_the_page_is_there_while_the_engine_starts(browser: Browser) -> None:
+    engine = ScriptedEngine()
+    starting = supervised_gateway(lambda _: engine, lambda _: None)
+    async with starting as gateway, opened(browser, gateway) as page:
+        await expect(page.get_by_role("status")).to_contain_text("starting")
+        engine.started.set()
+        await expect(page.get_by_role("status")).to_have_text("llava-demo: ready")
+
+
+async def test_a_key_is_asked_for_and_kept_for_the_tab(browser: Browser) -> None:
+    keyed = scripted_gateway(ScriptedEngine(), api_keys=("sk-mine",))
+    async with keyed as gateway, opened(browser, gateway) as page:
+        await page.get_by_label("API key").fill("sk-mine")
+        await page.get_by_label("API key").press("Enter")
+        await expect(page.get_by_role("status")).to_have_text("llava-demo: ready")
+        await page.reload()
+        await expect(page.get_by_role("status")).to_have_text("llava-demo: ready")
+        assert await page.evaluate("localStorage.length") == 0
+
+
+async def test_the_request_is_shown_as_code(browser: Browser) -> None:
+    async with scripted_gateway(ScriptedEngine()) as gateway, opened(browser, gateway) as page:
+        await ask(page, "It's what?")
+        await page.get_by_role("button", name="As code").click()
+        code = page.get_by_role("region", name="As code")
+        await expect(code.locator("pre").first).to_contain_text(f"curl {gateway.api}/chat/completions")
+        await expect(code.locator("pre")).to_have_count(3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "status"),
+    [({}, 200), ({"host": "0.0.0.0", "open_access": True}, 404), ({"playground": "off"}, 404),
+     ({"host": "0.0.0.0", "open_access": True, "playground": "on"}, 200)],
+)  # fmt: skip
+async def test_it_is_on_where_only_this_machine_can_reach_it(settings: dict[str, Any], status: int) -> None:
+    async with scripted_gateway(ScriptedEngine(), **settings) as gateway:
+        answers = {path: await send(gateway, "GET", path) for path in playground.PATHS}
+        assert {answer.status for answer in answers.values()} == {status}
+
+
+def test_every_file_is_served() -> None:
+    folder = Path(playground.__file__).parents[2] / "playground"
+    found = {path.name for path in folder.iterdir() if path.suffix in playground.KINDS}
+    assert found == {playground.PAGE, *playground.ASSETS}
