@@ -4,7 +4,6 @@ import math
 import re
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from urllib.parse import unquote
 
 import pybase64
 from yarl import URL
@@ -14,6 +13,16 @@ from gateway.errors import ImageError, ImageTooLarge
 _DATA_HEADER_MAX = 1000
 _WEB_URL_MAX = 8192
 _HOST_NAME_MAX = 253
+# What else stands for base64's own letters, or for spaces between them.
+_AS_BASE64 = (
+    *((f"%{code}", letter) for code, letter in (("2B", "+"), ("2b", "+"), ("2F", "/"), ("2f", "/"))),
+    *((f"%{code}", letter) for code, letter in (("3D", "="), ("3d", "="), ("2D", "+"), ("2d", "+"))),
+    *((f"%{code}", letter) for code, letter in (("5F", "/"), ("5f", "/"))),
+    *((f"%{code}", "") for code in ("20", "09", "0A", "0a", "0D", "0d")),
+    *((space, "") for space in " \t\r\n\v\f"),
+    ("-", "+"),
+    ("_", "/"),
+)
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _HOST_NAME = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*")
 
@@ -139,7 +148,10 @@ def read(source: DataURL, *, max_bytes: int) -> bytes:
 
 def _read_loosely(text: str) -> bytes:
     """Return what base64 says that is wrapped, percent-encoded, URL-safe or without padding."""
-    packed = "".join(unquote(text).split()).replace("-", "+").replace("_", "/").rstrip("=")
+    # Not urllib's `unquote`: it goes through megabytes of percent signs one by one, with the GIL held.
+    for written, meant in _AS_BASE64:
+        text = text.replace(written, meant)
+    packed = text.rstrip("=")
     try:
         return pybase64.b64decode(packed + "=" * (-len(packed) % 4), validate=True)
     except ValueError:

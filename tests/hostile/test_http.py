@@ -44,7 +44,7 @@ CASES: dict[str, tuple[bytes, int, str | None]] = {
     "a path upwards": (head("GET", "/v1/../../etc/passwd"), 404, "not_found"),
     "a path upwards, encoded": (head("GET", "/v1/%2e%2e/%2e%2e/etc/passwd"), 404, "not_found"),
     "NUL in the path": (head("GET", "/v1/models/%00"), 404, "model_not_found"),
-    "another host's URL": (head("GET", "http://169.254.169.254/"), 404, "not_found"),
+    "another host's URL": (head("GET", "http://169.254.169.254/latest/"), 404, "not_found"),
     "TRACE": (head("TRACE", CHAT), 405, "method_not_allowed"),
     "PATCH": (head("PATCH", CHAT), 405, "method_not_allowed"),
     "no body": (head("POST", CHAT, "content-length: 0"), 400, "invalid_json"),
