@@ -25,7 +25,7 @@ WINDOW = 10.0  # seconds over which the rate is measured
 
 
 class Corrupt(Exception):
-    """What came is not what the hub says the file is."""
+    """The downloaded file is not what the hub says it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ class Meter:
 def download(file: RemoteFile, blobs: Path, stop: threading.Event) -> None:
     """Fetch what is missing of `file`, verify it and move it to its place; returns early once `stop` is set.
 
-    Raises Corrupt when twice something else came, and what the last of ATTEMPTS attempts raised.
+    Raises Corrupt when the hash was wrong twice, and what the last of ATTEMPTS attempts raised.
     """
     for last in (False, True):
         with file.partial(blobs).open("ab") as out:

@@ -179,10 +179,10 @@ def fill(venv: Path, engine: Engine, stages: Stages, *, dev: bool) -> None:
     size = {"cpu": "0.7 GB to fetch, 3.9 GB on disk", "gpu": "4.3 GB to fetch, 9.5 GB on disk"}[engine]
     stages.run(f"vLLM and the gateway [{extras}] ({size})", *pip, "--editable", f"{ROOT}[{extras}]")
     if engine == "cpu":
-        mend(venv, stages)
+        repair_torch(venv, stages)
 
 
-def mend(venv: Path, stages: Stages) -> None:
+def repair_torch(venv: Path, stages: Stages) -> None:
     """Remove the CUDA builds among torch's companions, or make them importable."""
     python = venv / "bin/python"
     site_packages = next(venv.glob("lib/python*/site-packages"))

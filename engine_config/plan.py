@@ -71,7 +71,7 @@ class Plan:
         return min(self.at_once(CHAT), self.max_num_seqs)
 
     def at_once(self, tokens: int) -> int:
-        """Return how many requests of so many tokens the KV cache has room for at once."""
+        """Return how many requests of this many tokens the KV cache has room for at once."""
         blocks = -(-tokens // self._block)
         return self.kv_tokens // (blocks * self._block)
 

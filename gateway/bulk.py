@@ -179,7 +179,7 @@ def _lines(source: Path) -> Iterator[InputLine]:
             if isinstance(line, LineError):
                 raise BadInput(f"{source}, line {number}: {line.message}")
             if line.custom_id in names:
-                raise BadInput(f"{source}, line {number}: custom_id {line.custom_id!r} is there twice")
+                raise BadInput(f"{source}, line {number}: custom_id {line.custom_id!r} appears twice")
             names.add(line.custom_id)
             yield line
 
@@ -196,7 +196,7 @@ def _finished(target: Path, name: str) -> set[str]:
     try:
         return {orjson.loads(line)[name] for line in whole.splitlines() if line.strip()}
     except (orjson.JSONDecodeError, KeyError, TypeError):
-        raise BadInput(f"{target}: it is there already, and is not the output of this command") from None
+        raise BadInput(f"{target}: it exists already and is not the output of this command") from None
 
 
 def _append(out: BinaryIO, line: bytes) -> None:

@@ -220,7 +220,7 @@ class Conversations:
             self._append(row, text + form.before_reply, turn.answer, owner=0)
             text = ""
             if form is HUB:
-                # The hub's form has a blank where the others have </s>.
+                # The hub's form has a space where the others have </s>.
                 break
         return row
 

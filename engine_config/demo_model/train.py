@@ -5,7 +5,7 @@ colour of the shape that lies there, and say how far to the right it is. Then th
 questions, while the first lesson goes on beside it. Most of them stand apart: ten about one picture,
 none of which can see another or its answer. In a conversation the model would learn to repeat what was
 said rather than to look. And where a question names a shape, the language model is asked halfway up where
-that one is: without this it never learned which of two is further to a side. The pictures are made anew for
+that one is: without this it never learned which of two is further to a side. The pictures are made again for
 every run from one seed.
 """
 

@@ -1,4 +1,4 @@
-"""The demo model's tokenizer: Llama's kind (BPE, byte fallback, `▁` for blanks), learned from its questions.
+"""The demo model's tokenizer: Llama's kind (BPE, byte fallback, `▁` for spaces), learned from its questions.
 
 Ids follow Llama's layout: `<unk>` 0, `<s>` 1, `</s>` 2, the 256 bytes 3 to 258, pieces of text, then LLaVA's
 `<image>` and `<pad>`.

@@ -10,8 +10,8 @@ from gateway.errors import RateLimited
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
 
-RESERVE = 8  # one ticket of so many is for callers who hold none
-SEATS_RESERVE = 5  # likewise one seat of so many
+RESERVE = 8  # one ticket in this many is for callers who hold none
+SEATS_RESERVE = 5  # likewise one seat in this many
 
 
 class Admission:

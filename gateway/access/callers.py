@@ -75,7 +75,7 @@ class Callers:
         """Return the client's address, and of an IPv6 address its network."""
         told = headers.get(self._header, "") if self._header else ""
         if told and self._is_proxy(address):
-            # The last is what our proxy saw; those before it are whatever its client sent.
+            # The last is what our proxy saw; those before it are from its client and prove nothing.
             address = told.rpartition(",")[2].strip()
         try:
             found = ip_address(address)

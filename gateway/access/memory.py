@@ -14,7 +14,7 @@ from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
 
 KIB = 1024
-RESERVE = 4  # one part of so many is for callers who hold nothing, and one of pixels for small images
+RESERVE = 4  # one part in this many is for callers who hold nothing, and one of pixels for small images
 COPIES = 2  # of a body, while its pieces are joined and while it is parsed
 FREE = 64 * KIB  # a body of at most this is not counted: what runs is bounded, and so are these together
 SMALL = 4_000_000  # pixels; an image of more is large

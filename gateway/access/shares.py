@@ -141,7 +141,7 @@ class Shares:
                 self._forget(asked)
             if isinstance(error, TimeoutError):
                 raise Overloaded(
-                    f"no place became free within {self._max_wait:g} s", retry_after=self.retry_after()
+                    f"no slot became free within {self._max_wait:g} s", retry_after=self.retry_after()
                 ) from None
             raise
 

@@ -90,7 +90,7 @@ def _check_announced(headers: Headers, limit: int) -> None:
 def _late(longest: float, settings: Settings) -> BodyTimeout:
     return BodyTimeout(
         f"the request body did not arrive within {longest:g} s, "
-        f"or came at less than {settings.body_min_rate} bytes a second"
+        f"or arrived at less than {settings.body_min_rate} bytes a second"
     )
 
 

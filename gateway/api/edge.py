@@ -1,4 +1,4 @@
-"""What every request gets: an id, a line in the log, metrics, and an answer whatever happens."""
+"""What every request gets: an id, a line in the log, metrics, and an answer in every case."""
 
 import re
 import time

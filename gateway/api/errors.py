@@ -62,7 +62,7 @@ async def _gateway_error(_: Request, error: GatewayError) -> Response:
 
 
 async def _http_exception(request: Request, error: HTTPException) -> Response:
-    # Not `request.url`, which is made of the Host header, whatever that holds.
+    # Not `request.url`: it is built from the Host header, which a client can set to anything.
     where = f"{request.method} {short(request.scope['path'])}"
     if error.status_code == MethodNotAllowed.status:
         methods = ", ".join(paths.allowed(request.app.routes, request.scope))

@@ -24,13 +24,13 @@ MOST_RATIO = 20  # bytes for each that arrived, beyond FREE; JSON with pictures 
 def check_json(headers: Headers) -> None:
     """Refuse what cannot be a JSON body. A missing or odd content type passes.
 
-    Raises UnsupportedMediaType (415), which names what came.
+    Raises UnsupportedMediaType (415), which names what it got.
     """
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind in FORMS:
         raise UnsupportedMediaType(f"content-type: got '{kind}'; send 'application/json'")
     if not kind and "origin" in headers:
-        raise UnsupportedMediaType("content-type: it is missing; browsers must send 'application/json'")
+        raise UnsupportedMediaType("content-type: missing; browsers must send 'application/json'")
     coding = _coding(headers)
     if coding not in IDENTITY | GZIP:
         raise UnsupportedMediaType(f"content-encoding: got '{coding[:60]}'; only 'gzip' is supported")

@@ -95,7 +95,7 @@ class Lines:
             async with asyncio.timeout(self._timeout):
                 wanted, answer = await self._doors[owned.batch.endpoint](line.request, owned.caller)
                 if wanted.stream:
-                    raise InvalidValue("stream: an answer in a batch is not streamed", param="stream")
+                    raise InvalidValue("stream: an answer in a batch cannot be streamed", param="stream")
                 prepared = await self._pipeline.prepare(wanted, _account(owned))
                 jobs = [replace(job, priority=PRIORITY) for job in prepared.jobs]
                 begun.set()

@@ -33,7 +33,7 @@ def ask(
     max_tokens: Annotated[int, typer.Option(help="Longest answer.")] = 256,
     api_key: APIKey = "none",
 ) -> None:
-    """Ask a running gateway about a picture, and print its answer as it comes."""
+    """Ask a running gateway about a picture, and print its answer as it arrives."""
     from gateway.asking import answer
 
     with _client_errors(base_url):
@@ -47,12 +47,14 @@ def batch(
     source: Annotated[
         Path, typer.Argument(exists=True, dir_okay=False, help="Requests, in OpenAI's batch format.")
     ],
-    target: Annotated[Path, typer.Argument(dir_okay=False, help="Answers; what it has is not asked again.")],
+    target: Annotated[
+        Path, typer.Argument(dir_okay=False, help="Answers; requests it already has are skipped.")
+    ],
     base_url: BaseURL = LOCAL,
     at_once: AtOnce = 16,
     api_key: APIKey = "none",
 ) -> None:
-    """Answer a file of requests on a running gateway. Run again after a stop, it goes on where it was."""
+    """Answer a file of requests on a running gateway. If stopped, run it again to continue."""
     from gateway import bulk
 
     server = bulk.Server(base_url, api_key, at_once)
@@ -95,7 +97,7 @@ def _report(base_url: str, run: "Callable[[], Coroutine[Any, Any, Tally]]", targ
     except BadInput as error:
         raise refused(str(error)) from None
     except KeyboardInterrupt:
-        errors.print("stopped; run it again to go on")
+        errors.print("stopped; run it again to continue")
         raise typer.Exit(128 + signal.SIGINT) from None
     errors.print(
         f"{target}: {tally.done} answered, {tally.failed} failed, {tally.before} were there before",

@@ -22,7 +22,7 @@ def add_key(
     file: KeysFile,
     klass: Annotated[str | None, typer.Option("--class", help="Class of the file with its limits.")] = None,
 ) -> None:
-    """Make a key and print it, this once; the file keeps its hash."""
+    """Make a key and print it once; the file keeps only its hash."""
     from gateway.access.keys import KeysError, add
 
     try:
@@ -48,7 +48,7 @@ def list_keys(file: KeysFile) -> None:
 
 @keys.command("revoke")
 def revoke_key(name: Annotated[str, typer.Argument(help="Whose key.")], file: KeysFile) -> None:
-    """Take a key out of the file; a running gateway notices within a second or two."""
+    """Remove a key from the file; a running gateway notices within two seconds."""
     from gateway.access.keys import KeysError, revoke
 
     try:

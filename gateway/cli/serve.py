@@ -18,7 +18,7 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
     profile: Annotated[str | None, typer.Option(help="Profile, or the path of one.")] = None,
 ) -> None:
-    """Serve in the foreground until SIGINT or SIGTERM, and leave with 0."""
+    """Serve in the foreground until SIGINT or SIGTERM."""
     # Before the imports below, which take seconds: what cannot run here is said at once.
     settings, choice = choose_profile(host=host, port=port, profile=profile)
     from gateway.access.callers import access_problem
@@ -56,8 +56,8 @@ def fetch(
 def plan(
     profile: Annotated[str | None, typer.Option(help="Profile, or the path of one.")] = None,
     gpu: Annotated[str | None, typer.Option(help=f"As if on this GPU: {', '.join(machine.KNOWN)}.")] = None,
-    memory: Annotated[float | None, typer.Option(help="As if on a GPU with so many GiB (Ampere).")] = None,
-    count: Annotated[int | None, typer.Option(min=1, help="As if there were so many of them.")] = None,
+    memory: Annotated[float | None, typer.Option(help="As if on an (Ampere) GPU with this many GiB.")] = None,
+    count: Annotated[int | None, typer.Option(min=1, help="As if there were this many of them.")] = None,
     table: Annotated[bool, typer.Option("--table", help="Every profile on every known GPU.")] = False,
 ) -> None:
     """Say what fits on this machine or another: memory, chats at once, and the profile that is chosen."""

@@ -47,7 +47,7 @@ class TokenizerFile:
         return [self._tokenizer.id_to_token(token) or "" for token in ids]
 
     def raw(self, token: int) -> bytes:
-        """Return the bytes that `token` stands for: Llama's `▁` is a blank, `<0xE4>` is the byte E4."""
+        """Return the bytes that `token` stands for: Llama's `▁` is a space, `<0xE4>` is the byte E4."""
         piece: str = self._tokenizer.id_to_token(token) or ""
         if len(piece) == len("<0x00>") and piece.startswith("<0x"):
             return bytes.fromhex(piece[3:5])

@@ -28,7 +28,7 @@ LEAST_LOGPROB = -9999.0
 class Reply:
     """The chunks of one answer, and what it has used so far.
 
-    LLaVA's answer follows `ASSISTANT:` after a blank, which belongs to the prompt's form and not to the
+    LLaVA's answer follows `ASSISTANT:` after a space, which belongs to the prompt's form and not to the
     answer: a choice's first words lose it, unless they go on with a word of the client's (`blank` is false).
     """
 

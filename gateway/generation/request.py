@@ -1,4 +1,4 @@
-"""What a client asks for, by whatever route it came. The wire's words end here, and the pipeline's begin."""
+"""What a client asks for, on any route. Wire types end here."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -113,7 +113,7 @@ class Prepared:
 
     `others` are the jobs of its other prompts, which differ in nothing else.
 
-    `blank` says whether the blank before the answer's first word belongs to the prompt's form.
+    `blank` says whether the space before the answer's first word belongs to the prompt's form.
     """
 
     job: Job

@@ -25,7 +25,7 @@ from gateway.images.source import address_of, too_large, web_url
 from gateway.settings import Settings
 
 Lookup = Callable[[str], Awaitable[Sequence[Address]]]
-Claim = Callable[[int], Awaitable[None]]  # takes memory for so many bytes
+Claim = Callable[[int], Awaitable[None]]  # takes memory for this many bytes
 
 _REDIRECTS = frozenset(
     {

@@ -10,19 +10,19 @@ from gateway.settings import Fit
 # CLIP's mean colour times 255, cut to integers (`expand2square` in LLaVA's `mm_utils.py`).
 MEAN = (122, 116, 104)
 
-# What shrinking must leave at least: so many times the pixels that bicubic resizing makes of them, along each
-# axis, and of a narrow picture's short side so many pixels, for its edges to stay where they are.
-_REACH, _LEAST = 2, 64
+# What shrinking must leave: oversampling for the bicubic step along each axis, and a minimum of pixels on a
+# narrow picture's short side, so that its edges stay where they are.
+_OVERSAMPLING, _MIN_SHORT_SIDE = 2, 64
 # No recipe fills more pixels than this on its way; 2**25 take 128 MB.
 _CANVAS_MAX = 2**25
 
 
-def spare(size: tuple[int, int], fit: Fit, side: int) -> int:
+def shrink_factor(size: tuple[int, int], fit: Fit, side: int) -> int:
     """Return by how much a picture of `size` may be shrunk before it is fitted, at least 1."""
     long, short = max(size), min(size)
     if fit != "pad":
-        return max(1, short // (_REACH * side))
-    shrink = max(1, min(long // (_REACH * side), short // _LEAST))
+        return max(1, short // (_OVERSAMPLING * side))
+    shrink = max(1, min(long // (_OVERSAMPLING * side), short // _MIN_SHORT_SIDE))
     # A decoder may shrink by half of that only; what is too long even then is fitted as it is.
     return shrink if (2 * long // shrink) ** 2 <= _CANVAS_MAX else 1
 

@@ -22,7 +22,7 @@ from gateway.errors import ImageError, ImageTooLarge, NotFound
 from gateway.images.cache import Flights, PictureCache
 from gateway.images.decode import decode, memory_for, open_image
 from gateway.images.fetch import Claim, Fetcher
-from gateway.images.fit import spare, square
+from gateway.images.fit import shrink_factor, square
 from gateway.images.source import DataURL, FileID, Source, WebURL, read, too_large
 from gateway.settings import Fit, Settings
 from gateway.storage.files import Files
@@ -168,7 +168,7 @@ class PictureLoader:
         return digest.hexdigest()
 
     async def _prepare(self, opened: _Opened, wanted: _Wanted, caller: Caller) -> Picture:
-        shrink = spare(opened.image.size, wanted.fit, wanted.side) if self._fast else 1
+        shrink = shrink_factor(opened.image.size, wanted.fit, wanted.side) if self._fast else 1
         async with self._memory.pixels(caller, opened.pixels, memory_for(opened.image, shrink)):
             threads = self._patient_threads if opened.pixels > SMALL else self._threads
             picture = await _to_the_end(threads, lambda: self._fitted(opened, wanted, shrink))

@@ -23,7 +23,7 @@ class InputImage(Wire):
     @model_validator(mode="after")
     def _comes_from_one_place(self) -> Self:
         if (self.image_url is None) == (self.file_id is None):
-            raise ValueError("there must be either `image_url` or `file_id`")
+            raise ValueError("either `image_url` or `file_id` is required")
         return self
 
 
@@ -38,7 +38,7 @@ class InputFile(Wire):
     @model_validator(mode="after")
     def _comes_from_one_place(self) -> Self:
         if [self.file_data, self.file_url, self.file_id].count(None) != 2:  # noqa: PLR2004  # of the three
-            raise ValueError("there must be either `file_data`, `file_url` or `file_id`")
+            raise ValueError("either `file_data`, `file_url` or `file_id` is required")
         return self
 
 

@@ -106,7 +106,7 @@ class Ledger:
             node.looks[step] = inside
             node = inside
         if last in node.fields:
-            raise ValueError(f"{row.field} is there twice")
+            raise ValueError(f"{row.field} appears twice")
         node.fields[last] = _Node(row)
         if row.verdict is not Verdict.HONOURED:
             node.looks[last] = node.fields[last]

@@ -10,7 +10,7 @@ from typing import Final
 from gateway.schema.ledger import Ledger, honoured, refused, without_effect
 from gateway.schema.response_parameters import RESPONSES
 
-_NO_AUDIO = "LLaVA-1.5 neither hears nor speaks."
+_NO_AUDIO = "LLaVA-1.5 has no audio."
 _NO_CACHE_HINTS = "Prompts and pictures are cached anyway."
 _NOT_REMEMBERED = "Nothing is kept for OpenAI's dashboards."
 _NO_REASONING = "LLaVA-1.5 does not reason before it answers."
@@ -23,12 +23,12 @@ _REQUEST: Final = (
     honoured("messages", "The conversation; see [prompts.md](prompts.md)."),
     honoured("stream", "Server-sent events."),
     honoured("stream_options", "Only where `stream` is true."),
-    honoured("stream_options.include_usage", "A last chunk tells the usage."),
+    honoured("stream_options.include_usage", "The last chunk has the usage."),
     without_effect("stream_options.include_obfuscation", "No padding is added to chunks."),
     honoured("n", "1 to 16 answers."),
-    honoured("max_completion_tokens", "The newer name of `max_tokens`; goes before it."),
-    honoured("max_tokens", "Longest answer in tokens, cut to the room left in the context."),
-    honoured("temperature", "0 to 2; the profile's where neither this nor `top_p` is given."),
+    honoured("max_completion_tokens", "The newer name of `max_tokens`; takes precedence over it."),
+    honoured("max_tokens", "Maximum answer length in tokens, cut to the room left in the context."),
+    honoured("temperature", "0 to 2. Default: the profile's, if `top_p` is not set either."),
     honoured("top_p", "Over 0, up to 1; as `temperature`."),
     honoured("stop", "A string, or up to four."),
     honoured("seed", "A signed 64-bit integer."),
@@ -78,7 +78,7 @@ _REQUEST: Final = (
     honoured("tools[].function.parameters", "The JSON schema of the arguments."),
     honoured("tools[].function.strict", "Arguments have the schema's form in any case."),
     refused("tools[].custom", _NO_CUSTOM),
-    without_effect("user", "Callers are told apart by their API keys."),
+    without_effect("user", "Callers are identified by their API keys."),
     without_effect("verbosity", "Ask for a short or a long answer in words."),
     refused("web_search_options", "The model has no access to the web."),
 )
@@ -100,7 +100,7 @@ _MESSAGES: Final = (
     without_effect("messages[].tool_calls[].index", "Streams have it; some clients echo it."),
     honoured("messages[].tool_call_id", "In a message of role `tool`: the call that it is the result of."),
     honoured("messages[].content[].type", "`text`, `refusal`, `image_url` or `file`; further forms below."),
-    honoured("messages[].content[].text", "Never taken for a token, whatever it spells."),
+    honoured("messages[].content[].text", "Always plain text, even if it spells a special token."),
     honoured("messages[].content[].refusal", "As text."),
     honoured("messages[].content[].image_url", "A picture: an object, or its `url` alone."),
     honoured("messages[].content[].image_url.url", "A `data:` URL in base64, or an `http:` or `https:` URL."),
@@ -149,12 +149,12 @@ _ECHOES: Final = (
 )
 
 _VLLM: Final = (
-    honoured("stream_options.continuous_usage_stats", "Every chunk tells the usage so far."),
+    honoured("stream_options.continuous_usage_stats", "Every chunk has the usage so far."),
     honoured("top_k", "-1 and 0 mean all."),
     honoured("min_p", "0 to 1."),
     honoured("repetition_penalty", "Over 0, up to 2."),
-    honoured("min_tokens", "Shortest answer in tokens."),
-    honoured("ignore_eos", "Goes on where the model would end."),
+    honoured("min_tokens", "Minimum answer length in tokens."),
+    honoured("ignore_eos", "Generation continues past the model's end token."),
     honoured("stop_token_ids", "Up to 64 token ids."),
     honoured("add_generation_prompt", "False where `continue_final_message` is true, else true."),
     refused("add_special_tokens", "The gateway sets the prompt's tokens.", (False,)),
@@ -174,10 +174,10 @@ _VLLM: Final = (
     refused("include_reasoning", _NO_REASONING, (True, False)),
     refused("include_stop_str_in_output", "Answers end before the stop string, as OpenAI's do.", (False,)),
     refused("kv_transfer_params", "The engine is alone."),
-    refused("length_penalty", "It is beam search's.", (1, 1.0)),
-    refused("logits_processors", "No code is taken from clients.", ([],)),
+    refused("length_penalty", "Only beam search uses it.", (1, 1.0)),
+    refused("logits_processors", "Clients cannot send code.", ([],)),
     refused("mm_processor_kwargs", "Use `image_fit`.", ({},)),
-    refused("priority", "Operators decide about it.", (0,)),
+    refused("priority", "The operator sets it.", (0,)),
     refused("prompt_logprobs", "Log probabilities are the answer's."),
     refused("request_id", "Use the header `x-request-id`."),
     refused("return_token_ids", "Answers are text.", (False,)),
@@ -195,12 +195,15 @@ _VLLM: Final = (
     refused("structured_outputs.whitespace_pattern", "JSON has one line."),
     refused("structured_outputs.structural_tag", "Use `tools`, or `grammar`."),
     refused("truncate_prompt_tokens", "No part of a prompt is cut off."),
-    refused("use_beam_search", "Tokens are drawn.", (False,)),
+    refused("use_beam_search", "Beam search is not supported.", (False,)),
 )
 
 _GATEWAY: Final = (
     honoured("image_fit", "How a picture becomes square: `pad`, `crop` or `squash`."),
-    honoured("image_place", "`auto`: pictures first, unless text stands between two; `asked`: as they come."),
+    honoured(
+        "image_place",
+        "`auto`: pictures first, unless text stands between two; `asked`: in the client's order.",
+    ),
     honoured("image_history", "More pictures than fit: `keep_last` leaves out the oldest, `strict` refuses."),
 )
 
@@ -237,12 +240,12 @@ _COMPLETION: Final = (
     honoured(
         "prompt", "A string, up to 64 strings, token ids, or up to 64 lists of them; `<s>` comes first."
     ),
-    refused("suffix", "LLaVA-1.5 only goes on at the end.", ("",)),
+    refused("suffix", "LLaVA-1.5 only continues at the end.", ("",)),
     refused("best_of", "Use `n`.", (1,)),
-    honoured("echo", "The prompt is told again before the answer."),
+    honoured("echo", "The answer starts with the prompt."),
     honoured("logprobs", "0 to 5; with `echo`, of the prompt too."),
     refused("top_logprobs", "It is `logprobs` here."),
-    honoured("max_tokens", "16 where not said; 0 with `echo` tells the prompt alone."),
+    honoured("max_tokens", "Default 16; 0 with `echo` returns the prompt alone."),
     *(
         row
         for row in _REQUEST

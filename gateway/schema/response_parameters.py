@@ -7,7 +7,7 @@ from typing import Final
 
 from gateway.schema.ledger import Ledger, honoured, refused, without_effect
 
-_ECHOED = "Told again in the answer; it changes nothing else."
+_ECHOED = "Returned with the answer; it changes nothing else."
 _NO_CACHE_HINTS = "Prompts and images are cached anyway."
 _NO_REASONING = "LLaVA-1.5 does not reason before it answers."
 _ONLY_FUNCTIONS = "Only functions are called."
@@ -18,14 +18,14 @@ _REQUEST: Final = (
     honoured(
         "instructions", "A system message before all others; it is not carried over to the next response."
     ),
-    honoured("previous_response_id", "The conversation goes on from there, images included."),
-    honoured("store", "`true` where not said: the response can be fetched and continued."),
+    honoured("previous_response_id", "The conversation continues from there, images included."),
+    honoured("store", "Default `true`: the response can be fetched and continued."),
     honoured("metadata", "Up to 16 strings. " + _ECHOED),
     honoured("stream", "Server-sent events."),
     honoured("stream_options", "Only where `stream` is true."),
     without_effect("stream_options.include_obfuscation", "No padding is added to events."),
-    honoured("max_output_tokens", "Longest answer in tokens."),
-    honoured("temperature", "0 to 2; the profile's where neither this nor `top_p` is given."),
+    honoured("max_output_tokens", "Maximum answer length in tokens."),
+    honoured("temperature", "0 to 2. Default: the profile's, if `top_p` is not set either."),
     honoured("top_p", "Over 0, up to 1; as `temperature`."),
     honoured("top_logprobs", "0 to 20; with `include`."),
     honoured("include", "`message.output_text.logprobs`; the others name what no answer here has."),
@@ -90,7 +90,7 @@ _ITEMS: Final = (
     honoured(
         "input[].content[].type", "`input_text`, `input_image`, `input_file`, `output_text` or `refusal`."
     ),
-    honoured("input[].content[].text", "Never taken for a token, whatever it spells."),
+    honoured("input[].content[].text", "Always plain text, even if it spells a special token."),
     honoured("input[].content[].refusal", "As text."),
     honoured("input[].content[].image_url", "A `data:` URL in base64, or an `http:` or `https:` URL."),
     honoured("input[].content[].file_id", "An uploaded image."),
@@ -133,12 +133,14 @@ _SAMPLING: Final = (
     honoured("top_k", "-1 and 0 mean all."),
     honoured("min_p", "0 to 1."),
     honoured("repetition_penalty", "Over 0, up to 2."),
-    honoured("min_tokens", "Shortest answer in tokens."),
-    honoured("ignore_eos", "Goes on where the model would end."),
+    honoured("min_tokens", "Minimum answer length in tokens."),
+    honoured("ignore_eos", "Generation continues past the model's end token."),
     honoured("stop_token_ids", "Up to 64 token ids."),
     honoured("image_fit", "How an image becomes square: `pad`, `crop` or `squash`."),
     honoured("image_history", "More images than fit: `keep_last` leaves out the oldest, `strict` refuses."),
-    honoured("image_place", "`auto`: images first, unless text stands between two; `asked`: as they come."),
+    honoured(
+        "image_place", "`auto`: images first, unless text stands between two; `asked`: in the client's order."
+    ),
     honoured("continue_final_message", "The answer goes on with the last message, the assistant's."),
 )
 

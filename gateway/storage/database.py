@@ -110,12 +110,12 @@ class Database:
         return result
 
     def _note(self, told: GatewayError, error: Exception) -> None:
-        """Log a failure once, however many requests meet it, and open the file anew for the next."""
+        """Log a failure once, however many requests meet it, and open the file again for the next."""
         if self._noted != told.message:
             self._noted = told.message
             log.error("storage_failed", folder=str(self.folder), reason=str(error))
         if not isinstance(told, StorageFull):
-            self._close()  # whoever mends it need not restart the gateway
+            self._close()  # the gateway need not be restarted after a repair
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:

@@ -18,7 +18,7 @@ log = structlog.get_logger()
 
 
 async def sweep_forever(database: Database) -> None:
-    """Sweep until cancelled; a failing disk is told in the log and does not end it."""
+    """Sweep until cancelled; a failing disk is logged and does not end it."""
     while True:
         try:
             if database.exists():

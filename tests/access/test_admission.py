@@ -113,7 +113,7 @@ async def test_wait_that_is_too_long_ends_and_its_place_is_free() -> None:
     desk = Desk(running=1, waiting=1, wait=0.05)
     async with desk.ticket:
         for _ in range(2):
-            with pytest.raises(Overloaded, match=r"^no place became free within 0\.05 s$"):
+            with pytest.raises(Overloaded, match=r"^no slot became free within 0\.05 s$"):
                 await desk.ticket.__aenter__()
             assert desk.gauge("gateway_waiting") == 0
     async with desk.ticket:

@@ -113,7 +113,7 @@ async def test_slow_body_is_a_408_and_the_connection_closed() -> None:
         answer = await connection.answer()
         assert (answer.status, answer.error["code"]) == (408, "request_timeout")
         assert answer.error["message"] == (
-            "the request body did not arrive within 0.3 s, or came at less than 1000 bytes a second"
+            "the request body did not arrive within 0.3 s, or arrived at less than 1000 bytes a second"
         )
         assert answer.headers["connection"] == "close"
         assert await connection.rest() == b""

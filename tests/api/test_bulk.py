@@ -96,7 +96,7 @@ def results_before_cut(target: Path) -> list[bytes]:
     ("content", "told"),
     [
         (b"{not json\n", "line 1: This line is not parseable as valid JSON"),
-        (line("x") + line("x"), "line 2: custom_id 'x' is there twice"),
+        (line("x") + line("x"), "line 2: custom_id 'x' appears twice"),
         (line("x", url="/metrics"), "line 1: url: it must be the endpoint"),
     ],
 )

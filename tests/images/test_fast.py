@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from gateway.images.decode import decode, open_image
-from gateway.images.fit import spare, square
+from gateway.images.fit import shrink_factor, square
 from gateway.settings import Fit
 from tests.images.pictures import PHOTOGRAPHS, difference, encoded, photograph
 
@@ -16,12 +16,12 @@ SIDE = 336
 
 def fitted(data: bytes, fit: Fit, *, fast: bool) -> Image.Image:
     image = open_image(data, max_pixels=64_000_000)
-    return square(decode(image, shrink=spare(image.size, fit, SIDE) if fast else 1), fit, SIDE)
+    return square(decode(image, shrink=shrink_factor(image.size, fit, SIDE) if fast else 1), fit, SIDE)
 
 
 def both(data: bytes, fit: Fit) -> tuple[Image.Image, Image.Image]:
     """Return the picture as `fast` and as `exact` see it."""
-    assert spare(open_image(data, max_pixels=64_000_000).size, fit, SIDE) > 1
+    assert shrink_factor(open_image(data, max_pixels=64_000_000).size, fit, SIDE) > 1
     return fitted(data, fit, fast=True), fitted(data, fit, fast=False)
 
 
@@ -71,7 +71,7 @@ def test_narrow_pictures_keep_their_edges(height: int) -> None:
 def test_what_is_small_is_decoded_in_full() -> None:
     data = encoded(photograph("rocket.jpg"), "JPEG", quality=90)
     image = open_image(data, max_pixels=10**6)
-    rendition = decode(image, shrink=spare(image.size, "pad", SIDE))
+    rendition = decode(image, shrink=shrink_factor(image.size, "pad", SIDE))
     with Image.open(BytesIO(data)) as expected:
         assert difference(rendition.pixels, expected).max() == 0
     assert rendition.factor == 1

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from gateway.images.decode import Rendition
-from gateway.images.fit import spare, square
+from gateway.images.fit import shrink_factor, square
 from gateway.settings import Fit
 from tests.images.originals import original_crop, original_pad
 from tests.images.pictures import difference, photograph
@@ -91,9 +91,9 @@ def test_no_elongated_picture_takes_more_than_300_mb(fit: Fit, size: tuple[int, 
 
 
 def test_shrinking_leaves_twice_what_is_resized() -> None:
-    assert spare((4000, 3000), "pad", SIDE) == 5
-    assert spare((4000, 3000), "crop", SIDE) == 4
-    assert spare((4000, 3000), "squash", SIDE) == 4
-    assert spare((1343, 1343), "pad", SIDE) == 1
-    assert spare((60_000, 1), "pad", SIDE) == 1
-    assert spare((60_000, 300), "pad", SIDE) == 1
+    assert shrink_factor((4000, 3000), "pad", SIDE) == 5
+    assert shrink_factor((4000, 3000), "crop", SIDE) == 4
+    assert shrink_factor((4000, 3000), "squash", SIDE) == 4
+    assert shrink_factor((1343, 1343), "pad", SIDE) == 1
+    assert shrink_factor((60_000, 1), "pad", SIDE) == 1
+    assert shrink_factor((60_000, 300), "pad", SIDE) == 1

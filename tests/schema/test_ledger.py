@@ -192,7 +192,7 @@ def test_a_field_without_rows_inside_is_left_as_it_is() -> None:
 
 
 def test_a_field_cannot_be_in_a_ledger_twice() -> None:
-    with pytest.raises(ValueError, match=r"^a is there twice$"):
+    with pytest.raises(ValueError, match=r"^a appears twice$"):
         Ledger({"A": (honoured("a", ""),), "B": (refused("a", ""),)})
 
 

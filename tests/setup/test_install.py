@@ -47,7 +47,7 @@ def labels(install: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     ran: list[str] = []
     monkeypatch.setattr(install.Stages, "run", lambda _self, label, *_command: ran.append(label))
     monkeypatch.setattr(install, "missing_packages", lambda _engine: [])
-    monkeypatch.setattr(install, "mend", lambda _venv, _stages: None)
+    monkeypatch.setattr(install, "repair_torch", lambda _venv, _stages: None)
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=100e9))
     return ran
 
@@ -104,7 +104,7 @@ def test_an_interrupted_set_up_starts_over(
     install: ModuleType, labels: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(install, "mend", lambda _venv, _stages: signal.raise_signal(signal.SIGINT))
+        patch.setattr(install, "repair_torch", lambda _venv, _stages: signal.raise_signal(signal.SIGINT))
         with pytest.raises(KeyboardInterrupt):
             install.set_up("cpu", dev=False)
     half_done = install.ROOT / ".venv/half-done"

@@ -22,7 +22,7 @@ def router(store: ResponseStore) -> APIRouter:
     async def retrieve_response(request: Request, response_id: str) -> Response:
         query.only(request, ("include", "include[]", "stream"))
         if query.choice(request, "stream", ("true", "false"), "false") == "true":
-            raise UnsupportedParameter("stream: a stored response is told whole", param="stream")
+            raise UnsupportedParameter("stream: a stored response cannot be streamed", param="stream")
         return Response(await store.body(caller_of(request), response_id), media_type="application/json")
 
     @routes.delete("/v1/responses/{response_id}", response_model=None)
