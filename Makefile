@@ -1,6 +1,6 @@
 # Everything runs in .venv, which engine_config/install.py makes and keeps up to date.
 .DEFAULT_GOAL := help
-.PHONY: help serve test check coverage docs format clean bench bench-quick bench-micro gpu-config conformance soak audit full-shape gpu-check clients
+.PHONY: help serve test check coverage docs format clean bench bench-quick bench-micro gpu-config conformance soak audit full-shape gpu-check clients frontends
 MAKEFLAGS += --no-print-directory
 
 PORT ?= 8000
@@ -91,3 +91,7 @@ gpu-check: ## On a machine with a GPU: driver, set-up, profiles, answers, speed;
 clients: ## The clients people use, each in an environment of its own, on the real engine (CLIENT=name ARGS=--write).
 	$(SETUP) --dev
 	@.venv/bin/python -m tests.clients $(if $(CLIENT),"$(CLIENT)") $(ARGS)
+
+frontends: ## A page of another origin in Chromium, on the real engine (ARGS=--shots takes the screenshots again).
+	$(SETUP) --dev
+	@FRONTENDS_SHOTS=$(if $(findstring --shots,$(ARGS)),docs/frontends) .venv/bin/pytest --timeout 900 tests/frontends/other_origin.py

@@ -1,0 +1,79 @@
+"""Debian's Chromium, the gateway on the real engine, a static site, a folder for screenshots."""
+
+import functools
+import os
+import threading
+from collections.abc import AsyncIterator, Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from playwright.async_api import BrowserContext, Page, async_playwright
+
+from tests.debian import require
+from tests.frontends import environments
+from tests.servers import Gateway, served_gateway
+
+KEY = "sk-frontends"
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+@pytest.fixture(scope="session")
+def site() -> Iterator[str]:
+    """Yield the address of a static server with the page and OpenAI's package for JavaScript."""
+    modules = environments.node("openai-js", "openai@6.49.0") / "node_modules"
+    page = Path(__file__).with_name("programs") / "page.html"
+    (modules / "page.html").write_bytes(page.read_bytes())
+    handler = functools.partial(_Quiet, directory=str(modules))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    extensions_map = SimpleHTTPRequestHandler.extensions_map | {".mjs": "text/javascript"}
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="session")
+def gateway(site: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """Yield a gateway with the demo model, which pages of `site` may call."""
+    folder = tmp_path_factory.mktemp("gateway")
+    with served_gateway(folder, profile="demo", api_keys=KEY, cors_origins=site) as running:
+        yield running
+
+
+@pytest.fixture
+async def browser(tmp_path: Path) -> AsyncIterator[BrowserContext]:
+    """Yield a Chromium that nobody has used before."""
+    path = require("chromium")
+    async with async_playwright() as playwright:
+        context = await playwright.chromium.launch_persistent_context(
+            tmp_path / "browser", executable_path=path, headless=True, args=list(FLAGS)
+        )
+        try:
+            yield context
+        finally:
+            await context.close()
+
+
+@pytest.fixture
+def page(browser: BrowserContext) -> Page:
+    return browser.pages[0]
+
+
+@pytest.fixture(scope="session")
+def shots(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return where screenshots go: the folder that FRONTENDS_SHOTS names, or one that is thrown away."""
+    named = os.environ.get("FRONTENDS_SHOTS")
+    return Path(named) if named else tmp_path_factory.mktemp("shots")
