@@ -136,10 +136,15 @@ def test_unknown_profile_is_told() -> None:
         choose("llava", on(NONE), "cpu")
 
 
+def _installed(monkeypatch: pytest.MonkeyPatch, engine: Engine) -> None:
+    for module in ("common", "serve"):
+        monkeypatch.setattr(f"gateway.cli.{module}.installed_engine", lambda: engine)
+
+
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "look", lambda: on(NONE))
-    monkeypatch.setattr(cli, "installed_engine", lambda: "cpu")
+    _installed(monkeypatch, "cpu")
 
 
 def plan(*arguments: str) -> tuple[int, str]:
@@ -205,7 +210,7 @@ def test_table_of_the_docs_is_this_plans() -> None:
 @pytest.mark.usefixtures("here")
 def test_serve_refuses_before_it_imports_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "look", lambda: with_gpu(KNOWN["T4"], driver="535.1"))
-    monkeypatch.setattr(cli, "installed_engine", lambda: "gpu")
+    _installed(monkeypatch, "gpu")
     for command in (["serve", "--profile", "llava-1.5-7b"], ["serve"], ["fetch"]):
         result = CliRunner().invoke(cli.app, command)
         assert result.exit_code == 1

@@ -314,7 +314,8 @@ async def test_closing_ends_the_threads(monkeypatch: pytest.MonkeyPatch) -> None
     gate.opened.set()
     await closing
     assert asked.cancelled()
-    assert not any(thread.name.startswith("image") for thread in threading.enumerate())
+    pools = (one.loader._threads, one.loader._patient_threads)
+    assert [thread for pool in pools for thread in pool._threads if thread.is_alive()] == []
 
 
 def test_a_loader_that_never_loads_starts_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
