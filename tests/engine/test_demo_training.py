@@ -101,7 +101,7 @@ def apart(folder: Path, style: str, questions: list[tuple[str, str]]) -> Row:
 
 def sent(messages: list[Message], style: str, demo: Model) -> list[int]:
     """Return the ids up to the last `</s>`, or all where there is none, pictures at their full size."""
-    segments = render(messages, STYLES[style])
+    segments = render(messages, STYLES[style], "asked")
     if END in segments:
         segments = segments[: len(segments) - segments[::-1].index(END)]
     ids = []
