@@ -118,7 +118,7 @@ class Limits:
         except Exception as error:  # noqa: BLE001  # whatever a client of Redis raises
             if time.monotonic() >= self._away_until:
                 self._away_until = time.monotonic() + UNREACHABLE_PAUSE
-                log.error("limits_unreachable", reason=type(error).__name__)  # noqa: TRY400
+                log.error("limits_unreachable", reason=type(error).__name__)  # noqa: TRY400  # its name says all
             if self._refuse_unreachable:
                 raise Unavailable("limits cannot be checked at the moment", retry_after=2) from None
             return otherwise

@@ -43,7 +43,7 @@ class Holding:
 
     def release(self) -> None:
         """Give back all that is left."""
-        self._shares._released.append(time.monotonic())  # noqa: SLF001
+        self._shares._released.append(time.monotonic())  # noqa: SLF001  # its own handle
         self.keep(0)
 
 

@@ -46,7 +46,7 @@ def _check_jpeg(data: bytes) -> None:
     at, segments, notes = 2, 0, 0
     while at + 4 <= len(data):
         if data[at] != 0xFF:  # noqa: PLR2004  # where a marker begins
-            return  # Whatever that is, the reader has its own word for it.
+            return  # Not a marker: the reader refuses it.
         marker = data[at + 1]
         if marker == 0xFF:  # noqa: PLR2004  # filling; a run of it is passed at once
             at = _after_filling(data, at)
