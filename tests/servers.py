@@ -64,13 +64,13 @@ async def scripted_gateway(engine: ScriptedEngine, **settings: Any) -> AsyncIter
 async def supervised_gateway(
     make: Callable[[Report], Engine], on_failure: Callable[[BaseException], None], **settings: Any
 ) -> AsyncIterator[Gateway]:
-    """Run the whole application on a port of its own, from when it listens on."""
+    """Run the whole application, from when it listens on: on a port of its own unless `settings` name one."""
     state = TemporaryDirectory(prefix="gateway-state-")
     chosen = Settings(**{"shutdown_timeout": 1, "state_dir": state.name, **settings})
     app = create_app(chosen, load_profile("demo"), make, on_failure)
     config = uvicorn.Config(
         Watch(app),
-        port=0,
+        port=settings.get("port", 0),
         http=bounded(chosen),
         ws="none",
         log_config=None,
