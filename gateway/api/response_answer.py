@@ -18,9 +18,17 @@ from gateway.generation.request import Prepared
 from gateway.generation.response_events import ResponseEvents
 from gateway.schema import sse
 from gateway.schema.items import InputItem
-from gateway.schema.response import Event, InputTokensDetails, OutputTokensDetails, ResponseEvent, Usage
+from gateway.schema.response import (
+    Event,
+    InputTokensDetails,
+    OutputTokensDetails,
+    ResponseEvent,
+    TimedUsage,
+    Usage,
+)
 from gateway.schema.responses import ResponseRequest
 from gateway.storage.responses import ResponseStore
+from gateway.telemetry import trail
 
 log = structlog.get_logger()
 
@@ -122,13 +130,16 @@ class Answer:
 
     async def _end(self) -> ResponseEvent:
         used = self._reply.usage
-        usage = Usage(
+        counts = (
             used.prompt_tokens,
             InputTokensDetails(used.prompt_tokens_details.cached_tokens),
             used.completion_tokens,
             OutputTokensDetails(),
             used.total_tokens,
         )
+        options = self._request.stream_options
+        timed = options is not None and options.include_timing
+        usage = TimedUsage(*counts, trail.current().timing) if timed else Usage(*counts)
         last = self._events.end(usage, int(time.time()))
         return await self._keeper.finish(last) if self._keeper and self._stored else last
 

@@ -10,6 +10,8 @@ from fastapi import Response
 from starlette.types import Receive, Scope, Send
 
 from gateway.errors import GatewayError
+from gateway.schema.completion import TimedUsage, Usage
+from gateway.telemetry import trail
 
 
 class ClientLeft(Exception):
@@ -18,6 +20,11 @@ class ClientLeft(Exception):
 
 def json_response(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     return Response(orjson.dumps(content), status, dict(headers or {}), "application/json")
+
+
+def last_usage(usage: Usage, *, timed: bool | None) -> Usage:
+    """Return the usage as a stream's last chunk has it: with the request's times where asked for."""
+    return TimedUsage.of(usage, trail.current().timing) if timed else usage
 
 
 @asynccontextmanager

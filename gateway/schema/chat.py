@@ -43,7 +43,15 @@ class Message(Wire):
 
 class StreamOptions(Wire):
     include_usage: bool | None = None
+    include_timing: bool | None = Field(
+        default=None, description="The gateway's: the usage, and in it where the time went."
+    )
     continuous_usage_stats: bool | None = Field(default=None, description="vLLM's: usage in every chunk.")
+
+    @property
+    def tells_usage(self) -> bool:
+        """Return whether the last chunk has the usage."""
+        return bool(self.include_usage or self.include_timing)
 
 
 class ChatCompletionRequest(SamplingFields):

@@ -3,7 +3,8 @@
 OpenAI's description of its API requires the keys `message.refusal` and `choices[].logprobs`; null is fine.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 FinishReason = Literal["stop", "length", "tool_calls"]
@@ -49,6 +50,18 @@ class Usage:
     completion_tokens: int
     total_tokens: int
     prompt_tokens_details: PromptTokensDetails
+
+
+@dataclass(frozen=True, slots=True)
+class TimedUsage(Usage):
+    """The gateway's own: where the request's time went, in milliseconds, by step."""
+
+    timing: Mapping[str, float]
+
+    @classmethod
+    def of(cls, usage: Usage, timing: Mapping[str, float]) -> "TimedUsage":
+        used = {entry.name: getattr(usage, entry.name) for entry in fields(usage)}
+        return cls(**used, timing=timing)
 
 
 @dataclass(frozen=True, slots=True)

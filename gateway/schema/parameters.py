@@ -199,6 +199,10 @@ _VLLM: Final = (
 )
 
 _GATEWAY: Final = (
+    honoured(
+        "stream_options.include_timing",
+        "As `include_usage`; `usage.timing` has the milliseconds of each step, as `Server-Timing` does.",
+    ),
     honoured("image_fit", "How a picture becomes square: `pad`, `crop` or `squash`."),
     honoured(
         "image_place",
@@ -278,6 +282,9 @@ COMPLETIONS: Final = Ledger(
             refused("add_special_tokens", "The gateway puts `<s>` first.", (True,)),
             refused("structured_outputs", "Use chat."),
             *(row for row in _VLLM if row.field.partition(".")[0] not in _ONLY_CHATS),
+        ),
+        "The gateway's own parameters of completions": tuple(
+            row for row in _GATEWAY if row.field.startswith("stream_options.")
         ),
         "Other engines' parameters of completions": _OTHERS,
     }

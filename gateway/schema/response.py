@@ -63,6 +63,13 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class TimedUsage(Usage):
+    """The gateway's own: where the request's time went, in milliseconds, by step."""
+
+    timing: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
 class IncompleteDetails:
     reason: Literal["max_output_tokens"]
 

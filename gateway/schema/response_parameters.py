@@ -136,6 +136,10 @@ _SAMPLING: Final = (
     honoured("min_tokens", "Minimum answer length in tokens."),
     honoured("ignore_eos", "Generation continues past the model's end token."),
     honoured("stop_token_ids", "Up to 64 token ids."),
+    honoured(
+        "stream_options.include_timing",
+        "The last event's `usage.timing` has the milliseconds of each step, as `Server-Timing` does.",
+    ),
     honoured("image_fit", "How an image becomes square: `pad`, `crop` or `squash`."),
     honoured("image_history", "More images than fit: `keep_last` leaves out the oldest, `strict` refuses."),
     honoured(

@@ -118,6 +118,12 @@ Tools = Annotated[
 
 
 class StreamOptions(Wire):
+    include_timing: bool | None = Field(
+        default=None, description="The gateway's: the usage has in it where the time went."
+    )
+
+
+class CacheOptions(Wire):
     """Nothing in it has an effect."""
 
 
@@ -144,7 +150,7 @@ class ResponseRequest(DrawingFields):
     user: str | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
-    prompt_cache_options: StreamOptions | None = None
+    prompt_cache_options: CacheOptions | None = None
 
     image_fit: Literal["pad", "crop", "squash"] | None = Field(
         default=None, description="How an image becomes square; the profile's way where not said."

@@ -25,7 +25,7 @@ class Trail:
         self.error: GatewayError | None = None  # that the client was told with a status
         self.broke: GatewayError | None = None  # that ended the generation
         self._steps: list[tuple[str, float]] = []
-        self._since = time.perf_counter()
+        self._began = self._since = time.perf_counter()
 
     def enter(self, stage: Stage) -> None:
         """Begin `stage`; the time of the two stages that wait for other requests is kept as `wait`."""
@@ -49,7 +49,13 @@ class Trail:
     @property
     def server_timing(self) -> str:
         """Return the times in milliseconds, as the header `Server-Timing` has them."""
-        return ", ".join(f"{step};dur={seconds * 1000:.1f}" for step, seconds in self.times.items())
+        return ", ".join(f"{step};dur={spent:.1f}" for step, spent in self.timing.items())
+
+    @property
+    def timing(self) -> dict[str, float]:
+        """Return the times in milliseconds, as clients are told them, and their request's until now."""
+        told = self.times | {"total": time.perf_counter() - self._began}
+        return {step: round(seconds * 1000, 1) for step, seconds in told.items()}
 
     def outcome(self, status: int, *, left: bool) -> tuple[str, str]:
         """Return how the request ended, and the error's code where there was one."""

@@ -44,7 +44,7 @@ EXCUSED: Final = (
 )
 
 # Fields that the types do not declare: vLLM's, and the gateway's own.
-UNDECLARED: Final = frozenset({"dropped_images", "gateway", "max_model_len", "root"})
+UNDECLARED: Final = frozenset({"dropped_images", "gateway", "max_model_len", "root", "timing"})
 
 
 def check(request: str, status: int, content_type: str, content: bytes) -> list[str]:

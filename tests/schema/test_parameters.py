@@ -123,7 +123,7 @@ def test_null_is_as_good_as_absent(name: str) -> None:
     assert asked(**{name: None}) == asked()
 
 
-@pytest.mark.parametrize("option", ["include_usage", "continuous_usage_stats"])
+@pytest.mark.parametrize("option", ["include_usage", "include_timing", "continuous_usage_stats"])
 def test_stream_options_are_switches_of_a_stream(option: str) -> None:
     assert getattr(asked(stream=True, stream_options={option: True}).stream_options, option) is True
     assert refused(stream_options={option: True}).param == "stream_options"

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 
 from gateway.api.errors import error_body
 from gateway.api.exchange import Exchange
-from gateway.api.streaming import json_response
+from gateway.api.streaming import json_response, last_usage
 from gateway.engine.interface import Delta
 from gateway.errors import GatewayError
 from gateway.generation import chat
@@ -69,9 +69,9 @@ class Answer:
     ) -> AsyncGenerator[bytes]:
         """Yield the answer's events; one that cannot go on ends with an error and without `[DONE]`."""
         self._reply = Reply(prepared.dropped_images, blank=prepared.blank, tools=prepared.tools)
-        include_usage = bool(self._options.include_usage)
+        tells_usage = self._options.tells_usage
         writer = sse.ChunkWriter(
-            self.id, self._created, self._model, prepared.fingerprint, usage_follows=include_usage
+            self.id, self._created, self._model, prepared.fingerprint, usage_follows=tells_usage
         )
         try:
             if event := self._event(writer, first):
@@ -83,8 +83,8 @@ class Answer:
             log.warning("stream_failed", id=self.id, code=error.code)
             yield sse.error(error_body(error))
             return
-        if include_usage:
-            yield writer.usage(self._reply.usage)
+        if tells_usage:
+            yield writer.usage(last_usage(self._reply.usage, timed=self._options.include_timing))
         yield sse.DONE
 
     def _event(self, writer: sse.ChunkWriter, delta: Delta) -> bytes | None:

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 
 from gateway.api.errors import error_body
 from gateway.api.exchange import Exchange
-from gateway.api.streaming import json_response
+from gateway.api.streaming import json_response, last_usage
 from gateway.engine.interface import Delta
 from gateway.errors import GatewayError
 from gateway.generation import completions
@@ -68,13 +68,12 @@ class Answer:
     ) -> AsyncGenerator[bytes]:
         """Yield the answer's events; one that cannot go on ends with an error and without `[DONE]`."""
         reply, options = self._reply(prepared), self._request.stream_options or StreamOptions()
-        include_usage = bool(options.include_usage)
         writer = sse.ChunkWriter(
             self.id,
             self._created,
             self._request.model,
             prepared.fingerprint,
-            usage_follows=include_usage,
+            usage_follows=options.tells_usage,
             kind="text_completion",
         )
 
@@ -93,8 +92,8 @@ class Answer:
             log.warning("stream_failed", id=self.id, code=error.code)
             yield sse.error(error_body(error))
             return
-        if include_usage:
-            yield writer.usage(reply.usage)
+        if options.tells_usage:
+            yield writer.usage(last_usage(reply.usage, timed=options.include_timing))
         yield sse.DONE
 
     def _reply(self, prepared: Prepared) -> TextReply:
