@@ -148,7 +148,7 @@ def create_app(
             expose_headers=["*"],
             max_age=CORS_MAX_AGE,
         )
-    app.state.metrics = metrics
+    app.state.metrics, app.state.loader = metrics, loader
     app.state.supervisor, app.state.lifecycle, app.state.running = supervisor, lifecycle, running
     return app
 

@@ -30,6 +30,7 @@ from gateway.engine.interface import Engine
 from gateway.engine.supervisor import Report, Supervisor
 from gateway.engine.vllm_engine import VLLMEngine
 from gateway.errors import ShuttingDown
+from gateway.images.loader import PictureLoader
 from gateway.settings import Settings
 from gateway.telemetry import logs
 
@@ -81,8 +82,8 @@ def _with_descriptors(settings: Settings, console: Console) -> Settings:
     return settings.model_copy(update={"max_connections": possible})
 
 
-async def _trim_when_idle(running: RunningRequests) -> None:
-    """Give freed memory back to the system once nothing has run for a while. malloc_trim(3)."""
+async def _trim_when_idle(running: RunningRequests, loader: PictureLoader) -> None:
+    """Give memory back to the system once nothing has run for a while. malloc_trim(3)."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     idle_since: float | None = None
     while trim is not None:
@@ -92,6 +93,7 @@ async def _trim_when_idle(running: RunningRequests) -> None:
             idle_since = now
         elif idle_since is not None and now - idle_since > IDLE:
             idle_since = None
+            loader.rest()
             gc.collect()
             await asyncio.to_thread(trim, 0)
 
@@ -167,7 +169,7 @@ async def _serve(settings: Settings, profile: EngineProfile, console: Console) -
     server = Server(_uvicorn_config(app, settings), app, settings)
     watching = asyncio.create_task(_watch(app.state.supervisor, settings, profile, console))
     beside = asyncio.create_task(_serve_metrics(app, settings))
-    trimming = asyncio.create_task(_trim_when_idle(app.state.running))
+    trimming = asyncio.create_task(_trim_when_idle(app.state.running, app.state.loader))
     await server.serve()
     beside.cancel()
     trimming.cancel()

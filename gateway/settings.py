@@ -200,7 +200,9 @@ class Settings(BaseSettings):
         default=256 * 2**20, description="Memory for the cache of decoded images; 0 turns it off."
     )
     image_decode_timeout: PositiveFloat = Field(
-        default=10, description="Maximum time to decode an image in a format that can be slow to decode."
+        default=10,
+        description="Maximum processor time to decode a WebP, an AVIF or a JPEG of many scans; three times as long "
+        "by the clock. These are decoded in processes of their own.",
     )
     memory_bodies: PositiveInt = Field(
         default=2**29, description="Memory for request bodies. A body counts twice its size while it is read."

@@ -4,6 +4,8 @@ Layout: ISO/IEC 14496-12 (boxes: 4 bytes of length, 4 of type) and 23008-12 (`me
 picture, `moov` the frames of a sequence).
 """
 
+import re
+import struct
 from collections.abc import Iterator
 
 from gateway.errors import ImageError, ImageTooLarge, UnsupportedImage
@@ -15,6 +17,8 @@ MAX_META = 64 * 2**10
 MAX_BOXES = 64
 _BRANDS_MAX = 256  # bytes
 _HEADER, _LARGE_HEADER = 8, 16
+# Length, type, version and flags; width and height.
+_SIZE = re.compile(rb"\0\0\0\x14ispe\0\0\0\0(.{8})", re.DOTALL)
 
 
 def is_avif(data: bytes) -> bool:
@@ -28,7 +32,7 @@ def is_avif(data: bytes) -> bool:
 
 def check(data: bytes) -> None:
     """Raise ImageError where reading the header could take long: many items, frames or boxes."""
-    for number, (kind, length) in enumerate(_boxes(data), start=1):
+    for number, (kind, _, length) in enumerate(_boxes(data), start=1):
         if number > MAX_BOXES:
             raise ImageTooLarge(f"the AVIF image has more than {MAX_BOXES} boxes")
         if kind == b"meta" and length > MAX_META:
@@ -37,8 +41,24 @@ def check(data: bytes) -> None:
             raise UnsupportedImage("the image is an AVIF sequence; only still AVIF images are supported")
 
 
-def _boxes(data: bytes) -> Iterator[tuple[bytes, int]]:
-    """Yield the type and length of each box on the first level. Raises ImageError for a bad length."""
+def size(data: bytes) -> tuple[int, int]:
+    """Return the width and height of the largest item, from its `ispe` box (23008-12, 6.5.3).
+
+    A decoder that finds more pixels than that is stopped. Raises ImageError where no size is told.
+    """
+    found = []
+    for kind, start, length in _boxes(data):
+        if kind == b"meta":
+            meta = data[start : start + min(length, MAX_META)]
+            found += [struct.unpack(">II", at[1]) for at in _SIZE.finditer(meta)]
+    width, height = max(found, key=lambda size: size[0] * size[1], default=(0, 0))
+    if not width * height:
+        raise ImageError("the image is broken or cut off")
+    return width, height
+
+
+def _boxes(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield the type, place and length of each box on the first level. Raises ImageError for a bad length."""
     at = 0
     while at + _HEADER <= len(data):
         length, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
@@ -50,5 +70,5 @@ def _boxes(data: bytes) -> Iterator[tuple[bytes, int]]:
             length = len(data) - at
         if length < header:
             raise ImageError("the image is broken or cut off")
-        yield kind, length
+        yield kind, at, length
         at += length

@@ -9,7 +9,6 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
 from PIL import AvifImagePlugin, ExifTags, Image
 from PIL.AvifImagePlugin import AvifImageFile
 from PIL.BmpImagePlugin import BmpImageFile
@@ -62,6 +61,8 @@ MB = 2**20
 _MAX_SIDE = 65_535
 # A progressive JPEG has about ten scans; each costs a pass over all pixels, whatever few bytes it has.
 _MAX_SCANS = 100
+_MAX_SCAN_PIXELS = 10**9  # of all scans together, in a thread: about a second
+_FOR_A_PROCESS = frozenset({"webp", "avif"})
 _START_OF_SCAN = b"\xff\xda"
 
 
@@ -111,27 +112,74 @@ def format_of(data: bytes) -> str | None:
     return "avif" if avif.is_avif(data) else None
 
 
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What is known of a file before anything of it is decoded."""
+
+    format: str
+    size: tuple[int, int]
+    image: ImageFile | None  # for a thread to decode; None is for a process that can be ended
+    memory: int  # bytes that decoding takes at most where it is not shrunk by its decoder
+
+    @property
+    def pixels(self) -> int:
+        return self.size[0] * self.size[1]
+
+
+def read_header(data: bytes, *, max_pixels: int) -> Header:
+    """Return what `data` says that it is. Raises what `open_image` raises.
+
+    WebP and AVIF are for a process: their decoders hold Python's interpreter lock, and libwebp takes memory
+    for all pixels where Pillow reads the header. So are JPEGs whose scans take a second and more.
+    """
+    format_ = _checked_format(data)
+    if format_ in _FOR_A_PROCESS:
+        size = avif.size(data) if format_ == "avif" else structure.webp_size(data)
+        _check_size(size, max_pixels)
+        opaque = format_ == "webp" and not structure.webp_may_be_transparent(data)
+        bytes_per_pixel = _DECODERS_BYTES[format_.upper()] + (_BYTES_PER_PIXEL["RGB"] if opaque else _LAYERED)
+        return Header(format_, size, None, size[0] * size[1] * bytes_per_pixel + MB)
+    image = open_image(data, max_pixels=max_pixels)
+    memory = memory_for(image, 1)
+    slow = isinstance(image, JpegImageFile) and _scan_pixels(image, data) > _MAX_SCAN_PIXELS
+    return Header(format_, image.size, None if slow else image, memory)
+
+
 def open_image(data: bytes, *, max_pixels: int) -> ImageFile:
     """Return the picture with its header read and nothing decoded.
 
     Raises UnsupportedImage, ImageTooLarge past `max_pixels` pixels or 65,535 along a side, and ImageError
     where it is broken.
     """
+    format_ = _checked_format(data)
+    if format_ == "webp":
+        _check_size(structure.webp_size(data), max_pixels)
+    with _broken_is_an_image_error():
+        image = _READERS[format_](io.BytesIO(data))
+    _check_size(image.size, max_pixels)
+    if isinstance(image, JpegImageFile) and _scans(image, data) > _MAX_SCANS:
+        raise ImageTooLarge(f"the image has more than {_MAX_SCANS} scans")
+    return image
+
+
+def _checked_format(data: bytes) -> str:
     format_ = format_of(data)
     if format_ is None:
         raise UnsupportedImage("the image is not a JPEG, PNG, WebP, GIF, BMP or AVIF")
     structure.check(data, format_)
     if format_ == "avif":
         avif.check(data)
-    elif format_ == "webp":
-        _check_size(structure.webp_size(data), max_pixels)
-    with _broken_is_an_image_error():
-        image = _READERS[format_](io.BytesIO(data))
-    _check_size(image.size, max_pixels)
-    many_scans = isinstance(image, JpegImageFile) and not _ends_with_its_first_scan(image, data)
-    if many_scans and data.count(_START_OF_SCAN) > _MAX_SCANS:
-        raise ImageTooLarge(f"the image has more than {_MAX_SCANS} scans")
-    return image
+    return format_
+
+
+def _scans(image: JpegImageFile, data: bytes) -> int:
+    return 1 if _ends_with_its_first_scan(image, data) else data.count(_START_OF_SCAN)
+
+
+def _scan_pixels(image: JpegImageFile, data: bytes) -> int:
+    """Return how many pixels all scans have together: a scan goes through all of them."""
+    pixels = image.width * image.height
+    return pixels * _scans(image, data) if pixels * _MAX_SCANS > _MAX_SCAN_PIXELS else pixels
 
 
 def _check_size(size: tuple[int, int], max_pixels: int) -> None:
@@ -232,6 +280,8 @@ def _as_seen(image: Image.Image) -> Image.Image:
 
 def _from_16_bit(image: Image.Image) -> Image.Image:
     # Pillow clips 16-bit grey to 255 where it should scale; PNG's own advice is to keep the high byte.
+    import numpy as np  # noqa: PLC0415  # it would double what a decoding process takes
+
     values = np.asarray(image)
     grey = (values >> 8).astype(np.uint8)
     if "transparency" in image.info:

@@ -1,11 +1,14 @@
 """How a picture becomes square: `pad` as LLaVA-1.5 was trained, `crop` as the hub's processor, `squash`."""
 
 from math import ceil
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
 from gateway.images.decode import Rendition
-from gateway.settings import Fit
+
+if TYPE_CHECKING:  # pydantic would double what a decoding process takes
+    from gateway.settings import Fit
 
 # CLIP's mean colour times 255, cut to integers (`expand2square` in LLaVA's `mm_utils.py`).
 MEAN = (122, 116, 104)
@@ -17,7 +20,7 @@ _OVERSAMPLING, _MIN_SHORT_SIDE = 2, 64
 _CANVAS_MAX = 2**25
 
 
-def shrink_factor(size: tuple[int, int], fit: Fit, side: int) -> int:
+def shrink_factor(size: tuple[int, int], fit: "Fit", side: int) -> int:
     """Return by how much a picture of `size` may be shrunk before it is fitted, at least 1."""
     long, short = max(size), min(size)
     if fit != "pad":
@@ -27,7 +30,7 @@ def shrink_factor(size: tuple[int, int], fit: Fit, side: int) -> int:
     return shrink if (2 * long // shrink) ** 2 <= _CANVAS_MAX else 1
 
 
-def square(picture: Rendition, fit: Fit, side: int) -> Image.Image:
+def square(picture: Rendition, fit: "Fit", side: int) -> Image.Image:
     """Return `picture` as a square of `side` pixels, and nothing of what else the file held."""
     is_one = picture.size == picture.pixels.size == (side, side)
     fitted = picture.pixels.copy() if is_one else _fitted(picture, fit, side)
@@ -35,7 +38,7 @@ def square(picture: Rendition, fit: Fit, side: int) -> Image.Image:
     return fitted
 
 
-def _fitted(picture: Rendition, fit: Fit, side: int) -> Image.Image:
+def _fitted(picture: Rendition, fit: "Fit", side: int) -> Image.Image:
     long, short = max(picture.size), min(picture.size)
     match fit:
         case "pad":

@@ -10,9 +10,11 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AsyncExitStack, contextmanager, suppress
 from contextvars import copy_context
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 from typing import TypeVar
 
+from PIL import Image
 from PIL.ImageFile import ImageFile
 
 from gateway.access.callers import Caller
@@ -20,16 +22,16 @@ from gateway.access.memory import SMALL, Memory
 from gateway.engine.interface import Picture
 from gateway.errors import ImageError, ImageTooLarge, NotFound
 from gateway.images.cache import Flights, PictureCache
-from gateway.images.decode import decode, memory_for, open_image
+from gateway.images.decode import Header, decode, memory_for, read_header
 from gateway.images.fetch import Claim, Fetcher
 from gateway.images.fit import shrink_factor, square
 from gateway.images.source import DataURL, FileID, Source, WebURL, read, too_large
+from gateway.images.worker import NICE, Task
+from gateway.images.workers import Workers
 from gateway.settings import Fit, Settings
 from gateway.storage.files import Files
 from gateway.telemetry import trail
 from gateway.telemetry.metrics import Metrics
-
-NICE = 4  # how far, in the kernel's scale from -20 to 19
 
 _T = TypeVar("_T")
 
@@ -45,18 +47,11 @@ class _Wanted:
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
-    """A picture whose header is read."""
+    """A picture whose header is read; `data` is kept where a process decodes it."""
 
-    image: ImageFile
+    header: Header
     key: str
-
-    @property
-    def pixels(self) -> int:
-        return self.image.width * self.image.height
-
-    @property
-    def format(self) -> str:
-        return (self.image.format or "").lower()
+    data: bytes | None
 
 
 def _step_back() -> None:
@@ -80,6 +75,9 @@ class PictureLoader:
         self._threads = ThreadPoolExecutor(size, "image")
         # Threads of their own: what is small must not stand behind them.
         self._patient_threads = ThreadPoolExecutor(size, "large-image", initializer=_step_back)
+        # What a thread can't be stopped in is for processes.
+        self._workers = Workers(size, nice=False)
+        self._patient_workers = Workers(-(-size // 2), nice=True)
         self._cache = PictureCache(settings.image_cache_bytes)
         self._flights = Flights()
         # Nobody outside can compute a key, and so nobody can look for a picture that makes the same.
@@ -104,15 +102,22 @@ class PictureLoader:
                     picture = await self._flights.join(
                         opened.key, lambda: self._prepare(opened, wanted, caller)
                     )
-        self._metrics.images.labels(source=kind, format=opened.format).inc()
+        self._metrics.images.labels(source=kind, format=opened.header.format).inc()
         return picture
 
     async def close(self) -> None:
-        """Cancel what is under way, close all connections and end the threads."""
+        """Cancel what is under way, close all connections and end the threads and processes."""
         await self._flights.close()
         await self._fetcher.close()
         for threads in (self._threads, self._patient_threads):
             await asyncio.to_thread(threads.shutdown, cancel_futures=True)
+        for workers in (self._workers, self._patient_workers):
+            await asyncio.to_thread(workers.close)
+
+    def rest(self) -> None:
+        """End the decoding processes that have nothing to do; new ones start when they are needed."""
+        for workers in (self._workers, self._patient_workers):
+            workers.rest()
 
     async def _opened(
         self, source: Source, wanted: _Wanted, held: AsyncExitStack, caller: Caller
@@ -154,8 +159,8 @@ class PictureLoader:
         return self._open(data, wanted)
 
     def _open(self, data: bytes, wanted: _Wanted) -> _Opened:
-        image = open_image(data, max_pixels=self._settings.image_max_pixels)
-        return _Opened(image, self._key(data, wanted))
+        header = read_header(data, max_pixels=self._settings.image_max_pixels)
+        return _Opened(header, self._key(data, wanted), data if header.image is None else None)
 
     def _key(self, data: bytes, wanted: _Wanted) -> str:
         """Return a keyed hash over the caller and all that the pixels depend on, each with its length."""
@@ -168,18 +173,42 @@ class PictureLoader:
         return digest.hexdigest()
 
     async def _prepare(self, opened: _Opened, wanted: _Wanted, caller: Caller) -> Picture:
-        shrink = shrink_factor(opened.image.size, wanted.fit, wanted.side) if self._fast else 1
-        async with self._memory.pixels(caller, opened.pixels, memory_for(opened.image, shrink)):
-            threads = self._patient_threads if opened.pixels > SMALL else self._threads
-            picture = await _to_the_end(threads, lambda: self._fitted(opened, wanted, shrink))
+        header = opened.header
+        shrink = shrink_factor(header.size, wanted.fit, wanted.side) if self._fast else 1
+        memory = header.memory if header.image is None else memory_for(header.image, shrink)
+        large = header.pixels > SMALL
+        async with self._memory.pixels(caller, header.pixels, memory):
+            if header.image is None:
+                assert opened.data is not None
+                workers = self._patient_workers if large else self._workers
+                pixels = await self._by_process(workers, self._task(wanted, memory), opened.data)
+            else:
+                threads = self._patient_threads if large else self._threads
+                pixels = await _to_the_end(threads, partial(self._fitted, header.image, wanted, shrink))
+        picture = Picture(pixels, opened.key)
         self._cache.put(picture)
         return picture
 
-    def _fitted(self, opened: _Opened, wanted: _Wanted, shrink: int) -> Picture:
+    def _task(self, wanted: _Wanted, memory: int) -> Task:
+        settings = self._settings
+        return Task(
+            side=wanted.side,
+            fit=wanted.fit,
+            fast=self._fast,
+            max_pixels=settings.image_max_pixels,
+            memory=memory,
+            seconds=settings.image_decode_timeout,
+        )
+
+    async def _by_process(self, workers: Workers, task: Task, data: bytes) -> Image.Image:
         with self._step("decode"):
-            rendition = decode(opened.image, shrink=shrink)
+            return await workers.decode(task, data)
+
+    def _fitted(self, image: ImageFile, wanted: _Wanted, shrink: int) -> Image.Image:
+        with self._step("decode"):
+            rendition = decode(image, shrink=shrink)
         with self._step("fit"):
-            return Picture(square(rendition, wanted.fit, wanted.side), opened.key)
+            return square(rendition, wanted.fit, wanted.side)
 
     @property
     def _fast(self) -> bool:

@@ -42,6 +42,16 @@ def webp_size(data: bytes) -> tuple[int, int]:
     raise ImageError("the image is broken or cut off")
 
 
+def webp_may_be_transparent(data: bytes) -> bool:
+    """Say whether the header allows for an alpha channel. RFC 9649, section 2.7.1; lossless: section 3.4."""
+    match data[12:16]:
+        case b"VP8X":
+            return bool(data[20] & 0x10)
+        case b"VP8L":
+            return bool(data[24] & 0x10)
+    return False
+
+
 def _check_jpeg(data: bytes) -> None:
     at, segments, notes = 2, 0, 0
     while at + 4 <= len(data):

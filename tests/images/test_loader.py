@@ -19,6 +19,7 @@ from gateway.errors import ImageError, ImageTooLarge
 from gateway.images import loader as loader_module
 from gateway.images.decode import decode
 from gateway.images.loader import _Wanted
+from gateway.images.worker import NICE
 from tests.images.conftest import PARAM, Loading
 from tests.images.pictures import data_url, encoded, noisy, png, url_of
 
@@ -171,7 +172,7 @@ async def test_only_threads_that_decode_large_pictures_step_back(
     one, before = loading(), os.getpriority(os.PRIO_PROCESS, 0)
     await one.load(url_of(Image.new("RGB", (2000, 2000))))
     await one.load(url_of(Image.new("RGB", (2000, 2001))))
-    assert priorities == [before, before + loader_module.NICE]
+    assert priorities == [before, before + NICE]
 
 
 async def test_a_larger_limit_than_pillows_own_is_kept_without_its_warning(loading: Make) -> None:

@@ -1,0 +1,141 @@
+"""A process that decodes images which a thread could not be stopped in.
+
+It reads tasks from a socket on descriptor 0 and writes the fitted pixels back. It imports Pillow and no more,
+ends with the process that started it, and takes no more memory and processor time for an image than allowed.
+"""
+
+import ctypes
+import os
+import pickle
+import resource
+import signal
+import socket
+import struct
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PIL.Image import Image
+
+from gateway.errors import GatewayError, ImageError, ImageTooLarge
+from gateway.images.decode import MB, decode, memory_for, open_image
+from gateway.images.fit import shrink_factor, square
+
+if TYPE_CHECKING:  # pydantic would double the process's memory and its start
+    from gateway.settings import Fit
+
+HEAD = struct.Struct("!II")  # of a message: the lengths of its pickled part and of its bytes
+NICE = 4  # how far, in the kernel's scale from -20 to 19
+OWN_MEMORY = 64 * MB  # of the process besides an image's pixels and file; docs/memory.md counts it
+_PDEATHSIG = 1  # prctl(2)
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # mallopt(3)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What is to be done with an image: `seconds` are of processor time, `memory` is in bytes of pixels."""
+
+    side: int
+    fit: "Fit"
+    fast: bool
+    max_pixels: int
+    memory: int
+    seconds: float
+
+
+def run(task: Task, data: bytes) -> Image:
+    """Return the image as a square RGB of `task.side` pixels. Raises ImageError and its kinds."""
+    image = open_image(data, max_pixels=task.max_pixels)
+    shrink = shrink_factor(image.size, task.fit, task.side) if task.fast else 1
+    if memory_for(image, shrink) > task.memory:
+        raise ImageTooLarge("the image's pixels take more memory than its header says")
+    return square(decode(image, shrink=shrink), task.fit, task.side)
+
+
+def send(channel: socket.socket, said: object, content: bytes) -> None:
+    """Send a message: an object of ours, and bytes."""
+    packed = pickle.dumps(said)
+    channel.sendall(HEAD.pack(len(packed), len(content)) + packed)
+    channel.sendall(content)
+
+
+def receive(channel: socket.socket) -> tuple[object, bytes]:
+    """Return the next message. Raises EOFError where the other end is closed."""
+    said, content = HEAD.unpack(_exactly(channel, HEAD.size))
+    # Both ends are ours: a decoder that was taken over could as well do anything else as this user.
+    return pickle.loads(_exactly(channel, said)), _exactly(channel, content)  # noqa: S301
+
+
+def _exactly(channel: socket.socket, size: int) -> bytes:
+    content = bytearray(size)
+    left = memoryview(content)
+    while left:
+        if not (got := channel.recv_into(left)):
+            raise EOFError
+        left = left[got:]
+    return bytes(content)
+
+
+def main() -> None:
+    """Decode until the other end closes."""
+    parent, nice = map(int, sys.argv[1:])
+    _end_with(parent)
+    _give_memory_back()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash must not write a client's image to the disk
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the gateway, which lets requests finish
+    if nice:
+        os.nice(NICE)
+    channel = socket.socket(fileno=0)
+    with suppress(EOFError, ConnectionError):
+        while True:
+            task, data = receive(channel)
+            assert isinstance(task, Task)
+            answer, content = _answer(task, data)
+            del data
+            send(channel, answer, content)
+
+
+def _answer(task: Task, data: bytes) -> tuple[str | None, bytes]:
+    """Return the pixels, or the name of an error's class and its message."""
+    _allow(task.memory + len(data), task.seconds)
+    try:
+        return None, run(task, data).tobytes()
+    except GatewayError as error:
+        return type(error).__name__, error.message.encode()
+    except MemoryError:
+        return ImageTooLarge.__name__, b"the image takes more memory than its size accounts for"
+    except Exception as error:  # noqa: BLE001  # whatever a reader raises, the next image must be decoded
+        return ImageError.__name__, f"the image cannot be decoded ({type(error).__name__})".encode()
+
+
+def _end_with(parent: int) -> None:
+    """Have the kernel kill this process as soon as its parent is gone."""
+    with suppress(AttributeError):
+        ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _give_memory_back() -> None:
+    """Have glibc return what is freed: this process is idle most of the time."""
+    with suppress(AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_MMAP_THRESHOLD, MB)
+        mallopt(_TRIM_THRESHOLD, 4 * MB)
+
+
+def _allow(memory: int, seconds: float) -> None:
+    """Bound what the next image may take: bytes of addresses beyond those in use, and processor time."""
+    with suppress(OSError, ValueError):
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        _limit(resource.RLIMIT_AS, pages * resource.getpagesize() + memory + OWN_MEMORY)
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    _limit(resource.RLIMIT_CPU, ceil(used.ru_utime + used.ru_stime + seconds) + 1)
+
+
+def _limit(kind: int, amount: int) -> None:
+    _, hard = resource.getrlimit(kind)
+    resource.setrlimit(kind, (amount if hard == resource.RLIM_INFINITY else min(amount, hard), hard))

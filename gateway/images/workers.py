@@ -1,0 +1,195 @@
+"""The processes that decode what a thread can't be stopped in; each is ended on a time-out and replaced."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from contextvars import copy_context
+from time import monotonic
+
+import psutil
+import structlog
+from PIL import Image
+
+from gateway import errors
+from gateway.errors import ImageError, Overloaded, Unavailable
+from gateway.images.worker import Task, receive, send
+
+LEFT = 0.5  # seconds that an image may still take once nobody waits for it
+LATE = 3  # times an image's processor time that it may take by the clock
+
+_PROGRAM = "from gateway.images import worker; worker.main()"
+
+log = structlog.get_logger()
+
+
+class Workers:
+    """At most `size` processes, started when they are first needed. A `nice` one steps back for others."""
+
+    def __init__(self, size: int, *, nice: bool) -> None:
+        self._nice = nice
+        self._threads = ThreadPoolExecutor(size, "decoder")  # each waits for one process
+        self._idle: list[_Worker] = []
+        self._lock = threading.Lock()
+
+    async def decode(self, task: Task, data: bytes) -> Image.Image:
+        """Return the fitted image. If cancelled, the process is ended before this returns.
+
+        Raises ImageError and its kinds, also where the image takes longer than `task.seconds` or where the
+        decoder crashes over it; Overloaded and Unavailable (503) where it is not the image's fault.
+        """
+        job = _Job()
+        future = self._threads.submit(copy_context().run, self._run, job, task, data)
+        done = asyncio.wrap_future(future)
+        try:
+            return await asyncio.shield(done)
+        except asyncio.CancelledError:
+            if not future.cancel():
+                await asyncio.wait({done}, timeout=LEFT)
+                job.end()
+                await asyncio.wait({done})
+                done.exception()  # nobody waits for it any more
+            raise
+
+    def rest(self) -> None:
+        """End the processes that have nothing to do; new ones start when they are needed."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for worker in idle:
+            worker.end()
+
+    def close(self) -> None:
+        """End all processes and threads."""
+        self._threads.shutdown(cancel_futures=True)
+        self.rest()
+
+    def _run(self, job: "_Job", task: Task, data: bytes) -> Image.Image:
+        with self._lock:
+            worker = self._idle.pop() if self._idle else None
+        if worker is not None and not worker.alive:
+            worker.end()
+            worker = None
+        worker = worker or _Worker(nice=self._nice)
+        try:
+            job.begin(worker)
+            image = worker.decode(task, data)
+        finally:
+            job.finish()
+            if worker.alive and worker.sound:
+                with self._lock:
+                    self._idle.append(worker)
+            else:
+                worker.end()
+        return image
+
+
+class _Job:
+    """An image that is being decoded, and may be ended from outside."""
+
+    def __init__(self) -> None:
+        self._worker: _Worker | None = None
+        self._ended = False
+        self._lock = threading.Lock()
+
+    def begin(self, worker: "_Worker") -> None:
+        with self._lock:
+            self._worker = worker
+            if self._ended:
+                worker.kill()
+
+    def finish(self) -> None:
+        """From here on the process may be another image's."""
+        with self._lock:
+            self._worker = None
+
+    def end(self) -> None:
+        with self._lock:
+            self._ended = True
+            if self._worker is not None:
+                self._worker.kill()
+
+
+class _Worker:
+    """One process, which decodes one image at a time."""
+
+    def __init__(self, *, nice: bool) -> None:
+        self._channel, theirs = socket.socketpair()
+        with theirs:
+            # The kernel ends it with the thread that starts it: one of the pool's, which last as long as we.
+            self._process = subprocess.Popen(  # noqa: S603  # this interpreter, on a module of ours
+                [sys.executable, "-c", _PROGRAM, str(os.getpid()), str(int(nice))],
+                stdin=theirs.fileno(),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+        self.sound = True  # what it says next is the answer to what it is asked next
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def decode(self, task: Task, data: bytes) -> Image.Image:
+        """Return the fitted image; raises what `Workers.decode` raises."""
+        self.sound = False
+        used = self._cpu_seconds()
+        # By the clock it may take longer than by its own: other work has the processors too.
+        self._channel.settimeout(LATE * task.seconds)
+        began = monotonic()
+        try:
+            send(self._channel, task, data)
+            failed, content = receive(self._channel)
+        except TimeoutError:
+            spent = self._cpu_seconds() - used
+            self.end()
+            raise self._late(task, spent, monotonic() - began) from None
+        except (EOFError, OSError):
+            raise self._died(task) from None
+        self.sound = True
+        if failed is not None:
+            kind: type[ImageError] = getattr(errors, str(failed))
+            raise kind(content.decode())
+        return Image.frombytes("RGB", (task.side, task.side), content)
+
+    def kill(self) -> None:
+        """End the process; the thread that waits for its answer then knows."""
+        self._process.kill()
+
+    def end(self) -> None:
+        """End the process and wait until it is gone."""
+        self._process.kill()
+        self._process.wait()
+        self._channel.close()
+
+    def _cpu_seconds(self) -> float:
+        with suppress(psutil.Error):
+            times = psutil.Process(self._process.pid).cpu_times()
+            return float(times.user + times.system)
+        return 0.0
+
+    def _late(self, task: Task, spent: float, passed: float) -> errors.GatewayError:
+        log.warning("decoder_timeout", cpu_seconds=round(spent, 2), seconds=round(passed, 2))
+        if spent < task.seconds:
+            return Overloaded("the image was not decoded in time: this machine is busy")
+        return _too_slow(task)
+
+    def _died(self, task: Task) -> errors.GatewayError:
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(LEFT)
+        self._process.kill()
+        number = -self._process.wait()
+        if number == signal.SIGXCPU:
+            log.warning("decoder_timeout", cpu_seconds=task.seconds)
+            return _too_slow(task)
+        log.warning("decoder_died", signal=number)
+        if number == signal.SIGKILL:  # by the system, which is out of memory, or by us: nobody waits
+            return Unavailable("the image's decoder was ended")
+        return ImageError("the image cannot be decoded: its decoder crashed")
+
+
+def _too_slow(task: Task) -> ImageError:
+    return ImageError(f"the image takes longer than {task.seconds:g} s to decode")
