@@ -201,8 +201,8 @@ class Settings(BaseSettings):
     )
     image_decode_timeout: PositiveFloat = Field(
         default=10,
-        description="Maximum processor time to decode a WebP, an AVIF or a JPEG of many scans; three times as long "
-        "by the clock. These are decoded in processes of their own.",
+        description="Maximum CPU time to decode a WebP, an AVIF or a JPEG of many scans, in a process of its "
+        "own; four times as long by the clock.",
     )
     memory_bodies: PositiveInt = Field(
         default=2**29, description="Memory for request bodies. A body counts twice its size while it is read."

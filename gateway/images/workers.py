@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -20,8 +21,8 @@ from gateway import errors
 from gateway.errors import ImageError, Overloaded, Unavailable
 from gateway.images.worker import Task, receive, send
 
-LEFT = 0.5  # seconds that an image may still take once nobody waits for it
-LATE = 3  # times an image's processor time that it may take by the clock
+LEFT = 0.2  # seconds that an image may still take once nobody waits for it
+LATE = 4  # times an image's processor time that it may take by the clock
 
 _PROGRAM = "from gateway.images import worker; worker.main()"
 
@@ -138,15 +139,15 @@ class _Worker:
         self.sound = False
         used = self._cpu_seconds()
         # By the clock it may take longer than by its own: other work has the processors too.
+        latest = monotonic() + LATE * task.seconds
         self._channel.settimeout(LATE * task.seconds)
-        began = monotonic()
         try:
             send(self._channel, task, data)
+            self._until_answered(task, used, latest)
             failed, content = receive(self._channel)
         except TimeoutError:
-            spent = self._cpu_seconds() - used
-            self.end()
-            raise self._late(task, spent, monotonic() - began) from None
+            log.warning("decoder_timeout", cpu_seconds=round(self._cpu_seconds() - used, 2))
+            raise Overloaded("the image was not decoded in time: this machine is busy") from None
         except (EOFError, OSError):
             raise self._died(task) from None
         self.sound = True
@@ -154,6 +155,15 @@ class _Worker:
             kind: type[ImageError] = getattr(errors, str(failed))
             raise kind(content.decode())
         return Image.frombytes("RGB", (task.side, task.side), content)
+
+    def _until_answered(self, task: Task, used: float, latest: float) -> None:
+        answered = select.poll()  # not `select`, which takes no descriptor over 1023
+        answered.register(self._channel, select.POLLIN)
+        while not answered.poll(250 * task.seconds):  # milliseconds: a quarter of its time
+            if self._cpu_seconds() - used > task.seconds:
+                raise self._too_slow(task)
+            if monotonic() > latest:
+                raise TimeoutError
 
     def kill(self) -> None:
         """End the process; the thread that waits for its answer then knows."""
@@ -171,25 +181,18 @@ class _Worker:
             return float(times.user + times.system)
         return 0.0
 
-    def _late(self, task: Task, spent: float, passed: float) -> errors.GatewayError:
-        log.warning("decoder_timeout", cpu_seconds=round(spent, 2), seconds=round(passed, 2))
-        if spent < task.seconds:
-            return Overloaded("the image was not decoded in time: this machine is busy")
-        return _too_slow(task)
-
     def _died(self, task: Task) -> errors.GatewayError:
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(LEFT)
         self._process.kill()
         number = -self._process.wait()
         if number == signal.SIGXCPU:
-            log.warning("decoder_timeout", cpu_seconds=task.seconds)
-            return _too_slow(task)
+            return self._too_slow(task)
         log.warning("decoder_died", signal=number)
         if number == signal.SIGKILL:  # by the system, which is out of memory, or by us: nobody waits
             return Unavailable("the image's decoder was ended")
         return ImageError("the image cannot be decoded: its decoder crashed")
 
-
-def _too_slow(task: Task) -> ImageError:
-    return ImageError(f"the image takes longer than {task.seconds:g} s to decode")
+    def _too_slow(self, task: Task) -> ImageError:
+        log.warning("decoder_timeout", cpu_seconds=task.seconds)
+        return ImageError(f"the image takes longer than {task.seconds:g} s to decode")

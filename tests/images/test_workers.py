@@ -17,7 +17,7 @@ from PIL import Image
 from gateway.errors import ImageError, ImageTooLarge, Overloaded, Unavailable
 from gateway.images.decode import memory_for, open_image, read_header
 from gateway.images.worker import Task, run
-from gateway.images.workers import Workers
+from gateway.images.workers import Workers, _Worker
 from tests.images.conftest import Loading
 from tests.images.pictures import data_url, encoded, noisy
 
@@ -124,7 +124,13 @@ def test_a_jpeg_of_many_scans_is_for_a_process(slow: bytes) -> None:
     assert read_header(slow, max_pixels=10**8).image is None
 
 
-async def test_what_takes_too_long_is_refused_and_the_next_is_decoded(slow: bytes, workers: Workers) -> None:
+@pytest.mark.parametrize("ended_by", ["us", "the system"])
+async def test_what_takes_too_long_is_refused_and_the_next_is_decoded(
+    slow: bytes, workers: Workers, ended_by: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.images.workers.LATE", 100)  # however busy this machine is
+    if ended_by == "the system":
+        monkeypatch.setattr(_Worker, "_cpu_seconds", lambda _: 0.0)
     await workers.decode(task(), IMAGES["WebP"])  # it has started
     with pytest.raises(ImageError, match=r"the image takes longer than 0\.7 s to decode"):
         await workers.decode(task(seconds=0.7), slow)
@@ -222,7 +228,7 @@ def test_memory_beyond_what_is_allowed_is_not_to_be_had() -> None:
 def test_processes_end_with_a_gateway_that_is_killed(slow: bytes, tmp_path: Any) -> None:
     (tmp_path / "slow").write_bytes(slow)
     program = (
-        "import asyncio, sys, pathlib; from gateway.images.workers import Workers\n"
+        "import asyncio, sys, pathlib; from gateway.images.workers import Workers, _Worker\n"
         "from tests.images.test_workers import task\n"
         "asyncio.run(Workers(1, nice=True).decode(task(), pathlib.Path(sys.argv[1]).read_bytes()))"
     )
