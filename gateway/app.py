@@ -84,9 +84,9 @@ def create_app(
     }
     stores = Stores(database, kept, stored)
     at_once = max(1, min(settings.batch_max_running, profile.max_num_seqs // 2))
-    gate = Gate(admission, at_once, lambda: lifecycle.draining)
+    gate = Gate(admission, at_once, lambda: lifecycle.draining, metrics.batch_lines_running)
     lines = Lines(doors, pipeline, settings.request_timeout)
-    runner = BatchRunner(stores, lines, gate, settings, model=profile.served_name, width=at_once)
+    runner = BatchRunner(stores, lines, gate, settings, metrics, model=profile.served_name, width=at_once)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -91,7 +91,7 @@ def test_messages_in_the_troubleshooting_page_are_in_the_code() -> None:
 def test_metrics_in_the_operations_page_exist() -> None:
     page = (ROOT / "docs/operations.md").read_text()
     named = set(re.findall(r"`(gateway_\w+)`", page))
-    assert len(named) == 8
+    assert len(named) >= 8
     families = {family.name for family in Metrics().registry.collect()}
     assert {name.removesuffix("_total") for name in named} <= families
 

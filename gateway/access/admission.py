@@ -19,6 +19,8 @@ class Admission:
 
     def __init__(self, settings: Settings, metrics: Metrics, seats: int) -> None:
         self._metrics = metrics
+        metrics.in_flight_limit.set(settings.max_running)
+        metrics.waiting_limit.set(settings.max_waiting)
         self._live = 0
         self._quiet_since = time.monotonic()
         self._tickets = Shares(

@@ -15,6 +15,7 @@ from gateway.access.keys import CallerClass, Key, Keys
 from gateway.errors import InvalidAPIKey
 from gateway.settings import Settings
 
+NO_KEY = "no key"  # no key's name has a space
 LOOK_EVERY = 1.0  # seconds between two looks whether the keys file has changed
 IPV6_NETWORK = 64  # bits: what one subscriber has
 
@@ -28,6 +29,7 @@ class Caller:
     name: str
     scope: str = field(repr=False)
     klass: CallerClass
+    label: str = NO_KEY  # in metrics: the operator's name of the key, never what a client says
 
 
 class Callers:
@@ -61,7 +63,7 @@ class Callers:
         key = self._key(keys.hashed(secret.strip()))
         if key is None:
             raise InvalidAPIKey("the API key is not valid")
-        return Caller(key.name, _scope(f"key {key.name}"), key.klass)
+        return Caller(key.name, _scope(f"key {key.name}"), key.klass, key.name)
 
     def _key(self, digest: str) -> Key | None:
         # What is looked up is a hash: how long that takes says nothing about any key.

@@ -45,6 +45,7 @@ class Limits:
 
     async def request(self, caller: Caller) -> dict[str, str]:
         """Count a request, and return OpenAI's `x-ratelimit-…` headers for its answer."""
+        self._metrics.caller_requests.labels(caller.label, caller.klass.name).inc()
         limits = _limits(caller)
         if not limits:
             return {}
@@ -56,12 +57,15 @@ class Limits:
     async def spend(self, caller: Caller, tokens: int, images: int) -> None:
         """Count what a request sends, all or nothing of each kind."""
         amounts = {"tokens": tokens, "images": images}
+        self._metrics.caller_tokens.labels(caller.label, caller.klass.name).inc(tokens)
+        self._metrics.caller_images.labels(caller.label, caller.klass.name).inc(images)
         for limit in _limits(caller):
             if amount := amounts.get(limit.kind, 0):
                 await self._take(caller, limit, amount)
 
     async def owe(self, caller: Caller, tokens: int) -> None:
         """Count an answer's tokens, whatever is left."""
+        self._metrics.caller_tokens.labels(caller.label, caller.klass.name).inc(tokens)
         for limit in _limits(caller):
             if limit.kind == "tokens" and tokens:
                 # A hit of more than is left counts nothing, so it is cut to that.

@@ -37,6 +37,8 @@ class Memory:
             ("large_pixels", self._large),
         ):
             metrics.memory_held.labels(kind).set_function(partial(_bytes_taken, shares))
+            metrics.memory_limit.labels(kind).set(KIB * shares.total)
+            metrics.memory_waiting.labels(kind).set_function(partial(_waiting, shares))
 
     def body(self, caller: Caller, announced: int | None) -> AbstractAsyncContextManager[Holding]:
         """Hold memory for a body of `announced` bytes, or for the largest where that is not known."""
@@ -59,6 +61,10 @@ def keep(holding: Holding, size: int) -> None:
 
 def _bytes_taken(shares: Shares) -> float:
     return KIB * shares.taken
+
+
+def _waiting(shares: Shares) -> float:
+    return shares.waiting
 
 
 def _kib(size: int) -> int:

@@ -62,6 +62,10 @@ class Shares:
         self._released: deque[float] = deque(maxlen=MEASURED)
 
     @property
+    def total(self) -> int:
+        return self._total
+
+    @property
     def taken(self) -> int:
         """How many places are held."""
         return self._total - self._free

@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
+from prometheus_client import Gauge
+
 from gateway.access.admission import Admission
 
 SETTLE: Final = 0.05  # seconds of quiet before the first line starts
@@ -22,7 +24,10 @@ LOOK_EVERY: Final = 0.02  # seconds
 class Gate:
     """Up to `most` lines at once. None starts while `held` says so."""
 
-    def __init__(self, admission: Admission, most: int, held: Callable[[], bool]) -> None:
+    def __init__(
+        self, admission: Admission, most: int, held: Callable[[], bool], running_lines: Gauge
+    ) -> None:
+        self._gauge = running_lines
         self._admission = admission
         self._most = most
         self._held = held
@@ -52,4 +57,5 @@ class Gate:
 
     def _change(self, by: int) -> None:
         self._running += by
+        self._gauge.set(self._running)
         self._moved = time.monotonic()

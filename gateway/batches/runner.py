@@ -25,6 +25,7 @@ from gateway.settings import Settings
 from gateway.storage.batches import Batches, Owned
 from gateway.storage.database import Database
 from gateway.storage.files import Files
+from gateway.telemetry.metrics import Metrics
 
 LOOK_EVERY: Final = 2.0  # seconds: another process may store a batch, or end while it runs some
 BATCHES_AT_ONCE: Final = 8
@@ -47,8 +48,17 @@ class BatchRunner:
     """Runs the batches of all callers. Of several processes on one state directory, one does."""
 
     def __init__(
-        self, stores: Stores, lines: Lines, gate: Gate, settings: Settings, *, model: str, width: int
+        self,
+        stores: Stores,
+        lines: Lines,
+        gate: Gate,
+        settings: Settings,
+        metrics: Metrics,
+        *,
+        model: str,
+        width: int,
     ) -> None:
+        self._metrics = metrics
         self._stores = stores
         self._lines = lines
         self._gate = gate
@@ -102,6 +112,7 @@ class BatchRunner:
     async def _begin(self, running: dict[str, asyncio.Task[None]]) -> None:
         for batch_id in [batch_id for batch_id, task in running.items() if task.done()]:
             del running[batch_id]
+        self._metrics.batch_lines_waiting.set(await self._stores.batches.lines_left())
         for owned in await self._stores.batches.unfinished(BATCHES_AT_ONCE):
             if owned.batch.id not in running:
                 running[owned.batch.id] = asyncio.create_task(self._carry(owned))
@@ -159,6 +170,7 @@ class BatchRunner:
                 await self._stores.batches.finish_line(
                     owned.batch.id, line.number, outcome.json, outcome.used
                 )
+                self._metrics.batch_lines.labels("failed" if outcome.used is None else "completed").inc()
 
     def _expired(self, owned: Owned) -> Callable[[], bool]:
         return lambda: _now() >= owned.batch.expires_at

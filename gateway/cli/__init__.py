@@ -37,6 +37,7 @@ app.command()(ask.caption)
 app.command("profiles")(lists.list_profiles)
 app.command("settings")(lists.list_settings)
 app.command("errors")(lists.list_errors)
+app.command("metrics")(lists.list_metrics)
 app.command("parameters")(lists.list_parameters)
 
 

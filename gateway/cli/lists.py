@@ -1,4 +1,4 @@
-"""The commands `profiles`, `settings`, `errors` and `parameters`, which print what there is."""
+"""The commands `profiles`, `settings`, `errors`, `metrics` and `parameters`, which print what there is."""
 
 import sys
 
@@ -28,6 +28,13 @@ def list_settings() -> None:
 def list_errors() -> None:
     """Print every error with its status, code and meaning, as Markdown: the page docs/errors.md."""
     sys.stdout.write(errors.page())
+
+
+def list_metrics() -> None:
+    """Print every metric with its type, labels and meaning, as Markdown: the page docs/metrics.md."""
+    from gateway.telemetry import families, metrics
+
+    sys.stdout.write(families.page(metrics.Metrics().families, metrics.ENGINE))
 
 
 def list_parameters() -> None:

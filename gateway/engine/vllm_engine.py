@@ -254,6 +254,7 @@ class VLLMEngine:
                     logprobs=self._vocabulary.logprobs(choice.token_ids, choice.logprobs, sampling.logprobs),
                     prompt_logprobs=prompt_logprobs,
                     times=_times(output.metrics) if output.finished else None,
+                    made=output.metrics.last_token_ts if output.metrics else 0.0,
                 )
             )
         return deltas

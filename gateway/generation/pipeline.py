@@ -16,6 +16,7 @@ from gateway.engine.supervisor import Supervisor
 from gateway.errors import GatewayError, InvalidValue, ModelNotFound
 from gateway.generation import history, offering, raw, tools
 from gateway.generation.merge import merged
+from gateway.generation.pace import Pace
 from gateway.generation.request import GenerationRequest, InputImage, InputMessage, Prepared
 from gateway.generation.sampling import MAX_TOKENS, sampling_of, with_defaults
 from gateway.images import source
@@ -188,10 +189,9 @@ class Pipeline:
         `running` is ended with.
         """
         job, *others = jobs
-        before = arrived
+        pace = Pace(self._metrics, arrived)
         path = trail.current()
         prompt_tokens = 0
-        histogram = self._metrics.first_token_seconds
         image_tokens = len(job.pictures) * self._engine.model.tokens_per_image
         deltas = self._engine.generate(job)
         if others:
@@ -201,13 +201,12 @@ class Pipeline:
                 async for delta in deltas:
                     now = running.heard = time.perf_counter()
                     if job.stream:
-                        histogram.observe(now - before)
-                    if before is arrived:
+                        pace.take(delta, now)
+                    if not prompt_tokens:
                         of_others = sum(len(other.token_ids) for other in others)
                         prompt_tokens = delta.prompt_tokens + of_others
                         self._metrics.prompt_tokens.inc(prompt_tokens)
                         self._metrics.image_tokens.inc(image_tokens)
-                    histogram, before = self._metrics.between_tokens_seconds, now
                     self._metrics.completion_tokens.inc(delta.tokens)
                     running.tokens += delta.tokens
                     if delta.times is not None:

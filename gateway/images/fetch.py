@@ -19,10 +19,11 @@ from yarl import URL
 
 from gateway.access.callers import Caller
 from gateway.access.shares import Shares
-from gateway.errors import GatewayError, ImageFetchFailed, ImageTooLarge
+from gateway.errors import GatewayError, ImageFetchFailed, ImageTooLarge, Overloaded
 from gateway.images.addresses import Address, AddressPolicy
 from gateway.images.source import address_of, too_large, web_url
 from gateway.settings import Settings
+from gateway.telemetry.metrics import Metrics
 
 Lookup = Callable[[str], Awaitable[Sequence[Address]]]
 Claim = Callable[[int], Awaitable[None]]  # takes memory for this many bytes
@@ -44,13 +45,21 @@ _CHUNK_BYTES = 2**16
 
 
 class _UnfetchableError(Exception):
-    """Why a picture can't be fetched, in words that give away nothing of what answered."""
+    """Why a picture can't be fetched, in words that give away nothing of what answered.
+
+    `kind` is the same for metrics.
+    """
+
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__(reason)
+        self.kind = kind
 
 
 class Fetcher:
     """Fetches pictures. `lookup` returns a host name's addresses, and raises OSError where it has none."""
 
-    def __init__(self, settings: Settings, lookup: Lookup | None = None) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics, lookup: Lookup | None = None) -> None:
+        self._failures = metrics.fetch_failures
         self._policy = AddressPolicy.of(settings.fetch_allow)
         self._on = settings.fetch_images
         self._hosts = frozenset(host.lower() for host in settings.fetch_hosts)
@@ -72,9 +81,14 @@ class Fetcher:
         for other fetches or for memory: that time counts for none of the server's timeouts.
         """
         if not self._on:
+            self._failures.labels("disabled").inc()
             raise ImageFetchFailed("images are not fetched here; send them as data: URLs")
-        async with self._slots.hold(caller):
-            return await self._timed(url, caller, claim)
+        try:
+            async with self._slots.hold(caller):
+                return await self._timed(url, caller, claim)
+        except (ImageTooLarge, Overloaded) as error:
+            self._failures.labels("too_large" if isinstance(error, ImageTooLarge) else "overloaded").inc()
+            raise
 
     async def _timed(self, url: URL, caller: Caller, claim: Claim) -> bytes:
         try:
@@ -83,13 +97,14 @@ class Fetcher:
         except GatewayError:
             raise
         except _UnfetchableError as error:
-            reason = str(error)
+            kind, reason = error.kind, str(error)
         except TimeoutError:
-            reason = "it timed out"
+            kind, reason = "timeout", "it timed out"
         except aiohttp.ClientConnectorDNSError:
-            reason = "the name could not be resolved"
+            kind, reason = "dns", "the name could not be resolved"
         except (aiohttp.ClientError, OSError, ValueError):
-            reason = "the connection failed"
+            kind, reason = "connection", "the connection failed"
+        self._failures.labels(kind).inc()
         raise ImageFetchFailed(f"the image could not be fetched: {reason}") from None
 
     async def close(self) -> None:
@@ -105,24 +120,24 @@ class Fetcher:
                 if response.status not in _REDIRECTS:
                     return await self._body(response, waiting)
                 url = _target(url, response.headers.get("Location", ""))
-        raise _UnfetchableError("there are too many redirects")
+        raise _UnfetchableError("redirect", "there are too many redirects")
 
     async def _check_host(self, url: URL, waiting: "_Waiting") -> None:
         """Check where `url` leads; a name's addresses are checked when it is resolved."""
         host = url.raw_host or ""
         if self._hosts and host.lower() not in self._hosts:
-            raise _UnfetchableError("images are not fetched from this host")
+            raise _UnfetchableError("host", "images are not fetched from this host")
         address = address_of(host)
         # aiohttp asks no resolver about a host that is an address already.
         if address is not None and not self._policy.admits(host, address):
-            raise _UnfetchableError("the address is not public")
+            raise _UnfetchableError("address", "the address is not public")
         _WAITING.set(waiting)
 
     async def _body(self, response: aiohttp.ClientResponse, waiting: "_Waiting") -> bytes:
         if response.status != HTTPStatus.OK:
-            raise _UnfetchableError("it was answered with an error status")
+            raise _UnfetchableError("status", "it was answered with an error status")
         if response.headers.get("Content-Encoding", "identity").lower() != "identity":
-            raise _UnfetchableError("the answer is compressed")
+            raise _UnfetchableError("encoding", "the answer is compressed")
         if (response.content_length or 0) > self._max_bytes:
             raise ImageTooLarge(too_large(response.content_length or 0, self._max_bytes))
         await waiting.claim(response.content_length or self._max_bytes)
@@ -210,7 +225,7 @@ class _CheckedResolver(AbstractResolver):
     ) -> list[ResolveResult]:
         admitted = [address for address in await self._lookup(host) if self._policy.admits(host, address)]
         if not admitted:
-            raise _UnfetchableError("the address is not public")
+            raise _UnfetchableError("address", "the address is not public")
         return [
             ResolveResult(
                 hostname=host,
@@ -232,7 +247,7 @@ def _target(url: URL, location: str) -> URL:
     try:
         target = web_url(str(url.join(URL(location))))
     except ValueError:
-        raise _UnfetchableError("a redirect leads to a URL that is not allowed") from None
+        raise _UnfetchableError("redirect", "a redirect leads to a URL that is not allowed") from None
     if not location or (url.scheme, target.scheme) == ("https", "http"):
-        raise _UnfetchableError("a redirect leads to a URL that is not allowed")
+        raise _UnfetchableError("redirect", "a redirect leads to a URL that is not allowed")
     return target

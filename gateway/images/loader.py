@@ -70,7 +70,7 @@ class PictureLoader:
         self._memory = memory
         self._metrics = metrics
         self._files = files
-        self._fetcher = Fetcher(settings)
+        self._fetcher = Fetcher(settings, metrics)
         size = settings.image_threads or len(os.sched_getaffinity(0))
         self._threads = ThreadPoolExecutor(size, "image")
         # Threads of their own: what is small must not stand behind them.

@@ -103,6 +103,10 @@ class Batches:
         """Store a line's result. A line that has failed used nothing (None). The first result counts."""
         await self._database.write(_finish_line, batch_id, line, result, used)
 
+    async def lines_left(self) -> int:
+        """Return how many lines of the unfinished batches, of all callers, have no result yet."""
+        return await self._database.read(_lines_left)
+
     async def results(self, batch_id: str) -> AsyncIterator[Result]:
         """Yield the results of all lines in their order."""
         after = 0
@@ -179,6 +183,12 @@ def _unfinished(connection: sqlite3.Connection, limit: int) -> list[Owned]:
         (limit,),
     )
     return [Owned(_batch(tuple(row)), caller, output_ttl) for caller, output_ttl, *row in rows]
+
+
+def _lines_left(connection: sqlite3.Connection) -> int:
+    query = f"SELECT sum(total - completed - failed) FROM batches WHERE status IN {UNFINISHED}"  # noqa: S608
+    (left,) = connection.execute(query).fetchone()
+    return left or 0
 
 
 def _update(

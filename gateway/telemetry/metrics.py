@@ -1,119 +1,184 @@
 """Every metric of the gateway's own, by name. vLLM's (`vllm:…`) stand on the same page."""
 
 from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Final
 
-from prometheus_client import (
-    REGISTRY,
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    Info,
-    generate_latest,
-)
+from prometheus_client import REGISTRY, generate_latest
+
+from gateway.telemetry.families import Families
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 _STEPS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+_ROUTE = "a route's path, or `unmatched`"
+_CLASS = "a class in the keys file, or `default`"
+_CALLER = "an API key's name, or `no key`"
+_BUDGET = "`bodies`, `images` (encoded), `small_pixels`, `large_pixels`"
+
+# Of vLLM's metrics, those that an operator looks at first.
+ENGINE: Final[Mapping[str, str]] = {
+    "vllm:num_requests_running": "requests (choices) in the engine's batch",
+    "vllm:num_requests_waiting": "requests that wait for a place in the batch",
+    "vllm:kv_cache_usage_perc": "share of the KV cache that is in use, 0 to 1",
+    "vllm:num_preemptions_total": "requests put back because the KV cache was full",
+    "vllm:prefix_cache_queries_total": "prompt tokens looked up in the prefix cache",
+    "vllm:prefix_cache_hits_total": "prompt tokens found there",
+    "vllm:request_queue_time_seconds": "time in the engine's queue",
+    "vllm:request_prefill_time_seconds": "time from the first step to the first token",
+}
 
 
 class Metrics:
     """One gateway's metrics, in a registry of its own."""
 
     def __init__(self) -> None:
-        self.registry = registry = CollectorRegistry()
-        self.requests = Counter(
-            "gateway_requests", "Requests answered.", ["route", "status"], registry=registry
+        families = Families()
+        self.registry, self.families = families.registry, families.made
+        self._requests(families)
+        self._tokens(families)
+        self._images(families)
+        self._capacity(families)
+        self._engine(families)
+        self._callers(families)
+
+    def _requests(self, families: Families) -> None:
+        self.requests = families.counter(
+            "gateway_requests",
+            "Requests answered.",
+            {"route": _ROUTE, "status": "the HTTP status; 499: client left"},
         )
-        self.outcomes = Counter(
+        self.outcomes = families.counter(
             "gateway_request_outcomes",
-            "How requests ended: ok, client_left, refused, failed or stream_failed; with the error's code.",
-            ["route", "outcome", "code"],
-            registry=registry,
+            "How requests ended.",
+            {
+                "route": _ROUTE,
+                "outcome": "`ok`, `client_left`, `refused`, `failed`, `stream_failed`",
+                "code": "the error's code ([errors](errors.md)), or empty",
+            },
         )
-        self.client_left = Counter(
+        self.client_left = families.counter(
             "gateway_clients_left",
-            "Clients that left before their answer was whole, by the stage that the request had reached.",
-            ["stage"],
-            registry=registry,
+            "Clients that left before their answer was complete, by the stage that the request had reached.",
+            {"stage": "`edge`, `waiting`, `body`, `images`, `seat`, `first_token`, `answer`"},
         )
-        self.request_seconds = Histogram(
+        self.request_seconds = families.histogram(
             "gateway_request_seconds",
             "From a request's first byte to its answer's last.",
-            ["route"],
-            buckets=_SECONDS,
-            registry=registry,
+            _SECONDS,
+            {"route": _ROUTE},
         )
-        self.first_token_seconds = Histogram(
+        self.first_token_seconds = families.histogram(
             "gateway_time_to_first_token_seconds",
-            "From a request's first byte to its first token, of streamed answers.",
-            buckets=_SECONDS,
-            registry=registry,
+            "From a request's first byte to its first token, for streamed answers.",
+            _SECONDS,
         )
-        self.between_tokens_seconds = Histogram(
+        self.between_tokens_seconds = families.histogram(
             "gateway_time_between_tokens_seconds",
-            "Between two deltas of a streamed answer.",
-            buckets=_SECONDS,
-            registry=registry,
+            "Time per token after a choice's first, by the engine's clock: slow clients do not count.",
+            _SECONDS,
         )
-        self.waiting_seconds = Histogram(
-            "gateway_waiting_seconds",
-            "Time a request waited for its ticket.",
-            buckets=_SECONDS,
-            registry=registry,
+        self.waiting_seconds = families.histogram(
+            "gateway_waiting_seconds", "Time a request waited for its turn in the gateway's queue.", _SECONDS
         )
-        self.prompt_tokens = Counter(
-            "gateway_prompt_tokens", "Prompt tokens, those of pictures included.", registry=registry
+        self.stalled = families.counter(
+            "gateway_stalled_requests", "Requests ended because the engine gave nothing for too long."
         )
-        self.image_tokens = Counter(
-            "gateway_image_tokens", "Prompt tokens that stand for pictures.", registry=registry
+
+    def _tokens(self, families: Families) -> None:
+        self.prompt_tokens = families.counter(
+            "gateway_prompt_tokens", "Prompt tokens, those of images included."
         )
-        self.completion_tokens = Counter("gateway_completion_tokens", "Tokens generated.", registry=registry)
-        self.images = Counter("gateway_images", "Pictures taken in.", ["source", "format"], registry=registry)
-        self.image_seconds = Histogram(
+        self.image_tokens = families.counter("gateway_image_tokens", "Prompt tokens that stand for images.")
+        self.completion_tokens = families.counter("gateway_completion_tokens", "Tokens generated.")
+
+    def _images(self, families: Families) -> None:
+        self.images = families.counter(
+            "gateway_images",
+            "Images taken in.",
+            {"source": "`data`, `http`, `file`", "format": "as Pillow names it: `jpeg`, `png`, …"},
+        )
+        self.image_seconds = families.histogram(
             "gateway_image_seconds",
-            "Time a picture took, by step: fetch, decode (base64 or pixels), fit.",
-            ["step"],
-            buckets=_STEPS,
-            registry=registry,
+            "Time per image and step.",
+            _STEPS,
+            {"step": "`fetch`, `decode` (base64 or pixels), `fit`"},
         )
-        self.image_cache = Counter(
+        self.image_cache = families.counter(
             "gateway_image_cache",
-            "Pictures looked up in the cache of decoded pictures, by result: hit or miss.",
-            ["result"],
-            registry=registry,
+            "Images looked up in the cache of decoded images.",
+            {"result": "`hit`, `miss`"},
         )
-        self.in_flight = Gauge("gateway_in_flight", "Requests that hold a ticket.", registry=registry)
-        self.waiting = Gauge("gateway_waiting", "Requests that wait for a ticket.", registry=registry)
-        self.engine_restarts = Counter(
-            "gateway_engine_restarts", "Times a dead engine was started again.", registry=registry
+        self.fetch_failures = families.counter(
+            "gateway_image_fetch_failures",
+            "Images that could not be fetched from their URL.",
+            {
+                "reason": "`disabled`, `host`, `address` (not public), `dns`, `connection`, `timeout`, "
+                "`status`, `encoding`, `redirect`, `too_large`, `overloaded`"
+            },
         )
-        self.limited = Counter(
-            "gateway_rate_limited", "Requests refused with 429.", ["limit", "class"], registry=registry
+
+    def _capacity(self, families: Families) -> None:
+        self.in_flight = families.gauge("gateway_in_flight", "Requests that run, up to the limit.")
+        self.in_flight_limit = families.gauge("gateway_in_flight_limit", "Requests that may run at once.")
+        self.waiting = families.gauge("gateway_waiting", "Requests in the queue.")
+        self.waiting_limit = families.gauge("gateway_waiting_limit", "Requests that may be in the queue.")
+        self.memory_held = families.gauge(
+            "gateway_memory_held_bytes", "Memory in use for what clients send, by budget.", {"kind": _BUDGET}
         )
-        self.memory_held = Gauge(
-            "gateway_memory_held_bytes",
-            "Permits for memory that are out, by kind: bodies, images (encoded), small_pixels, large_pixels.",
-            ["kind"],
-            registry=registry,
+        self.memory_limit = families.gauge(
+            "gateway_memory_limit_bytes", "The size of each of these budgets.", {"kind": _BUDGET}
         )
-        self.stalled = Counter(
-            "gateway_stalled_requests", "Requests ended because the engine gave nothing.", registry=registry
+        self.memory_waiting = families.gauge(
+            "gateway_memory_waiting", "Holders that wait for a part of a budget.", {"kind": _BUDGET}
         )
-        self.engine_hangs = Counter(
-            "gateway_engine_hangs", "Times an engine was killed because it was stuck.", registry=registry
+        self.batch_lines = families.counter(
+            "gateway_batch_lines", "Lines of batches that ended.", {"outcome": "`completed`, `failed`"}
         )
-        self.rerun = Counter(
-            "gateway_jobs_run_again", "Jobs that waited for another engine and ran there.", registry=registry
+        self.batch_lines_running = families.gauge("gateway_batch_lines_running", "Lines of batches that run.")
+        self.batch_lines_waiting = families.gauge(
+            "gateway_batch_lines_waiting", "Lines of unfinished batches that have no result yet."
         )
-        self.engine = Info(
+
+    def _engine(self, families: Families) -> None:
+        self.ready = families.gauge("gateway_ready", "1 while the engine answers.")
+        self.engine_restarts = families.counter(
+            "gateway_engine_restarts", "Times a dead engine was started again."
+        )
+        self.engine_hangs = families.counter(
+            "gateway_engine_hangs", "Times an engine was killed because it was stuck."
+        )
+        self.rerun = families.counter(
+            "gateway_jobs_run_again", "Requests run again on a new engine after theirs had died."
+        )
+        self.kv_cache_tokens = families.gauge(
+            "gateway_kv_cache_tokens", "Tokens that fit in the engine's KV cache."
+        )
+        self.engine = families.info(
             "gateway_engine",
-            "The engine that runs: version, dtype, quantization and attention backend.",
-            registry=registry,
+            "The engine that runs.",
+            dict.fromkeys(("version", "dtype", "quantization", "attention_backend"), "as vLLM names it"),
         )
-        self.kv_cache_tokens = Gauge(
-            "gateway_kv_cache_tokens", "Tokens that the engine's KV cache has room for.", registry=registry
+        families.info("gateway_build", "This gateway.", {"version": "its version"}).info(
+            {"version": version("llava-gateway")}
         )
-        self.ready = Gauge("gateway_ready", "1 while the engine answers.", registry=registry)
+
+    def _callers(self, families: Families) -> None:
+        labels = {"caller": _CALLER, "class": _CLASS}
+        self.caller_requests = families.counter(
+            "gateway_caller_requests", "Requests to generate, render or count, by caller.", labels
+        )
+        self.caller_tokens = families.counter(
+            "gateway_caller_tokens", "Prompt and answer tokens, by caller.", labels
+        )
+        self.caller_images = families.counter(
+            "gateway_caller_images", "Images in requests, by caller.", labels
+        )
+        self.limited = families.counter(
+            "gateway_rate_limited",
+            "Requests refused with 429.",
+            {"limit": "`requests`, `tokens`, `images`, `at_once`", "class": _CLASS},
+        )
 
     def set_engine(self, info: Mapping[str, str | int]) -> None:
         """Tell what runs; `info` is an `EngineInfo`'s fields."""

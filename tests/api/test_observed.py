@@ -22,6 +22,7 @@ from tests.api.wire import CHAT, connected, post
 from tests.images.pictures import url_of
 from tests.scripted_engine import MODEL, ScriptedEngine
 from tests.servers import Gateway, metric, scripted_gateway
+from tests.servers import samples as family
 
 SECRET = "a very private question"
 PICTURE = url_of(Image.effect_noise((50, 50), 90))
@@ -76,7 +77,7 @@ async def test_known_traffic_is_counted_exactly() -> None:
     assert values["gateway_prompt_tokens_total"] == 2 * PROMPT_TOKENS + 2 * with_picture
     assert values["gateway_image_tokens_total"] == 2 * MODEL.tokens_per_image
     assert values["gateway_time_to_first_token_seconds_count"] == 1  # of what is streamed
-    assert values["gateway_time_between_tokens_seconds_count"] == 5
+    assert values["gateway_time_between_tokens_seconds_count"] == 4  # two choices, each of three tokens
     assert values["gateway_waiting_seconds_count"] == 6  # every request that got as far as a ticket
     assert (values["gateway_in_flight"], values["gateway_waiting"], values["gateway_ready"]) == (0, 0, 1)
 
@@ -147,8 +148,7 @@ async def test_whole_answer_tells_where_its_time_went() -> None:
 async def test_refusals_are_counted_whole_and_logged_in_part() -> None:
     with capture_logs() as lines:
         async with scripted_gateway(ScriptedEngine()) as gateway:
-            for _ in range(100):
-                await ask(gateway, chat(model="x"))
+            await asyncio.gather(*(ask(gateway, chat(model="x")) for _ in range(100)))
             labels = {"route": CHAT, "outcome": "refused", "code": "model_not_found"}
             assert await metric(gateway, OUTCOMES, **labels) == 100
     told = [line for line in lines if line.get("outcome") == "refused:model_not_found"]
@@ -291,3 +291,45 @@ async def test_engine_that_runs_is_told_by_labels() -> None:
         }
         assert await metric(gateway, "gateway_engine_info", **told) == 1
         assert await metric(gateway, "gateway_kv_cache_tokens") == 4096
+
+
+async def test_failed_fetches_are_counted_by_reason() -> None:
+    unreachable, inside = "http://127.0.0.1:1/a.png", "http://10.0.0.1/a.png"
+    async with scripted_gateway(ScriptedEngine(), fetch_allow=("127.0.0.1",)) as gateway:
+        for url in (unreachable, inside, inside):
+            assert (await ask(gateway, chat(messages=saying(image(url))))).status == 400
+        failures = "gateway_image_fetch_failures_total"
+        counted = {sample.labels["reason"]: sample.value for sample in await family(gateway, failures)}
+    assert counted == {"connection": 1, "address": 2}
+
+
+async def test_callers_are_told_apart_by_the_names_of_their_keys_alone() -> None:
+    async with scripted_gateway(ScriptedEngine(), api_keys=("ann:sk-1",)) as gateway:
+        bearer = "Bearer sk-1"
+        assert (await ask(gateway, chat(user="me"), authorization=bearer)).status == 200
+        for number in range(3):
+            assert (await ask(gateway, authorization=f"Bearer sk-{number}-wrong")).status == 401
+        requests = await family(gateway, "gateway_caller_requests_total")
+        tokens = await family(gateway, "gateway_caller_tokens_total")
+    ann = {"caller": "ann", "class": "default"}
+    assert [(sample.labels, sample.value) for sample in requests] == [(ann, 1)]
+    assert [(sample.labels, sample.value) for sample in tokens] == [(ann, PROMPT_TOKENS + 3)]
+
+
+async def test_callers_without_a_key_have_one_name_wherever_they_are() -> None:
+    settings = {"trusted_proxies": ("127.0.0.1",), "client_address_header": "x-forwarded-for"}
+    async with scripted_gateway(ScriptedEngine(), **settings) as gateway:
+        for number in range(3):
+            assert (await ask(gateway, x_forwarded_for=f"203.0.113.{number}")).status == 200
+        requests = await family(gateway, "gateway_caller_requests_total")
+    assert [(sample.labels["caller"], sample.value) for sample in requests] == [("no key", 3)]
+
+
+async def test_budgets_are_told_beside_what_is_held() -> None:
+    async with scripted_gateway(
+        ScriptedEngine(), memory_bodies=2**20, max_running=7, max_waiting=5
+    ) as gateway:
+        assert await metric(gateway, "gateway_memory_limit_bytes", kind="bodies") == 2**20
+        assert await metric(gateway, "gateway_memory_waiting", kind="bodies") == 0
+        assert await metric(gateway, "gateway_in_flight_limit") == 7
+        assert await metric(gateway, "gateway_waiting_limit") == 5

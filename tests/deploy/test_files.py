@@ -104,5 +104,9 @@ def test_promtool_takes_the_configuration() -> None:
 
 
 def test_promtool_has_nothing_to_say_against_the_metrics() -> None:
-    page = generate_latest(Metrics().registry)
+    metrics = Metrics()
+    for metric in vars(metrics).values():  # Prometheus shows a metric with labels once it has a value.
+        if names := getattr(metric, "_labelnames", ()):
+            metric.labels(*names)
+    page = generate_latest(metrics.registry)
     run(require("promtool", "prometheus"), "check", "metrics", stdin=page)

@@ -20,6 +20,7 @@ from gateway.images import fetch as fetching
 from gateway.images.addresses import Address
 from gateway.images.fetch import Fetcher, _target, _UnfetchableError
 from gateway.settings import load as load_settings
+from gateway.telemetry.metrics import Metrics
 from tests.images.conftest import ME, PARAM, Loading
 from tests.images.pictures import PHOTOGRAPHS, encoded, photograph
 
@@ -127,7 +128,7 @@ class Names:
 
 
 async def fetched(url: URL, names: Names | None = None, **settings: Any) -> bytes:
-    fetcher = Fetcher(load_settings(**{"fetch_allow": (LOOPBACK,), **settings}), names)
+    fetcher = Fetcher(load_settings(**{"fetch_allow": (LOOPBACK,), **settings}), Metrics(), names)
     try:
         return await fetcher.fetch(url, ME, no_memory)
     finally:
@@ -154,7 +155,7 @@ async def test_a_picture_is_fetched_with_no_header_but_the_plain_ones(site: Site
 
 async def test_cookies_are_not_kept(site: Site) -> None:
     # By name: a jar keeps none of an address anyway.
-    fetcher = Fetcher(load_settings(fetch_allow=(LOOPBACK,)), Names(["127.0.0.1"]))
+    fetcher = Fetcher(load_settings(fetch_allow=(LOOPBACK,)), Metrics(), Names(["127.0.0.1"]))
     await fetcher.fetch(site.url("/picture", "pictures.test"), ME, no_memory)
     await fetcher.fetch(site.url("/picture", "pictures.test"), ME, no_memory)
     await fetcher.close()
@@ -198,7 +199,7 @@ async def test_the_address_that_was_checked_is_the_one_connected_to(site: Site) 
 
 async def test_a_kept_connection_serves_no_other_name(site: Site) -> None:
     names = Names(["127.0.0.1"], ["127.0.0.2"])
-    fetcher = Fetcher(load_settings(fetch_allow=(LOOPBACK,)), names)
+    fetcher = Fetcher(load_settings(fetch_allow=(LOOPBACK,)), Metrics(), names)
     assert await fetcher.fetch(site.url("/here", "one.test"), ME, no_memory) == b"127.0.0.1"
     with pytest.raises(ImageFetchFailed, match="the address is not public"):
         await fetcher.fetch(site.url("/here", "two.test"), ME, no_memory)
@@ -318,11 +319,11 @@ def test_a_redirect_from_https_to_http_is_refused() -> None:
 
 
 async def test_fetching_can_be_off_or_for_some_hosts_alone(site: Site) -> None:
-    off = Fetcher(load_settings(fetch_allow=(LOOPBACK,), fetch_images=False))
+    off = Fetcher(load_settings(fetch_allow=(LOOPBACK,), fetch_images=False), Metrics())
     with pytest.raises(ImageFetchFailed, match=r"^images are not fetched here; send them as data: URLs$"):
         await off.fetch(site.url("/picture"), ME, no_memory)
     names = Names(["127.0.0.1"])
-    some = Fetcher(load_settings(fetch_allow=(LOOPBACK,), fetch_hosts=("good.test",)), names)
+    some = Fetcher(load_settings(fetch_allow=(LOOPBACK,), fetch_hosts=("good.test",)), Metrics(), names)
     assert await some.fetch(site.url("/picture", "GOOD.test"), ME, no_memory) == PICTURE
     for url in (
         site.url("/picture", "other.test"),
@@ -336,7 +337,7 @@ async def test_fetching_can_be_off_or_for_some_hosts_alone(site: Site) -> None:
 
 
 async def test_waiting_for_memory_is_not_the_servers_time(site: Site) -> None:
-    fetcher = Fetcher(load_settings(fetch_allow=(LOOPBACK,), fetch_timeout=0.3))
+    fetcher = Fetcher(load_settings(fetch_allow=(LOOPBACK,), fetch_timeout=0.3), Metrics())
 
     async def late(size: int) -> None:
         assert size == len(PICTURE)
@@ -350,7 +351,7 @@ async def test_a_fetch_that_waits_for_others_too_long_is_our_fault(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fetching, "_FETCHES", 2)
-    fetcher = Fetcher(load_settings(fetch_allow=(LOOPBACK,), fetch_timeout=5, max_wait=0.2))
+    fetcher = Fetcher(load_settings(fetch_allow=(LOOPBACK,), fetch_timeout=5, max_wait=0.2), Metrics())
     silent = [asyncio.create_task(fetcher.fetch(site.url("/silent"), ME, no_memory)) for _ in range(2)]
     await asyncio.sleep(0.1)
     with pytest.raises(Overloaded):
@@ -362,7 +363,7 @@ async def test_a_fetch_that_waits_for_others_too_long_is_our_fault(
 
 
 async def test_silent_sites_of_one_caller_do_not_keep_another_waiting(site: Site) -> None:
-    fetcher = Fetcher(load_settings(fetch_allow=(LOOPBACK,), fetch_timeout=5))
+    fetcher = Fetcher(load_settings(fetch_allow=(LOOPBACK,), fetch_timeout=5), Metrics())
     silent = [asyncio.create_task(fetcher.fetch(site.url("/silent"), ME, no_memory)) for _ in range(300)]
     await asyncio.sleep(0.3)
     async with asyncio.timeout(2):
@@ -385,7 +386,7 @@ async def test_names_that_are_never_resolved_keep_nobody_else_waiting(
         return real("127.0.0.1", *rest, **named)
 
     monkeypatch.setattr(socket, "getaddrinfo", slow)
-    fetcher = Fetcher(load_settings(fetch_allow=(LOOPBACK,), lookup_timeout=0.3))
+    fetcher = Fetcher(load_settings(fetch_allow=(LOOPBACK,), lookup_timeout=0.3), Metrics())
     tasks = [
         asyncio.create_task(fetcher.fetch(site.url("/picture", f"slow{number}.test"), ME, no_memory))
         for number in range(40)
