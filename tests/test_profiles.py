@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from engine_config import profile as profiles
 from engine_config.profile import ProfileError
 from gateway.cli import app
-from gateway.engine.vllm_engine import engine_arguments
+from gateway.engine.vllm_model import engine_arguments
 from gateway.prompt.styles import STYLES
 
 SHIPPED = (

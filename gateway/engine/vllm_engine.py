@@ -8,36 +8,30 @@ import asyncio
 import gc
 import os
 import threading
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
-from dataclasses import replace
 from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from engine_config import hub
 from engine_config.profile import EngineProfile
 from gateway.engine import environment
-from gateway.engine.fingerprint import fingerprint
-from gateway.engine.interface import Constraint, Delta, EngineInfo, FinishReason, Job, Model, Sampling, Times
+from gateway.engine.interface import Constraint, Delta, EngineInfo, Job, Model
 from gateway.engine.supervisor import Report
+from gateway.engine.vllm_model import describe, engine_arguments, with_weights
 from gateway.engine.vocabulary import TokenizerFile
 from gateway.errors import (
-    EngineDied,
     EngineNotReady,
     GatewayError,
     GenerationFailed,
-    InvalidValue,
-    Overloaded,
 )
 
 SHUTDOWN_TIMEOUT = 10.0  # seconds for vLLM's processes to leave by themselves
 ATTEMPTS = 2  # at a job whose picture vLLM's two caches disagree about
 CPU_WORKER = "gateway.engine.vllm_cpu_worker.CPUWorker"  # imported in the engine's process, by its name
 EXTENSION = "gateway.engine.vllm_worker.WorkerExtension"
-FINISH_REASONS: Mapping[str, FinishReason] = {"stop": "stop", "length": "length"}
 
 
 def _ignore(stage: str, progress: str = "") -> None:
@@ -120,22 +114,27 @@ class VLLMEngine:
 
     async def generate(self, job: Job) -> AsyncGenerator[Delta]:
         """Yield the deltas of `job`. Closing the generator aborts it. See `Engine.generate`."""
+        from gateway.engine.vllm_outputs import deltas, lost_picture, translated
+        from gateway.engine.vllm_sampling import sampling_params
+
+        assert self._vocabulary is not None  # `start` has returned
         constraint, attempt = job.sampling.constraint, 0
         try:
             for attempt in range(ATTEMPTS):
                 followed = await self._constraints.follow(constraint) if constraint else None
                 tensors = await self._inputs.tensors(job)
                 prompt = self._inputs.of(job, tensors)
+                ids = prompt["prompt_token_ids"]
                 outputs = self._llm.generate(
-                    prompt, _sampling_params(job), f"{job.id}-{attempt}", priority=job.priority
+                    prompt, sampling_params(job), f"{job.id}-{attempt}", priority=job.priority
                 )
                 async with aclosing(outputs):
                     async for output in outputs:
-                        if _lost_picture(output):
+                        if lost_picture(output):
                             break
                         if followed:
                             followed.take(output)
-                        for delta in self._deltas(output, prompt["prompt_token_ids"], job.sampling):
+                        for delta in deltas(output, ids, job.sampling, self._vocabulary):
                             yield delta
                     else:
                         return
@@ -143,7 +142,7 @@ class VLLMEngine:
             raise
         except Exception as error:
             error.add_note(f"vLLM's request: {job.id}-{attempt}")
-            raise _translated(error) from error
+            raise translated(error) from error
         raise GenerationFailed("the engine could not find the request's images in its cache")
 
     async def beat(self) -> None:
@@ -233,148 +232,3 @@ class VLLMEngine:
             attention_backend=",".join(backends),
             kv_cache_tokens=(cache.num_gpu_blocks or 0) * cache.block_size,
         )
-
-    def _deltas(self, output: Any, prompt: list[int], sampling: Sampling) -> list[Delta]:
-        assert self._vocabulary is not None  # `start` has returned
-        deltas = []
-        prompt_logprobs = self._vocabulary.prompt_logprobs(
-            prompt, output.prompt_logprobs, sampling.prompt_logprobs
-        )
-        for choice in output.outputs:
-            if choice.finish_reason and choice.finish_reason not in FINISH_REASONS:
-                raise GenerationFailed(f"the engine ended the answer early ({choice.finish_reason})")
-            deltas.append(
-                Delta(
-                    index=choice.index,
-                    text=choice.text,
-                    tokens=len(choice.token_ids),
-                    prompt_tokens=len(prompt),
-                    cached_tokens=output.num_cached_tokens or 0,
-                    finish_reason=FINISH_REASONS.get(choice.finish_reason or ""),
-                    logprobs=self._vocabulary.logprobs(choice.token_ids, choice.logprobs, sampling.logprobs),
-                    prompt_logprobs=prompt_logprobs,
-                    times=_times(output.metrics) if output.finished else None,
-                    made=output.metrics.last_token_ts if output.metrics else 0.0,
-                )
-            )
-        return deltas
-
-
-def _times(stats: Any) -> Times | None:
-    """Return what vLLM's `RequestStateStats` says of a request that has ended."""
-    if stats is None or not stats.scheduled_ts:
-        return None
-    return Times(
-        stats.scheduled_ts - stats.queued_ts,
-        stats.first_token_ts - stats.scheduled_ts,
-        stats.last_token_ts - stats.first_token_ts,
-    )
-
-
-def _lost_picture(output: Any) -> bool:
-    """Say whether vLLM's core lacked a picture that its front-end took for cached; rendering again sends it.
-
-    It happens to the request after one that was refused or left between rendering and running.
-    """
-    return any(choice.finish_reason == "error" and not choice.token_ids for choice in output.outputs)
-
-
-def engine_arguments(profile: EngineProfile, max_images: int) -> dict[str, Any]:
-    """Return vLLM's engine arguments for `profile`, by the names of its `EngineArgs`."""
-    own = {
-        "model": profile.model_path,
-        "limit_mm_per_prompt": {"image": max_images},
-        "scheduling_policy": "priority",  # batches come after everybody else
-    }
-    if profile.revision and not profile.is_local:
-        own |= {"revision": profile.revision, "tokenizer_revision": profile.revision}
-    return own | dict(profile.engine)
-
-
-def with_weights(profile: EngineProfile, report: Report) -> EngineProfile:
-    """Return `profile` with its model in a folder, fetched where it is not here. Raises HubError.
-
-    A copy that is here is used as it is, without asking the hub whether there is a newer one.
-    """
-    if profile.is_local:
-        if lacking := hub.missing(Path(profile.model_path)):
-            raise hub.HubError(f"profile {profile.name!r}: {profile.model_path} lacks {', '.join(lacking)}")
-        return profile
-    folder = hub.find(profile.model, profile.revision)
-    if folder is None:
-        stage = f"fetching {profile.model}"
-        report(stage)
-        folder = hub.fetch(profile.model, profile.revision, lambda progress: report(stage, str(progress)))
-    return replace(profile, model=str(folder))
-
-
-def describe(profile: EngineProfile, settings: Any, vocabulary: TokenizerFile) -> Model:
-    """Return what the gateway has to know of the model; `settings` is vLLM's `ModelConfig`."""
-    config = settings.hf_config
-    side = config.vision_config.image_size
-    return Model(
-        name=profile.served_name,
-        context_length=settings.max_model_len,
-        image_side=side,
-        tokens_per_image=(side // config.vision_config.patch_size) ** 2,
-        image_token=config.image_token_index,
-        bos_token=config.text_config.bos_token_id,
-        eos_token=config.text_config.eos_token_id,
-        vocabulary_size=config.text_config.vocab_size,
-        vocabulary=vocabulary,
-        fingerprint=fingerprint(profile, Path(profile.model_path)),
-    )
-
-
-def _sampling_params(job: Job) -> Any:
-    from vllm import SamplingParams
-    from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
-
-    sampling = job.sampling
-    greedy_copies = sampling.temperature == 0 and sampling.n > 1
-    return SamplingParams(
-        n=sampling.n,
-        # vLLM refuses n > 1 at temperature 0; drawing from the likeliest token alone is the same thing.
-        temperature=1.0 if greedy_copies else sampling.temperature,
-        top_k=1 if greedy_copies else sampling.top_k,
-        top_p=sampling.top_p,
-        min_p=sampling.min_p,
-        presence_penalty=sampling.presence_penalty,
-        frequency_penalty=sampling.frequency_penalty,
-        repetition_penalty=sampling.repetition_penalty,
-        max_tokens=sampling.max_tokens,
-        min_tokens=sampling.min_tokens,
-        ignore_eos=sampling.ignore_eos,
-        seed=sampling.seed,
-        stop=list(sampling.stop),
-        stop_token_ids=list(sampling.stop_token_ids),
-        logit_bias=dict(sampling.logit_bias) or None,
-        logprobs=sampling.logprobs,
-        prompt_logprobs=sampling.prompt_logprobs,
-        structured_outputs=(
-            StructuredOutputsParams(grammar=sampling.constraint.grammar) if sampling.constraint else None
-        ),
-        # An answer that is held to a form is followed while it comes; and log probabilities are worked off as
-        # they come, for those of a long answer at once would stall the event loop.
-        output_kind=(
-            RequestOutputKind.DELTA
-            if job.stream or sampling.constraint or sampling.logprobs is not None
-            else RequestOutputKind.FINAL_ONLY
-        ),
-        skip_clone=True,  # It is this request's alone.
-    )
-
-
-def _translated(error: Exception) -> GatewayError:
-    from vllm.exceptions import GracefulHTTPError, VLLMClientError
-    from vllm.v1.engine.exceptions import EngineDeadError
-
-    if isinstance(error, EngineDeadError):
-        return EngineDied(
-            "the engine died while it ran this request; another is being started", retry_after=30
-        )
-    if isinstance(error, GracefulHTTPError):
-        return Overloaded("the engine's queue is full")
-    if isinstance(error, VLLMClientError | ValueError):
-        return InvalidValue(f"the engine refused the request: {error}")
-    return GenerationFailed("the engine failed while it answered this request")

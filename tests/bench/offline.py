@@ -21,7 +21,7 @@ from gateway.access.limits import Account
 from gateway.access.memory import Memory
 from gateway.engine.interface import Job, Model
 from gateway.engine.supervisor import Supervisor
-from gateway.engine.vllm_engine import describe, engine_arguments
+from gateway.engine.vllm_model import describe, engine_arguments
 from gateway.engine.vocabulary import TokenizerFile
 from gateway.generation import chat
 from gateway.generation.pipeline import Pipeline

@@ -17,7 +17,7 @@ from typing import Any
 from engine_config import profile as profiles
 from engine_config.profile import EngineProfile
 from gateway.engine.environment import of_engine
-from gateway.engine.vllm_engine import engine_arguments
+from gateway.engine.vllm_model import engine_arguments
 from gateway.settings import Settings
 from tests.servers import free_port
 

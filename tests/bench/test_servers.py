@@ -6,7 +6,7 @@ import jinja2.sandbox
 import pytest
 
 from engine_config.profile import load as load_profile
-from gateway.engine.vllm_engine import engine_arguments
+from gateway.engine.vllm_model import engine_arguments
 from gateway.prompt.styles import CARD
 from gateway.prompt.template import SLOT, End, Message, Role, Slot, render
 from tests.bench import servers

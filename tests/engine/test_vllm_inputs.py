@@ -12,7 +12,7 @@ from PIL import Image
 from engine_config import profile as profiles
 from engine_config.profile import EngineProfile
 from gateway.engine.interface import Job, Picture, Sampling
-from gateway.engine.vllm_engine import describe, engine_arguments
+from gateway.engine.vllm_model import describe, engine_arguments
 from gateway.engine.vocabulary import TokenizerFile
 
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore::DeprecationWarning")]

@@ -17,7 +17,7 @@ from engine_config.machine import GIB, KNOWN, GPUs, Machine
 from engine_config.plan import DoesNotFit, Plan
 from engine_config.shape import Shape
 from gateway.engine import environment
-from gateway.engine.vllm_engine import engine_arguments
+from gateway.engine.vllm_model import engine_arguments
 from tests.full_shape.shape import Shape as FullShape
 from tests.gpu_config import driver
 

@@ -1,0 +1,43 @@
+"""How an answer is drawn, in vLLM's words. Imports vLLM."""
+
+from vllm import SamplingParams
+from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
+
+from gateway.engine.interface import Job
+
+
+def sampling_params(job: Job) -> SamplingParams:
+    """Return vLLM's `SamplingParams` for `job`."""
+    sampling = job.sampling
+    greedy_copies = sampling.temperature == 0 and sampling.n > 1
+    return SamplingParams(
+        n=sampling.n,
+        # vLLM refuses n > 1 at temperature 0; drawing from the likeliest token alone is the same thing.
+        temperature=1.0 if greedy_copies else sampling.temperature,
+        top_k=1 if greedy_copies else sampling.top_k,
+        top_p=sampling.top_p,
+        min_p=sampling.min_p,
+        presence_penalty=sampling.presence_penalty,
+        frequency_penalty=sampling.frequency_penalty,
+        repetition_penalty=sampling.repetition_penalty,
+        max_tokens=sampling.max_tokens,
+        min_tokens=sampling.min_tokens,
+        ignore_eos=sampling.ignore_eos,
+        seed=sampling.seed,
+        stop=list(sampling.stop),
+        stop_token_ids=list(sampling.stop_token_ids),
+        logit_bias=dict(sampling.logit_bias) or None,
+        logprobs=sampling.logprobs,
+        prompt_logprobs=sampling.prompt_logprobs,
+        structured_outputs=(
+            StructuredOutputsParams(grammar=sampling.constraint.grammar) if sampling.constraint else None
+        ),
+        # An answer that is held to a form is followed while it comes; and log probabilities are worked off as
+        # they come, for those of a long answer at once would stall the event loop.
+        output_kind=(
+            RequestOutputKind.DELTA
+            if job.stream or sampling.constraint or sampling.logprobs is not None
+            else RequestOutputKind.FINAL_ONLY
+        ),
+        skip_clone=True,  # It is this request's alone.
+    )
