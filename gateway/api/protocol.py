@@ -24,6 +24,7 @@ from gateway.errors import (
     Unavailable,
 )
 from gateway.settings import Settings
+from gateway.telemetry.sampling import Sampler
 
 PROBE_EVERY = 0.25  # seconds between two probes of a client that has closed its sending half
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -38,6 +39,7 @@ class Connections:
         self.settings = settings
         self._by_address: Counter[str] = Counter()
         self._idle: OrderedDict[Protocol, None] = OrderedDict()  # the longest idle first
+        self.sampler = Sampler()
 
     def opened(self, connection: "Protocol", address: str) -> bool:
         """Count `connection`, closing the longest idle one where there are too many.
@@ -213,7 +215,9 @@ class Protocol(HttpToolsProtocol):
         """Answer with `error` and close. Where another answer is under way or due, only close."""
         if self.transport.is_closing():
             return
-        log.warning("connection_refused", reason=error.code)
+        left_out = self._all.sampler.admit(error.code or "")
+        if left_out is not None:
+            log.warning("connection_refused", reason=error.code, left_out=left_out)
         if self._may_answer():
             body = error_body(error)
             retry = b"retry-after: %d\r\n" % error.retry_after if isinstance(error, Unavailable) else b""

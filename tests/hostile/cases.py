@@ -1,8 +1,11 @@
 """What a case is: something hostile, and the exact answer to it."""
 
 import json
+import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -12,7 +15,12 @@ from tests.api.wire import Answer, connected, head, post
 from tests.images.pictures import data_url
 from tests.servers import Gateway
 
-LEAKS = (b"Traceback", b"/work", b"/home", b"site-packages", b'.py", line', b"0x7f", b"sk-secret", b"PIL.")
+ROOT = Path(__file__).parents[2]
+LEAKS = (
+    *(str(path).encode() for path in (ROOT, sys.prefix, Path.home(), tempfile.gettempdir())),
+    *(b"Traceback", b"site-packages", b'.py", line', b" object at 0x", b"sk-secret", b"PIL.", b"vllm"),
+    *(b"127.0.0.1", b"[::1]", b"localhost", b"root:"),
+)
 
 HONEST = chat(max_tokens=3, temperature=0)
 
@@ -62,6 +70,9 @@ def of_url(url: str) -> dict[str, Any]:
 
 def outcome(answer: Answer) -> tuple[int, str | None]:
     """Return what `Case.outcome` foretells. Errors are OpenAI's object and give nothing away."""
+    headers = repr(answer.headers).encode()
+    for leak in LEAKS:
+        assert leak not in headers, headers
     if answer.status == 200:
         return 200, None
     for leak in LEAKS:

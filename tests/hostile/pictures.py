@@ -1,8 +1,9 @@
 """Pictures that are bombs, broken, of another kind, or just at the edge of what is one."""
 
+import gzip
 import struct
 import zlib
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,21 @@ TENTHS = range(0, 100, 10)
 MB = 2**20
 
 
+@cache
+def whole(format_: str) -> bytes:
+    return encoded(SMALL, format_)
+
+
 def cut(format_: str, tenth: int) -> bytes:
-    data = encoded(SMALL, format_)
+    data = whole(format_)
     return data[: max(1, len(data) * tenth // 100)]
+
+
+def cut_pieces(format_: str) -> list[bytes]:
+    """Return the starts of a picture: its first 40 bytes one by one, and others spread over the rest."""
+    data = whole(format_)
+    places = [*range(1, 41), *np.linspace(41, len(data) - 1, CUTS_EACH - 40).astype(int)]
+    return [data[:place] for place in places]
 
 
 def png_header(width: int, height: int) -> bytes:
@@ -38,6 +51,14 @@ def frames(count: int, format_: str) -> bytes:
     return encoded(made[0], format_, save_all=True, append_images=made[1:])
 
 
+def endless_gif() -> bytes:
+    """Return a GIF of 10,000 frames, all the same."""
+    data = plain(8, 8, "GIF")
+    palette = 3 << (data[10] & 7) + 1 if data[10] & 0x80 else 0
+    frame = data[data.index(b"\x2c", 13 + palette) : -1]
+    return data[:-1] + frame * 9999 + data[-1:]
+
+
 def turned(orientation: int) -> bytes:
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -50,7 +71,7 @@ def plain(width: int, height: int, format_: str = "PNG", **options: Any) -> byte
 
 def flipped(format_: str, seed: int) -> bytes:
     """Return a picture with twenty of its bits flipped, none of them in its first bytes."""
-    data = bytearray(encoded(SMALL, format_))
+    data = bytearray(whole(format_))
     draw = np.random.default_rng(seed)
     for place in draw.integers(16, len(data), 20):
         data[place] ^= 1 << int(draw.integers(8))
@@ -62,14 +83,38 @@ def profile_bomb() -> bytes:
     return chunks(b"iCCP", b"a\0\0" + zlib.compress(bytes(50 * MB)), 1)
 
 
+def profile_in_pieces() -> bytes:
+    """Return a JPEG whose colour profile of 10 MB comes in 160 segments."""
+    return encoded(SMALL, "JPEG", icc_profile=bytes(10 * MB))
+
+
 def svg_in_png() -> bytes:
     return encoded(SMALL) + b"<svg onload=alert(1)>"
+
+
+def script_in_gif() -> bytes:
+    """Return a GIF that is a script too: its width reads as the start of a comment."""
+    data = bytearray(encoded(SMALL, "GIF"))
+    data[6:8] = b"/*"
+    return bytes(data) + b"*/=1;alert(1)"
+
+
+def shell_in_bmp() -> bytes:
+    return b"BM='\n" + b"id\n" * 20
 
 
 UNKNOWN = {
     "HTML": b"<!DOCTYPE html><html><body>no picture</body></html>",
     "SVG": b'<svg xmlns="http://www.w3.org/2000/svg"><image href="file:///etc/passwd"/></svg>',
     "EPS": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(/etc/passwd) (r) file\n",
+    "SVG in gzip": gzip.compress(b'<svg xmlns="http://www.w3.org/2000/svg"/>'),
+    "SVG with entities": b'<!DOCTYPE svg [<!ENTITY x SYSTEM "file:///etc/passwd">]><svg>&x;</svg>',
+    "EPS with a preview": b"\xc5\xd0\xd3\xc6"
+    + struct.pack("<7I", 32, 99, 0, 0, 0, 0, 0xFFFF)
+    + b"%!PS-Adobe-3.0",
+    "TIFF of 50,000 x 50,000": b"II*\0\x08\0\0\0\x02\0"
+    + struct.pack("<HHIIHHII", 256, 4, 1, 50_000, 257, 4, 1, 50_000),
+    "TIFF whose directory names itself": b"II*\0\x08\0\0\0\0\0\x08\0\0\0",
     "PDF": b"%PDF-1.7\n",
     "TIFF": encoded(SMALL, "TIFF"),
     "TIFF of many pages": encoded(SMALL, "TIFF", save_all=True, append_images=[SMALL] * 50),
@@ -109,10 +154,12 @@ BOMBS = [
     of_picture(
         "100 MB in zTXt", lambda: chunks(b"zTXt", b"a\0\0" + zlib.compress(bytes(MB)), 100), "image_too_large"
     ),
+    of_picture("colour profile that unpacks to 50 MB", profile_bomb, "invalid_image"),
     of_picture("1,000,000 empty IDAT", partial(chunks, b"IDAT", b"", 1_000_000), "image_too_large"),
     of_picture("GIF with 80,000 comments", partial(comments, 80_000), "image_too_large"),
     of_picture("BMP of runs", rle_bmp, "unsupported_image_format"),
     of_picture("GIF of 2,000 frames", partial(frames, 2000, "GIF"), None),
+    of_picture("GIF of 10,000 frames", endless_gif, None),
     of_picture("WebP of 300 frames", partial(frames, 300, "WEBP"), None),
     of_picture("PNG of 300 frames", partial(frames, 300, "PNG"), None),
 ]
@@ -127,7 +174,8 @@ BROKEN = [
         for tenth in TENTHS
     ),
 ]
-FLIPS = [(format_, seed) for format_ in FORMATS for seed in range(10)]
+CUTS_EACH = 109  # places at which a picture of each format is cut
+FLIPS_EACH = 84  # pictures with flipped bits of each format
 ODD = [
     *(
         of_picture(f"EXIF orientation {number}", partial(turned, number), None)
@@ -136,6 +184,14 @@ ODD = [
     *(of_picture(f"no picture: {name}", data, "unsupported_image_format") for name, data in UNKNOWN.items()),
     of_picture("HTML after a PNG", svg_in_png, None),
     of_picture("zip after a JPEG", encoded(SMALL, "JPEG") + b"PK\x03\x04" + bytes(1000), None),
+    of_picture("PNG within a zip's comment", encoded(SMALL) + b"PK\x05\x06" + bytes(16) + b"\xff\xff", None),
+    of_picture("a GIF and a script", script_in_gif, None),
+    of_picture("a BMP and a shell's script", shell_in_bmp, "invalid_image"),
+    of_picture("PNG after HTML", b"<html><!--" + encoded(SMALL), "unsupported_image_format"),
+    of_picture("two JPEGs in one", encoded(SMALL, "JPEG") * 2, None),
+    of_picture("multi-picture JPEG", encoded(SMALL, "MPO", save_all=True, append_images=[SMALL] * 3), None),
+    of_picture("colour profile of 160 segments", profile_in_pieces, None),
+    of_picture("colour profile that is none", encoded(SMALL, icc_profile=b"\xff" * 1000), None),
     of_picture("21 MB", bytes(21 * MB), "image_too_large"),
 ]
 PNG = data_url(encoded(SMALL))

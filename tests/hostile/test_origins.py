@@ -94,7 +94,7 @@ ORIGINS = [
 
 @pytest.fixture(scope="module")
 async def fetching() -> AsyncIterator[Gateway]:
-    settings = {"fetch_allow": ("127.0.0.1/32",), "fetch_timeout": 0.5}
+    settings = {"fetch_allow": ("127.0.0.1/32",), "fetch_timeout": 1}
     async with scripted_gateway(ScriptedEngine(), **settings) as running:
         yield running
 

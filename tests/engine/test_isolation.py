@@ -1,0 +1,72 @@
+"""One request's image never answers another: many at once, files of one length, one file under two keys."""
+
+import asyncio
+import random
+from collections.abc import Sequence
+
+import pytest
+from openai import AsyncOpenAI
+
+from engine_config.demo_model.scenes import COLOURS, KINDS
+from tests.engine.keyed import KEYS
+from tests.servers import Gateway, metric
+from tests.shapes import data_url, encoded
+
+pytestmark = pytest.mark.engine
+SHAPES = [(kind, colour) for kind in KINDS for colour in COLOURS]
+ROUNDS = 3
+
+
+async def wrong(client: AsyncOpenAI, shape: tuple[str, str], form: str, choices: int = 1) -> list[str]:
+    """Ask what is in the picture of `shape`; return the answers that do not name its colour and kind."""
+    kind, colour = shape
+    reply = await client.chat.completions.create(
+        model="llava-demo",
+        messages=[
+            {
+                "role": "user",
+                "content": [
+                    {"type": "image_url", "image_url": {"url": data_url(kind, colour, form=form)}},
+                    {"type": "text", "text": "What is in the image?"},
+                ],
+            }
+        ],
+        temperature=0,
+        max_tokens=32,
+        n=choices,
+    )
+    said = [choice.message.content or "" for choice in reply.choices]
+    return [f"{colour} {kind}: {words}" for words in said if colour not in words or kind not in words]
+
+
+def shuffled(seed: int) -> list[tuple[str, str]]:
+    return random.Random(seed).sample(SHAPES, len(SHAPES))
+
+
+def clients(gateway: Gateway, keys: Sequence[str]) -> list[AsyncOpenAI]:
+    return [AsyncOpenAI(base_url=gateway.api, api_key=key, max_retries=0) for key in keys]
+
+
+@pytest.mark.parametrize("form", ["png", "bmp"])
+async def test_each_of_many_at_once_is_answered_from_its_own_image(gateway: Gateway, form: str) -> None:
+    if form == "bmp":
+        assert len({len(encoded(*shape, form="bmp")) for shape in SHAPES}) == 1
+    restarts = await metric(gateway, "gateway_engine_restarts_total")
+    (client,) = clients(gateway, ["none"])
+    for seed in range(ROUNDS):
+        asked = [wrong(client, shape, form, 1 + number % 3) for number, shape in enumerate(shuffled(seed))]
+        assert [answer for answers in await asyncio.gather(*asked) for answer in answers] == []
+    assert await metric(gateway, "gateway_engine_restarts_total") == restarts
+
+
+async def test_the_same_images_under_two_keys_are_answered_alike_and_cached_apart(keyed: Gateway) -> None:
+    misses = await metric(keyed, "gateway_image_cache_total", result="miss")
+    asked = [
+        wrong(client, shape, "jpeg")
+        for seed in range(2)
+        for client in clients(keyed, list(KEYS.values()))
+        for shape in shuffled(seed)
+    ]
+    assert [answer for answers in await asyncio.gather(*asked) for answer in answers] == []
+    # Each key has each image decoded once, whatever the other sent.
+    assert await metric(keyed, "gateway_image_cache_total", result="miss") - misses == 2 * len(SHAPES)
