@@ -1,6 +1,6 @@
 # Everything runs in .venv, which engine_config/install.py makes and keeps up to date.
 .DEFAULT_GOAL := help
-.PHONY: help serve test check coverage docs format clean bench bench-quick bench-micro gpu-config conformance soak audit full-shape gpu-check clients frontends
+.PHONY: help serve test check coverage docs format clean bench bench-quick bench-micro chaos gpu-config conformance soak audit full-shape gpu-check clients frontends
 MAKEFLAGS += --no-print-directory
 
 PORT ?= 8000
@@ -62,6 +62,10 @@ bench-quick: ## A small round of the comparison, held against the recorded one.
 bench-micro: ## Measure what the gateway's own code costs, a request and a token.
 	$(SETUP) --dev
 	@.venv/bin/pytest tests/bench/test_micro.py --benchmark-enable --benchmark-only
+
+chaos: ## Honest load with every fault in turn, one table (ARGS="--write --only NAME").
+	$(SETUP) --dev
+	@.venv/bin/python -m tests.chaos $(ARGS)
 
 gpu-config: ## vLLM's configuration of every profile on every known GPU, without one (1 GB to fetch; ARGS=--record).
 	$(SETUP) --dev
