@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ def prometheus(folder: Path, target: str) -> Iterator[str]:
         assert text.count(given) == 1
         text = text.replace(given, wanted)
     (folder / "prometheus.yml").write_text(text)
+    shutil.copy(CONFIGURATION.with_name("alerts.yml"), folder)
     log = folder / "prometheus.log"
     command = [
         require("prometheus"),
