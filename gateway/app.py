@@ -1,6 +1,7 @@
 """The only place where the parts are put together."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -44,6 +45,7 @@ from gateway.storage.database import Database
 from gateway.storage.files import Files
 from gateway.storage.responses import ResponseStore
 from gateway.storage.sweep import sweep_forever
+from gateway.telemetry import tracing
 from gateway.telemetry.metrics import Metrics
 
 OPEN_PATHS = frozenset({"/health", "/health/live", "/health/ready"}) | docs.PATHS | playground.PATHS
@@ -63,6 +65,7 @@ def create_app(
     callers = Callers(settings)
     settings = settings.completed(profile.max_num_seqs, keyed=callers.keyed)
     metrics = Metrics()
+    spans = tracing.start(os.environ)
     supervisor = Supervisor(make_engine, metrics, settings.heartbeat_timeout)
     admission = Admission(settings, metrics, profile.max_num_seqs)
     limits = Limits(settings, metrics)
@@ -82,11 +85,17 @@ def create_app(
         "/v1/completions": completions.read,
         "/v1/responses": reader.read,
     }
-    stores = Stores(database, kept, stored)
     at_once = max(1, min(settings.batch_max_running, profile.max_num_seqs // 2))
     gate = Gate(admission, at_once, lambda: lifecycle.draining, metrics.batch_lines_running)
-    lines = Lines(doors, pipeline, settings.request_timeout)
-    runner = BatchRunner(stores, lines, gate, settings, metrics, model=profile.served_name, width=at_once)
+    runner = BatchRunner(
+        Stores(database, kept, stored),
+        Lines(doors, pipeline, settings.request_timeout),
+        gate,
+        settings,
+        metrics,
+        model=profile.served_name,
+        width=at_once,
+    )
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -104,6 +113,7 @@ def create_app(
         await loader.close()
         await database.close()
         await limits.close()
+        await tracing.close(spans)
 
     # A redirect's address would be made of the Host header, and send a client behind TLS to plain http.
     app = FastAPI(
@@ -135,7 +145,12 @@ def create_app(
         app.include_router(playground.router())
     describe(app, profile.served_name)
     app.add_middleware(
-        Edge, metrics=metrics, lifecycle=lifecycle, callers=callers, open_paths=_open_paths(settings)
+        Edge,
+        metrics=metrics,
+        lifecycle=lifecycle,
+        callers=callers,
+        open_paths=_open_paths(settings),
+        tracing=spans,
     )
     if settings.cors_origins:
         # Outside the edge, so that a 401 or a 500 of its own carries the headers too.

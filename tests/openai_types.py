@@ -17,6 +17,7 @@ UNDECLARED = frozenset(
         "logprobs[].bytes",
         "top_logprobs[].bytes",
         "error",
+        "usage.timing",  # the gateway's own, where asked for
     }
 )
 EVENT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)

@@ -18,6 +18,7 @@ from gateway.api.streaming import ClientLeft
 from gateway.errors import GatewayError
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.sampling import Sampler
+from gateway.telemetry.tracing import Tracing, trace_id
 from gateway.telemetry.trail import begin
 
 SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -36,6 +37,8 @@ class Edge:
         lifecycle: Lifecycle,
         callers: Callers,
         open_paths: frozenset[str],
+        *,
+        tracing: Tracing | None = None,
     ) -> None:
         self._app = app
         self._callers = callers
@@ -43,6 +46,7 @@ class Edge:
         self._metrics = metrics
         self._lifecycle = lifecycle
         self._sampler = Sampler()
+        self._tracing = tracing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -50,6 +54,8 @@ class Edge:
             return
         observed = Observed(scope, send, self._lifecycle)
         method = scope["method"]
+        if self._tracing is not None and scope["path"] not in QUIET:
+            self._tracing.begin(observed.trail, method, Headers(scope=scope))
         scope = paths.canonical(scope)
         try:
             self._identify(scope)
@@ -91,12 +97,15 @@ class Edge:
         cause = observed.trail.cause()
         if cause is not None and cause.code != GatewayError.code:  # Those are in the log already.
             log.error("request_failed", request_id=observed.id, code=cause.code, exc_info=cause)
+        traced = self._end_span(scope, route, outcome, code, observed)
         left_out = self._sampler.admit(route, outcome, code) if outcome == "refused" else 0
         if left_out is None:
             return
         told: dict[str, Any] = {"left_out": left_out} if left_out else {}
         if caller := scope.get("state", {}).get("caller"):
             told["caller"] = caller.name
+        if traced:
+            told["trace_id"] = traced
         if times := observed.trail.times:
             told["times"] = {step: round(spent, 4) for step, spent in times.items()}
         level = "debug" if route in QUIET else "info"
@@ -111,6 +120,19 @@ class Edge:
             **told,
             **observed.trail.facts,
         )
+
+    def _end_span(
+        self, scope: Scope, route: str, outcome: str, code: str, observed: "Observed"
+    ) -> str | None:
+        """Close the request's span and return its trace's id, where there is one."""
+        span = observed.trail.span
+        if self._tracing is None or span is None:
+            return None
+        told = {"request_id": observed.id}
+        if caller := scope.get("state", {}).get("caller"):
+            told["caller"] = caller.name
+        self._tracing.end(observed.trail, route, observed.status, outcome, code, **told)
+        return trace_id(span)
 
 
 QUIET = frozenset({"/health", "/health/live", "/health/ready", "/metrics"})  # asked for every few seconds
@@ -136,6 +158,8 @@ class Observed:
             self.status = message["status"]
             headers = MutableHeaders(raw=message["headers"])
             headers["x-request-id"] = self.id
+            if traced := self.trail.trace_headers.get("traceparent"):
+                headers["traceresponse"] = traced
             headers["openai-processing-ms"] = str(round((time.perf_counter() - self.began) * 1000))
             if self._expects and self.status >= HTTPStatus.BAD_REQUEST:
                 # The client may now send the body that it held back, or its next request in the body's place:

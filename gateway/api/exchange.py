@@ -21,6 +21,7 @@ from gateway.api.streaming import EventStream, while_connected
 from gateway.engine.interface import Delta
 from gateway.generation.pipeline import Pipeline
 from gateway.generation.request import GenerationRequest, Prepared
+from gateway.schema.paths import short
 from gateway.settings import Settings
 from gateway.telemetry import trail
 
@@ -80,6 +81,7 @@ class Exchange:
                 del content
                 self.pipeline.check()
                 stream = wanted.stream
+                path.tell("gen_ai.request.model", short(wanted.model))
                 if not stream:
                     running.answer_within(min(patience, self.settings.request_timeout))
                 path.enter("images")
@@ -91,10 +93,13 @@ class Exchange:
                 held.push_async_callback(self._settle, caller, running)
                 running.heard = inf  # for a seat it may wait
                 path.facts = _facts(prepared, self.pipeline.model.name)
+                if path.span is not None:
+                    path.span.set_attributes(_asked(prepared))
                 path.enter("seat")
                 seats = self.admission.seats(caller, prepared.choices)
                 priority = await held.enter_async_context(seats)
-                jobs = [replace(job, priority=priority) for job in prepared.jobs]
+                traced = path.trace_headers or None
+                jobs = [replace(job, priority=priority, trace_headers=traced) for job in prepared.jobs]
                 running.heard = time.perf_counter()
                 path.enter("first_token")
                 deltas = await held.enter_async_context(aclosing(self.pipeline.run(jobs, arrived, running)))
@@ -154,6 +159,20 @@ def caller_of(request: Request) -> str:
     """Return the hash that names the request's caller in caches and in the storage."""
     caller: Caller = request.state.caller
     return caller.scope
+
+
+def _asked(prepared: Prepared) -> dict[str, Any]:
+    """Return what the request's span says of it, by OpenTelemetry's names: numbers, no content."""
+    sampling = prepared.job.sampling
+    names = ("max_tokens", "temperature", "top_p", "top_k", "frequency_penalty", "presence_penalty", "seed")
+    said = {f"gen_ai.request.{name}": getattr(sampling, name) for name in names}
+    said |= {
+        "gen_ai.request.choice.count": prepared.choices,
+        "gen_ai.request.stream": prepared.job.stream,
+        "gen_ai.output.type": "text",
+        "gateway.images": len(prepared.job.pictures),
+    }
+    return {name: value for name, value in said.items() if value is not None}
 
 
 def _facts(prepared: Prepared, model: str) -> dict[str, Any]:

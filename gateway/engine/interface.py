@@ -67,6 +67,7 @@ class Job:
     stream: bool = True
     priority: int = 0  # the lower comes first
     cache_salt: str | None = None  # jobs with different salts never find each other's prompts cached
+    trace_headers: Mapping[str, str] | None = None  # W3C's, of the span that the engine's belong under
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from gateway.errors import (
     GatewayError,
     GenerationFailed,
 )
+from gateway.telemetry import tracing
 
 SHUTDOWN_TIMEOUT = 10.0  # seconds for vLLM's processes to leave by themselves
 ATTEMPTS = 2  # at a job whose picture vLLM's two caches disagree about
@@ -126,7 +127,11 @@ class VLLMEngine:
                 prompt = self._inputs.of(job, tensors)
                 ids = prompt["prompt_token_ids"]
                 outputs = self._llm.generate(
-                    prompt, sampling_params(job), f"{job.id}-{attempt}", priority=job.priority
+                    prompt,
+                    sampling_params(job),
+                    f"{job.id}-{attempt}",
+                    priority=job.priority,
+                    trace_headers=job.trace_headers,
                 )
                 async with aclosing(outputs):
                     async for output in outputs:
@@ -201,9 +206,12 @@ class VLLMEngine:
 
             vllm_profile.check(self._profile)
         profile = self._profile = with_weights(self._profile, self._report)
-        with environment.applied(environment.of_engine(profile)):
+        traced = tracing.engine_variables(os.environ)
+        with environment.applied(environment.of_engine(profile) | traced):
             self._report(f"loading {name} on vLLM")
             own = {"worker_extension_cls": EXTENSION}
+            if traced:
+                own["otlp_traces_endpoint"] = traced["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"]
             if current_platform.is_cpu():
                 own["worker_cls"] = CPU_WORKER
             arguments = AsyncEngineArgs(**own | engine_arguments(profile, self._max_images))

@@ -210,8 +210,13 @@ class Pipeline:
                     self._metrics.completion_tokens.inc(delta.tokens)
                     running.tokens += delta.tokens
                     if delta.times is not None:
-                        for step, seconds in zip(("queue", "prefill", "generate"), delta.times, strict=True):
-                            path.add(step, seconds)
+                        queue, prefill, generate = delta.times
+                        path.add("queue", queue, now - generate - prefill)
+                        path.add("prefill", prefill, now - generate)
+                        path.add("generate", generate, now)
+                    if delta.finish_reason is not None:
+                        path.finish_reasons.append(delta.finish_reason)
+                        path.cached_tokens = delta.cached_tokens
                     yield delta
         except asyncio.CancelledError:
             if (reason := running.reason()) is None:

@@ -52,6 +52,7 @@ class _Opened:
     header: Header
     key: str
     data: bytes | None
+    bytes: int
 
 
 def _step_back() -> None:
@@ -103,6 +104,7 @@ class PictureLoader:
                         opened.key, lambda: self._prepare(opened, wanted, caller)
                     )
         self._metrics.images.labels(source=kind, format=opened.header.format).inc()
+        _note(opened, kind, hit=hit)
         return picture
 
     async def close(self) -> None:
@@ -160,7 +162,7 @@ class PictureLoader:
 
     def _open(self, data: bytes, wanted: _Wanted) -> _Opened:
         header = read_header(data, max_pixels=self._settings.image_max_pixels)
-        return _Opened(header, self._key(data, wanted), data if header.image is None else None)
+        return _Opened(header, self._key(data, wanted), data if header.image is None else None, len(data))
 
     def _key(self, data: bytes, wanted: _Wanted) -> str:
         """Return a keyed hash over the caller and all that the pixels depend on, each with its length."""
@@ -226,6 +228,21 @@ class PictureLoader:
         seconds = perf_counter() - began
         self._metrics.image_seconds.labels(step=step).observe(seconds)
         trail.current().add(step, seconds)
+
+
+def _note(opened: _Opened, kind: str, *, hit: bool) -> None:
+    """Have the request's span tell of the picture: sizes, no content."""
+    path = trail.current()
+    if path.span is not None:
+        sizes: dict[str, str | int | bool] = {
+            "gateway.image.bytes": opened.bytes,
+            "gateway.image.format": opened.header.format,
+            "gateway.image.width": opened.header.size[0],
+            "gateway.image.height": opened.header.size[1],
+            "gateway.image.source": kind,
+            "gateway.image.cached": hit,
+        }
+        path.pictures.append((perf_counter(), sizes))
 
 
 async def _to_the_end(threads: Executor, work: Callable[[], _T]) -> _T:

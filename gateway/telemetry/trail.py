@@ -3,7 +3,7 @@
 import time
 from collections import defaultdict
 from contextvars import ContextVar
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from gateway.errors import EngineNotReady, GatewayError, Overloaded, RequestError, ShuttingDown
 
@@ -16,6 +16,14 @@ _ERROR_STATUS = 400
 _SERVER_ERROR = 500
 
 
+class Step(NamedTuple):
+    """Something a request did for a time, and when that ended (`time.perf_counter`)."""
+
+    name: str
+    seconds: float
+    ended: float
+
+
 class Trail:
     """One request's trail. Steps may be added from threads; times are in seconds."""
 
@@ -24,27 +32,46 @@ class Trail:
         self.facts: dict[str, Any] = {}  # for the log line: sizes and names, no content
         self.error: GatewayError | None = None  # that the client was told with a status
         self.broke: GatewayError | None = None  # that ended the generation
-        self._steps: list[tuple[str, float]] = []
-        self._began = self._since = time.perf_counter()
+        self.steps: list[Step] = []
+        self.began = self._since = time.perf_counter()
+        self.first: float | None = None  # when the first delta was there
+        self.finish_reasons: list[str] = []
+        self.cached_tokens = 0
+        self.span: Any = None  # OpenTelemetry's, where tracing is on
+        self.trace_headers: dict[str, str] = {}  # that put other spans under ours
+        self.pictures: list[tuple[float, dict[str, str | int | bool]]] = []  # when, and what of each
+        self._clock = time.time_ns() - time.perf_counter_ns()
 
     def enter(self, stage: Stage) -> None:
         """Begin `stage`; the time of the two stages that wait for other requests is kept as `wait`."""
         now = time.perf_counter()
         if self.stage in ("waiting", "seat"):
             self.add("wait", now - self._since)
+        if stage == "answer":
+            self.first = now
         self.stage, self._since = stage, now
 
-    def add(self, step: str, seconds: float) -> None:
+    def add(self, step: str, seconds: float, ended: float | None = None) -> None:
+        """Add a step that ended now, or at `ended` (`time.perf_counter`)."""
         # Appending is atomic: the images of a request are decoded in several threads.
-        self._steps.append((step, seconds))
+        self.steps.append(Step(step, seconds, time.perf_counter() if ended is None else ended))
+
+    def tell(self, name: str, value: str) -> None:
+        """Have the request's span tell something, where tracing is on."""
+        if self.span is not None:
+            self.span.set_attribute(name, value)
+
+    def wall_time(self, moment: float) -> int:
+        """Return `moment` (`time.perf_counter`) in nanoseconds since 1970."""
+        return self._clock + int(moment * 1e9)
 
     @property
     def times(self) -> dict[str, float]:
         """Return the steps' seconds, in a request's order; those of several images are added up."""
         sums: defaultdict[str, float] = defaultdict(float)
-        for step, seconds in self._steps:
-            sums[step] += seconds
-        return {step: sums[step] for step in STEPS if step in sums}
+        for step in self.steps:
+            sums[step.name] += step.seconds
+        return {name: sums[name] for name in STEPS if name in sums}
 
     @property
     def server_timing(self) -> str:
@@ -54,7 +81,7 @@ class Trail:
     @property
     def timing(self) -> dict[str, float]:
         """Return the times in milliseconds, as clients are told them, and their request's until now."""
-        told = self.times | {"total": time.perf_counter() - self._began}
+        told = self.times | {"total": time.perf_counter() - self.began}
         return {step: round(seconds * 1000, 1) for step, seconds in told.items()}
 
     def outcome(self, status: int, *, left: bool) -> tuple[str, str]:

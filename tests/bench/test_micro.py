@@ -7,11 +7,16 @@ from typing import Any
 import orjson
 import pybase64
 import pytest
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from starlette.types import Message as ASGIMessage
+from starlette.types import Receive, Scope, Send
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from gateway.access.callers import Caller
+from gateway.access.callers import Caller, Callers
 from gateway.access.keys import CallerClass
+from gateway.access.lifecycle import Lifecycle
 from gateway.access.memory import Memory
+from gateway.api.edge import Edge
 from gateway.engine.interface import Delta, Model, Sampling
 from gateway.engine.vocabulary import TokenizerFile
 from gateway.generation import responses
@@ -28,7 +33,9 @@ from gateway.schema.responses import ResponseRequest
 from gateway.schema.sse import ChunkWriter
 from gateway.schema.validation import parse
 from gateway.settings import Settings
+from gateway.telemetry import trail
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.tracing import Tracing, close
 from tests.bench.pictures import photograph_jpeg
 from tests.scripted_engine import MODEL
 
@@ -108,3 +115,36 @@ def test_loading_a_picture(benchmark: Benchmark, width: int, height: int) -> Non
         picture = benchmark(load)
         runner.run(loader.close())
     assert picture.pixels.size == (336, 336)
+
+
+@pytest.mark.parametrize("traced", [False, True], ids=["tracing off", "tracing on"])
+def test_the_edge_of_a_request(benchmark: Benchmark, traced: bool) -> None:
+    """A request through the edge alone, with the steps of one that has a picture."""
+    spans = Tracing([InMemorySpanExporter()], {}) if traced else None
+    edge = Edge(_answers, Metrics(), Lifecycle(), Callers(Settings()), frozenset({"/"}), tracing=spans)
+    with asyncio.Runner() as runner:
+
+        async def sent() -> int:
+            statuses: list[int] = []
+
+            async def send(message: ASGIMessage) -> None:
+                statuses.append(message.get("status", 0))
+
+            scope = {"type": "http", "method": "POST", "path": "/", "headers": [], "state": {}}
+            await edge(scope, _nothing, send)
+            return statuses[0]
+
+        assert benchmark(lambda: runner.run(sent())) == 200
+        runner.run(close(spans))
+
+
+async def _answers(_scope: Scope, _receive: Receive, send: Send) -> None:
+    path = trail.current()
+    for step in trail.STEPS:
+        path.add(step, 0.001)
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def _nothing() -> ASGIMessage:
+    return {"type": "http.request"}
