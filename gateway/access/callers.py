@@ -75,7 +75,7 @@ class Callers:
 
     def _network(self, headers: Mapping[str, str], address: str) -> str:
         """Return the client's address, and of an IPv6 address its network."""
-        told = headers.get(self._header, "") if self._header else ""
+        told = self._told(headers) if self._header else ""
         if told and self._is_proxy(address):
             # The last is what our proxy saw; those before it are from its client and prove nothing.
             address = told.rpartition(",")[2].strip()
@@ -87,6 +87,10 @@ class Callers:
             mapped = found.ipv4_mapped
             return str(mapped or IPv6Network((found, IPV6_NETWORK), strict=False).network_address)
         return str(found)
+
+    def _told(self, headers: Mapping[str, str]) -> str:
+        # A proxy may add a line of its own below its client's: only all of them together are the list.
+        return ",".join(value for name, value in headers.items() if name.lower() == self._header)
 
     def _is_proxy(self, address: str) -> bool:
         try:

@@ -4,6 +4,7 @@ import stat
 from pathlib import Path
 
 import pytest
+from starlette.datastructures import Headers
 from typer.testing import CliRunner
 
 from gateway.access import callers as identities
@@ -137,6 +138,13 @@ def test_without_keys_callers_are_told_apart_by_address(address: str, header: st
     settings = Settings(trusted_proxies=("10.0.0.0/8",), client_address_header="x-forwarded-for")
     caller = Callers(settings).identify({"x-forwarded-for": header}, address)
     assert caller.name == name
+
+
+def test_a_client_cannot_name_an_address_in_a_header_line_of_its_own() -> None:
+    settings = Settings(trusted_proxies=("10.0.0.0/8",), client_address_header="x-forwarded-for")
+    lines = [(b"x-forwarded-for", b"1.1.1.1"), (b"x-forwarded-for", b"198.51.100.7")]
+    caller = Callers(settings).identify(Headers(raw=lines), "10.0.0.1")
+    assert caller.name == "address:198.51.100.7"
 
 
 def test_scopes_are_apart_and_give_no_key_away() -> None:
