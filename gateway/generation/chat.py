@@ -3,7 +3,16 @@
 from gateway.generation import chosen_tools, formats
 from gateway.generation.request import GenerationRequest, InputImage, InputMessage, ToolCall, as_data_url
 from gateway.schema.chat import ChatCompletionRequest, Message
-from gateway.schema.parts import FilePart, ImageBlock, ImagePart, ImageSource, Part, RefusalPart, TextPart
+from gateway.schema.parts import (
+    BareURL,
+    FilePart,
+    ImageBlock,
+    ImagePart,
+    ImageSource,
+    Part,
+    RefusalPart,
+    TextPart,
+)
 from gateway.schema.tools import ChosenFunction
 from gateway.schema.wire import Wire
 
@@ -63,6 +72,8 @@ def _part(part: Part, param: str) -> str | InputImage:
 
 def _image(said: Wire, param: str) -> InputImage:
     """Return the image that one of the fields of `said` holds or names."""
+    if isinstance(said, BareURL):
+        return InputImage(said.url, param)
     for name in HOLDERS:
         value: str | None = getattr(said, name, None)
         if value is not None:

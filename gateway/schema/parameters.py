@@ -239,6 +239,14 @@ CHAT: Final = Ledger(
     }
 )
 
+_RENDERING: Final = {
+    "Of `/v1/chat/completions/render` alone": (
+        honoured("render_fits", "The fits in which its pictures are returned; see [render.md](render.md)."),
+    )
+}
+
+RENDER: Final = Ledger({**CHAT.sections, **_RENDERING})
+
 _COMPLETION: Final = (
     honoured("model", "The served name."),
     honoured(
@@ -307,4 +315,4 @@ with `unknown_parameter`. What is inside a field that is refused or without effe
 
 def page() -> str:
     """Return the ledgers as a page of Markdown."""
-    return f"{_INTRODUCTION}\n{CHAT.tables()}\n{COMPLETIONS.tables()}\n{RESPONSES.tables()}"
+    return f"{_INTRODUCTION}\n{RENDER.tables()}\n{COMPLETIONS.tables()}\n{RESPONSES.tables()}"

@@ -27,8 +27,12 @@ class ImageURL(Wire):
     url: str = Field(description="`data:` URL in base64, or an `http:` or `https:` URL.")
 
 
+class BareURL(ImageURL):
+    """A URL that the client sent without the object around it."""
+
+
 def _with_url(value: Any) -> Any:
-    return {"url": value} if isinstance(value, str) else value
+    return BareURL(url=value) if isinstance(value, str) else value
 
 
 class ImagePart(Wire):

@@ -7,14 +7,14 @@ from pydantic import Field
 
 from gateway.schema.chat import ChatCompletionRequest
 from gateway.schema.ledger import Ledger
-from gateway.schema.parameters import CHAT
+from gateway.schema.parameters import RENDER
 from gateway.settings import Fit
 
 
 class RenderRequest(ChatCompletionRequest):
     """A chat request, and the fits in which its images are shown; the one asked for where there are none."""
 
-    ledger: ClassVar[Ledger] = CHAT
+    ledger: ClassVar[Ledger] = RENDER
 
     render_fits: Annotated[
         list[Literal["pad", "crop", "squash"]] | None, Field(min_length=1, max_length=3, fail_fast=True)

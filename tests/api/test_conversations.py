@@ -76,6 +76,40 @@ async def test_what_cannot_be_continued_is_refused_by_name(
     assert (answer.status, answer.error["code"], answer.error["param"]) == (400, "invalid_value", param)
 
 
+TOOLS = [{"type": "function", "function": {"name": "note"}}]
+
+
+async def test_a_reply_is_continued_in_words_and_the_tools_are_left_out() -> None:
+    engine = ScriptedEngine()
+    async with scripted_gateway(engine) as gateway:
+        answer = await ask(
+            gateway,
+            chat(messages=begun("It is"), continue_final_message=True, tools=TOOLS, tool_choice="auto"),
+        )
+    assert answer.status == 200, answer.body
+    assert answer.headers["x-gateway-dropped-tools"] == "1"
+    assert prompt(engine) == "USER: What is it?\nASSISTANT: It is"
+    assert engine.jobs[-1].sampling.constraint is None
+
+
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "note"}}])
+@pytest.mark.parametrize(
+    ("fields", "name"),
+    [
+        ({"messages": begun("It is"), "continue_final_message": True}, "continue_final_message"),
+        ({"min_tokens": 5}, "min_tokens"),
+        ({"ignore_eos": True}, "ignore_eos"),
+        ({"response_format": {"type": "json_object"}}, "response_format"),
+    ],
+)
+async def test_a_call_that_is_required_is_refused_beside_what_asks_for_another_answer(
+    served: Gateway, choice: Any, fields: dict[str, Any], name: str
+) -> None:
+    answer = await ask(served, chat(tools=TOOLS, tool_choice=choice, **fields))
+    assert answer.status == 400, answer.body
+    assert f"`{name}`" in answer.error["message"] or answer.error["param"] == name
+
+
 @pytest.mark.parametrize(
     ("messages", "written"),
     [

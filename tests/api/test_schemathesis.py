@@ -35,7 +35,7 @@ async def test_no_request_made_from_the_description_contradicts_it(tmp_path: Pat
             cwd=tmp_path,
             capture_output=True,
             text=True,
-            timeout=280,
+            timeout=int(os.environ.get("SCHEMATHESIS_TIMEOUT", "280")),
             check=False,
         )
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]

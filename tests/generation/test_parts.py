@@ -41,7 +41,7 @@ def test_text_is_read(part: dict[str, Any]) -> None:
 IMAGES: list[tuple[dict[str, Any], str, str]] = [
     # OpenAI's chats; the URL alone is LangChain's and LiteLLM's
     ({"type": "image_url", "image_url": {"url": URL, "detail": "high"}}, URL, "image_url.url"),
-    ({"type": "image_url", "image_url": URL}, URL, "image_url.url"),
+    ({"type": "image_url", "image_url": URL}, URL, "image_url"),
     ({"type": "image_url", "image_url": {"url": DATA}, "uuid": "1"}, DATA, "image_url.url"),
     # OpenAI's Responses
     ({"type": "input_image", "image_url": URL, "detail": "auto"}, URL, "image_url"),
