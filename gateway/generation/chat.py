@@ -36,12 +36,23 @@ def read(chat: ChatCompletionRequest, id: str, caller: str) -> GenerationRequest
         image_fit=chat.image_fit,
         image_history=chat.image_history,
         image_place=chat.image_place,
-        continued=bool(chat.continue_final_message),
+        continued=_goes_on(chat),
         tools=tools,
         tool_choice=chosen_tools.choice(chat.tool_choice, tools),
         parallel_tool_calls=bool(chat.parallel_tool_calls) and not named,
         constraint=formats.read(chat.response_format, chat.structured_outputs),
     )
+
+
+def _goes_on(chat: ChatCompletionRequest) -> bool:
+    """Tell whether the answer continues the last message.
+
+    Open WebUI's "Continue Response" sends the reply so far as the last message and no other sign.
+    """
+    if chat.continue_final_message is not None or chat.add_generation_prompt is not None:
+        return bool(chat.continue_final_message)
+    last = chat.messages[-1]
+    return last.role == "assistant" and bool(last.content) and not last.tool_calls
 
 
 def _message(message: Message, param: str) -> InputMessage:

@@ -164,7 +164,10 @@ _VLLM: Final = (
     refused("cache_salt", "Caches are separate for each caller anyway."),
     refused("chat_template", "Prompts have the profile's style."),
     refused("chat_template_kwargs", "Prompts have the profile's style.", ({},)),
-    honoured("continue_final_message", "The answer goes on with the last message, the assistant's."),
+    honoured(
+        "continue_final_message",
+        "The answer goes on with the last message, the assistant's, as it does without this; false refuses it.",
+    ),
     refused("documents", "Prompts have the profile's style.", ([],)),
     refused("echo", "Answers hold what is new.", (False,)),
     refused("guided_choice", "vLLM no longer has it either; use `structured_outputs.choice`."),

@@ -57,10 +57,19 @@ async def test_a_reply_is_continued_so_that_both_can_be_joined(words: str, goes_
     assert prompt(engine) == "USER: What is it?\nASSISTANT: It is"
 
 
+async def test_a_last_reply_is_continued_as_open_webui_expects() -> None:
+    engine = ScriptedEngine(words=(" circle.",))
+    async with scripted_gateway(engine) as gateway:
+        answer = await ask(gateway, chat(messages=begun("A red")))
+    assert orjson.loads(answer.body)["choices"][0]["message"]["content"] == " circle."
+    assert prompt(engine) == "USER: What is it?\nASSISTANT: A red"
+
+
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
-        ({"messages": begun("It is")}, "messages[1]"),
+        ({"messages": begun("It is"), "continue_final_message": False}, "messages[1]"),
+        ({"messages": begun("It is"), "add_generation_prompt": True}, "messages[1]"),
         ({"continue_final_message": True}, "continue_final_message"),
         (
             {"messages": begun("It is"), "continue_final_message": True, "add_generation_prompt": True},
