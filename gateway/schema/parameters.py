@@ -166,7 +166,7 @@ _VLLM: Final = (
     refused("chat_template_kwargs", "Prompts have the profile's style.", ({},)),
     honoured(
         "continue_final_message",
-        "The answer goes on with the last message, the assistant's, as it does without this; false refuses it.",
+        "The answer goes on with the last message, the assistant's, as it does without this; false is a 400.",
     ),
     refused("documents", "Prompts have the profile's style.", ([],)),
     refused("echo", "Answers hold what is new.", (False,)),

@@ -35,7 +35,7 @@ class Exchange:
 
 @dataclass(slots=True)
 class Recorder:
-    """What went through the proxy at `api`; `fields` are set in every request that passes."""
+    """What went through the proxy at `api`; `fields` are set in every streamed request."""
 
     upstream: str
     api: str = ""
@@ -47,7 +47,8 @@ class Recorder:
         kept = Exchange(orjson.loads(body) if body else {})
         if request.path.endswith("/chat/completions"):
             self.exchanges.append(kept)
-            body = orjson.dumps({**kept.request, **self.fields})
+            if kept.request.get("stream"):
+                body = orjson.dumps({**kept.request, **self.fields})
         headers = {name: request.headers[name] for name in _FORWARDED if name in request.headers}
         async with (
             aiohttp.ClientSession(auto_decompress=False) as session,
