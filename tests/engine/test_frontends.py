@@ -10,6 +10,7 @@ import httpx2
 import orjson
 import pytest
 
+from tests import rendered
 from tests.servers import Gateway
 from tests.shapes import data_url
 
@@ -46,10 +47,13 @@ def user(kind: str, colour: str) -> dict[str, Any]:
 async def test_open_webui_s_ten_turns_with_its_36_tools(gateway: Gateway) -> None:
     messages: list[dict[str, Any]] = []
     left_out = []
-    for kind, colour in TURNS:
+    for turn, (kind, colour) in enumerate(TURNS, 1):
         messages.append(user(kind, colour))
-        answer = await post(gateway, {**RECORDED["chat"], "messages": messages})
-        assert words(answer).strip() == f"A {colour} {kind}."
+        body = {**RECORDED["chat"], "messages": messages}
+        answer = await post(gateway, body)
+        # Its text about attached files is new to the demo model, whose answers are often wrong.
+        assert words(answer).strip()
+        assert await rendered.pictures(gateway, body) == rendered.newest(TURNS[:turn])
         assert answer.headers["x-gateway-dropped-tools"] == "36"
         left_out.append(answer.headers.get("x-gateway-dropped-images"))
         messages.append({"role": "assistant", "content": words(answer)})

@@ -84,7 +84,7 @@ async def test_stop_and_try_again(page: Page, chat: Chat, gateway: Gateway) -> N
     try:
         await ask(page, "square", "green")
         await expect(answers.last).to_contain_text("green square", timeout=60_000)
-        await page.get_by_test_id("stop-button").click()
+        await page.locator(".stop-button").click()
         stopped = chat.recorder.exchanges[-1]
     finally:
         chat.recorder.fields = {}

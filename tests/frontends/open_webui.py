@@ -10,6 +10,7 @@ import pytest
 from playwright.async_api import FilePayload, Locator, Page, expect
 from playwright.async_api import TimeoutError as NotSeen
 
+from tests import rendered
 from tests.frontends import engine, environments
 from tests.frontends.conftest import KEY
 from tests.frontends.pictures import QUESTION, TURNS
@@ -97,13 +98,23 @@ async def try_again(page: Page) -> None:
     await page.get_by_text("Try Again").last.click()
 
 
-async def test_ten_turns_with_a_new_picture_each(page: Page, webui: WebUI, shots: Path) -> None:
+async def test_ten_turns_with_a_new_picture_each(
+    page: Page, webui: WebUI, gateway: Gateway, shots: Path
+) -> None:
     answers = await opened(page, webui)
-    for kind, colour in TURNS:
+    for turn, (kind, colour) in enumerate(TURNS, 1):
         await ask(page, kind, colour)
+        await until(lambda turn=turn: len(webui.chats) == turn and webui.chats[-1].whole, 60)  # type: ignore[misc]
+        # Its text about attached files is new to the demo model, whose answers are often wrong. So not they
+        # are checked but the pictures that the model is given, and that a person reads what was answered.
         # The page keeps only the latest messages, so they cannot be counted.
-        await expect(answers.last).to_contain_text(f"{colour} {kind}", timeout=60_000)
+        asked = webui.chats[-1]
+        await expect(answers.last).to_have_text(asked.text.strip(), timeout=30_000)
+        assert await rendered.pictures(gateway, asked.request, KEY) == rendered.newest(TURNS[:turn])
         await expect(page.locator("#continue-response-button")).to_be_visible(timeout=60_000)
+    right = [f"A {colour} {kind}." for kind, colour in TURNS]
+    found = sum(one.text.strip() == words for one, words in zip(webui.chats, right, strict=True))
+    print(f"{found} of {len(TURNS)} answers are right")
     await page.screenshot(path=shots / "open-webui.png")
     await until(lambda: all(one.whole for one in webui.recorder.exchanges), 60)
     assert [one.status for one in webui.chats] == [200] * len(TURNS)
@@ -130,7 +141,7 @@ async def test_stop_continue_and_try_again(page: Page, webui: WebUI, gateway: Ga
     webui.recorder.fields = {"ignore_eos": True, "max_tokens": 3500}
     try:
         await ask(page, "square", "green")
-        await expect(answers.last).to_contain_text("green square", timeout=60_000)
+        await expect(answers.last).to_contain_text("A ", timeout=60_000)
         await page.get_by_label("Stop", exact=True).click()
         stopped = webui.chats[-1]
         webui.recorder.fields = {}
@@ -146,8 +157,9 @@ async def test_stop_continue_and_try_again(page: Page, webui: WebUI, gateway: Ga
     assert webui.chats[-1].status == 200
     await try_again(page)
     await until(lambda: len(webui.chats) > count + 1 and webui.chats[-1].whole, 60)
-    assert webui.chats[-1].text.strip() == "A green square."
-    await expect(answers.last).to_contain_text("A green square.")
+    assert webui.chats[-1].request["messages"][-1]["role"] == "user"
+    assert webui.chats[-1].status == 200
+    await expect(answers.last).to_have_text(webui.chats[-1].text.strip())
 
 
 async def test_what_a_person_reads_while_the_engine_is_away(
@@ -160,5 +172,11 @@ async def test_what_a_person_reads_while_the_engine_is_away(
     await expect(answers.last).to_contain_text("the engine is starting: ", timeout=30_000)
     await page.screenshot(path=shots / "open-webui-error.png")
     await asyncio.to_thread(wait_until_ready, gateway)
+    count = len(webui.chats)
     await try_again(page)
-    await expect(answers.last).to_contain_text("red triangle", timeout=60_000)
+    await until(lambda: len(webui.chats) > count and webui.chats[-1].whole, 60)
+    assert webui.chats[-1].status == 200
+    await expect(answers.last).to_have_text(webui.chats[-1].text.strip())
+    assert await rendered.pictures(gateway, webui.chats[-1].request, KEY) == rendered.newest(
+        [("triangle", "red")]
+    )

@@ -10,4 +10,4 @@ gr.load_chat(
     token=os.environ["API_KEY"],
     file_types=["image"],
     streaming=True,
-).launch(server_name="127.0.0.1", server_port=int(os.environ["PORT"]), share=False)
+).launch(server_name="127.0.0.1", server_port=int(os.environ["PORT"]), share=False, show_error=True)
