@@ -95,8 +95,8 @@ class Edge:
         if left:
             self._metrics.client_left.labels(observed.trail.stage).inc()
         cause = observed.trail.cause()
-        if cause is not None and cause.code != GatewayError.code:  # Those are in the log already.
-            log.error("request_failed", request_id=observed.id, code=cause.code, exc_info=cause)
+        if cause is not None and cause[1].code != GatewayError.code:  # Those are in the log already.
+            log.error("request_failed", request_id=observed.id, code=cause[1].code, exc_info=cause)
         traced = self._end_span(scope, route, outcome, code, observed)
         left_out = self._sampler.admit(route, outcome, code) if outcome == "refused" else 0
         if left_out is None:

@@ -34,7 +34,7 @@ def error_response(error: GatewayError) -> Response:
 
     The request's trail keeps it, for the log and the metrics.
     """
-    trail.current().error = error
+    trail.current().answered(error)
     headers = {}
     if isinstance(error, Unavailable | RateLimited):
         headers["retry-after"] = str(ceil(error.retry_after))

@@ -3,10 +3,12 @@
 import time
 from collections import defaultdict
 from contextvars import ContextVar
+from types import TracebackType
 from typing import Any, Final, Literal, NamedTuple
 
 from gateway.errors import EngineNotReady, GatewayError, Overloaded, RequestError, ShuttingDown
 
+Cause = tuple[type[GatewayError], GatewayError, TracebackType | None]  # as `exc_info`
 Stage = Literal["edge", "waiting", "body", "images", "seat", "first_token", "answer"]
 
 # Nothing is wrong with the gateway or the engine: the request was not let in.
@@ -31,6 +33,7 @@ class Trail:
         self.stage: Stage = "edge"
         self.facts: dict[str, Any] = {}  # for the log line: sizes and names, no content
         self.error: GatewayError | None = None  # that the client was told with a status
+        self._traceback: TracebackType | None = None  # the former's
         self.broke: GatewayError | None = None  # that ended the generation
         self.steps: list[Step] = []
         self.began = self._since = time.perf_counter()
@@ -94,14 +97,20 @@ class Trail:
             return ("failed" if status >= _SERVER_ERROR else "refused"), str(status)
         return ("refused" if isinstance(self.error, REFUSALS) else "failed"), self.error.code
 
-    def cause(self) -> GatewayError | None:
+    def answered(self, error: GatewayError) -> None:
+        """Keep the error that the client was told, and its traceback: Starlette takes that off the error."""
+        self.error, self._traceback = error, error.__traceback__
+
+    def cause(self) -> Cause | None:
         """Return the error whose traceback the log should have, and let go of all errors.
 
         A traceback holds its frames, and these hold the trail.
         """
-        error = self.error or self.broke
-        self.error = self.broke = None
-        return None if isinstance(error, REFUSALS) else error
+        error, traceback = self.error or self.broke, self._traceback
+        self.error = self.broke = self._traceback = None
+        if error is None or isinstance(error, REFUSALS):
+            return None
+        return type(error), error, error.__traceback__ or traceback
 
 
 _CURRENT: ContextVar[Trail | None] = ContextVar("trail", default=None)

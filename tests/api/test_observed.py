@@ -123,7 +123,7 @@ async def test_failed_streams_are_counted_by_code_and_told_in_the_line() -> None
     assert (line["status"], line["outcome"]) == (200, "stream_failed:generation_failed")
     (failure,) = [line for line in lines if line["event"] == "request_failed"]
     assert failure["request_id"] == line["request_id"]
-    assert isinstance(failure["exc_info"], GenerationFailed)
+    assert isinstance(failure["exc_info"][1], GenerationFailed)
 
 
 async def test_client_that_leaves_is_counted_by_the_stage_of_its_request() -> None:
@@ -250,9 +250,8 @@ async def test_log_of_a_failure_tells_where_and_nothing_of_the_request(
         assert (await connection.head())[0] == (200 if stream and fails_at else 500)
         await connection.rest()
     written = log_page.getvalue()
-    if isinstance(error, RuntimeError):
-        assert "a bug of ours" in written
-        assert "scripted_engine.py" in written
+    assert str(error) in written
+    assert "scripted_engine.py" in written
     assert "mine" in written
     assert_private(written)
 
