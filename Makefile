@@ -1,6 +1,6 @@
 # Everything runs in .venv, which engine_config/install.py makes and keeps up to date.
 .DEFAULT_GOAL := help
-.PHONY: help serve test check coverage docs format clean bench bench-quick bench-micro chaos gpu-config conformance soak audit full-shape gpu-check clients frontends
+.PHONY: help serve test check coverage docs format clean bench bench-quick bench-micro chaos fairness gpu-config conformance soak audit full-shape gpu-check clients frontends
 MAKEFLAGS += --no-print-directory
 
 PORT ?= 8000
@@ -66,6 +66,10 @@ bench-micro: ## Measure what the gateway's own code costs, a request and a token
 chaos: ## Honest load with every fault in turn, one table (ARGS="--write --only NAME").
 	$(SETUP) --dev
 	@.venv/bin/python -m tests.chaos $(ARGS)
+
+fairness: ## Another caller's texts under each flood, on the real engine: 30 s each, 300 pictures at once.
+	$(SETUP) --dev
+	@FAIRNESS_SECONDS=30 FAIRNESS_PICTURES=300 .venv/bin/pytest --timeout 600 -rP tests/engine/test_fairness.py
 
 gpu-config: ## vLLM's configuration of every profile on every known GPU, without one (1 GB to fetch; ARGS=--record).
 	$(SETUP) --dev

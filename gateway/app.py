@@ -110,7 +110,7 @@ def create_app(
             helper.cancel()
         await asyncio.gather(*helpers, return_exceptions=True)
         await supervisor.shutdown()
-        await loader.close()
+        await asyncio.gather(pipeline.close(), loader.close())
         await database.close()
         await limits.close()
         await tracing.close(spans)

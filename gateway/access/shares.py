@@ -1,6 +1,7 @@
 """A number of places, shared fairly between callers who each ask for some, and wait where none is free.
 
-The caller who holds least for its weight comes next, so a caller's own flood waits behind itself. The last
+The caller who holds least for its weight comes next, of several the one who was served longest ago, so a
+caller's own flood waits behind itself. The last
 `reserve` places are only for callers who hold none: a caller who has taken all others keeps nobody out.
 """
 
@@ -59,6 +60,8 @@ class Shares:
         self._queues: dict[str, deque[_Asked]] = {}
         self._waiting = 0
         self._number = 0
+        self._served: dict[str, int] = {}  # of callers who hold or wait: when, in takings
+        self._takings = 0
         self._released: deque[float] = deque(maxlen=MEASURED)
 
     @property
@@ -119,12 +122,15 @@ class Shares:
     def _take(self, caller: Caller, amount: int) -> None:
         self._free -= amount
         self._held[caller.name] += amount
+        self._takings += 1
+        self._served[caller.name] = self._takings
 
     def _give_back(self, caller: Caller, amount: int) -> None:
         self._free += amount
         self._held[caller.name] -= amount
         if not self._held[caller.name]:
             del self._held[caller.name]
+            self._forget_served(caller.name)
         self._grant()
 
     async def _wait(self, asked: _Asked) -> None:
@@ -171,6 +177,7 @@ class Shares:
         self._waiting -= 1
         if not queue:
             del self._queues[asked.caller.name]
+            self._forget_served(asked.caller.name)
         self._grant()
 
     def _grant(self) -> None:
@@ -188,6 +195,8 @@ class Shares:
             if not asked.granted.done():  # cancelled in this very moment
                 self._take(asked.caller, asked.amount)
                 asked.granted.set_result(None)
+            else:
+                self._forget_served(name)
 
     def _forget_granted(self, asked: _Asked) -> None:
         queue = self._queues[asked.caller.name]
@@ -196,6 +205,10 @@ class Shares:
         if not queue:
             del self._queues[asked.caller.name]
 
-    def _share(self, name: str) -> tuple[float, int]:
+    def _forget_served(self, name: str) -> None:
+        if name not in self._held and name not in self._queues:
+            self._served.pop(name, None)
+
+    def _share(self, name: str) -> tuple[float, int, int]:
         first = self._queues[name][0]
-        return self._held[name] / first.caller.klass.weight, first.number
+        return self._held[name] / first.caller.klass.weight, self._served.get(name, 0), first.number

@@ -115,16 +115,16 @@ class Exchange:
             return EventStream(events, held.pop_all(), self.settings.send_timeout, prepared.notices)
 
     async def compute(
-        self, request: Request, answer: Callable[[bytes, str], Awaitable[Response]]
+        self, request: Request, answer: Callable[[bytes, Caller], Awaitable[Response]]
     ) -> Response:
-        """Return what `answer` makes of the request's body and the caller's name, without the engine."""
+        """Return what `answer` makes of the request's body and its caller, without the engine."""
         caller = await self._enter(request)
         async with AsyncExitStack() as held:
             ahead = body.ReadAhead(request.receive)
             async with while_connected(ahead.look):
                 await held.enter_async_context(self.admission.ticket(caller))
             await held.enter_async_context(self._memory_for(request, caller))
-            return await answer(await self._content(request, ahead), caller.scope)
+            return await answer(await self._content(request, ahead), caller)
 
     def _memory_for(self, request: Request, caller: Caller) -> AbstractAsyncContextManager[Holding]:
         return self.memory.body(caller, body.announced(request.headers))

@@ -191,6 +191,7 @@ class VLLMEngine:
     def _build(self) -> Any:
         name = self._profile.model
         os.environ.setdefault("LLGUIDANCE_LOG_LEVEL", "0")  # Ours too. Or clients' grammars fill the log.
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "0")  # For one text, more threads are of no use.
         with environment.applied(environment.of_engine(self._profile)):
             self._report("importing vLLM")
             import torch

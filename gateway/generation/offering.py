@@ -29,7 +29,7 @@ def decide(
     offer = tools.offer(
         wanted,
         request,
-        length=lambda text: len(model.vocabulary.encode(text)) + 1,
+        length=lambda text: tokens.at_most(text, model, settings.max_tool_tokens) + 1,
         room=min(settings.max_tool_tokens, room),
     )
     return offer, len(wanted) - (offer.described if offer else 0)

@@ -1,16 +1,19 @@
 """One request's life between the wire and the engine: request → job → deltas."""
 
 import asyncio
+import os
 import time
-from collections.abc import AsyncGenerator, Coroutine, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Final, TypeVar
 
 from engine_config.profile import EngineProfile
+from gateway.access.callers import Caller
 from gateway.access.limits import Account
 from gateway.access.running import Running
+from gateway.access.turns import Turns
 from gateway.engine.interface import Delta, Job, Model, Picture
 from gateway.engine.supervisor import Supervisor
 from gateway.errors import GatewayError, InvalidValue, ModelNotFound
@@ -27,6 +30,10 @@ from gateway.schema.paths import short
 from gateway.settings import Fit, Settings
 from gateway.telemetry import trail
 from gateway.telemetry.metrics import Metrics
+
+LONG: Final = 4000  # characters: a prompt of more is made in a thread, for tokenising it takes milliseconds
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +65,12 @@ class Pipeline:
         self._place = settings.image_place or profile.image_place
         self._settings = settings
         self._metrics = metrics
+        # Tokenising leaves the GIL to others, but not its core.
+        self._turns = Turns("prompt", max(1, len(os.sched_getaffinity(0)) // 2), settings)
+
+    async def close(self) -> None:
+        """End the threads."""
+        await self._turns.close()
 
     def check(self) -> None:
         """Raise EngineNotReady (503) while no engine runs."""
@@ -73,7 +86,7 @@ class Pipeline:
         self.check_model(request.model)
         if request.prompts:
             return await self._prepare_prompts(request, account)
-        request, talk = await self._checked(request)
+        request, talk = await self._checked(request, account.caller)
         fitted = talk.fitted
         images = [image for message in fitted.messages for image in message.images]
         sources = [self._source(image) for image in images]
@@ -130,23 +143,33 @@ class Pipeline:
             served = self._engine.model.name
             raise ModelNotFound(f"model: {short(name)!r} is not served here; {served!r} is", param="model")
 
-    def prompt_ids(self, request: GenerationRequest) -> list[int]:
+    async def prompt_ids(self, request: GenerationRequest, caller: Caller) -> list[int]:
         """Return the ids of the request's (first) prompt, one image token a picture. Raises RequestError."""
         self.check_model(request.model)
         if request.prompts:
-            return raw.encode(request.prompts[0], self._engine.model)
-        return self._conversation(request)[1].fitted.ids
+            return (await self._encoded(request, caller))[0]
+        conversation = await self._in_turn(request, caller, partial(self._conversation, request))
+        return conversation[1].fitted.ids
 
-    async def _checked(self, request: GenerationRequest) -> tuple[GenerationRequest, Conversation]:
+    async def _in_turn(self, request: GenerationRequest, caller: Caller, work: Callable[[], _T]) -> _T:
+        """Return what `work` makes of the request's texts: in a thread, in turn, where they are long."""
+        if _is_long(request):
+            return await self._turns.run(caller, work)
+        return work()
+
+    async def _checked(
+        self, request: GenerationRequest, caller: Caller
+    ) -> tuple[GenerationRequest, Conversation]:
         """Return what `_conversation` does, with a form of the answer that the engine can keep to."""
-        formed, talk = self._conversation(request)
+        formed, talk = await self._in_turn(request, caller, partial(self._conversation, request))
         if formed.constraint is not None:
             try:
                 await self._engine.check_constraint(formed.constraint)
             except InvalidValue:
                 if talk.offer is None or request.tool_choice.mode == "required":
                     raise
-                formed, plain = self._conversation(replace(request, tools=()))
+                told = replace(request, tools=())
+                formed, plain = await self._in_turn(told, caller, partial(self._conversation, told))
                 return formed, replace(plain, dropped_tools=len(tools.wanted(request)))
         return formed, talk
 
@@ -162,9 +185,15 @@ class Pipeline:
             fitted = self._fitted(request)
         return request, Conversation(fitted, offer, dropped)
 
-    def prompt_length(self, request: GenerationRequest) -> int:
+    async def prompt_length(self, request: GenerationRequest, caller: Caller) -> int:
         """Return how many tokens the request's (first) prompt has, with its pictures. Raises RequestError."""
-        return tokens.length(self.prompt_ids(request), self._engine.model)
+        return tokens.length(await self.prompt_ids(request, caller), self._engine.model)
+
+    async def _encoded(self, request: GenerationRequest, caller: Caller) -> list[list[int]]:
+        model = self._engine.model
+        return await self._in_turn(
+            request, caller, lambda: [raw.encode(prompt, model) for prompt in request.prompts]
+        )
 
     def _fitted(self, request: GenerationRequest) -> history.Fitted:
         encode = partial(self._encode, request)
@@ -173,7 +202,7 @@ class Pipeline:
     async def _prepare_prompts(self, request: GenerationRequest, account: Account) -> Prepared:
         """Return a job for each of the request's prompts."""
         model = self._engine.model
-        prompts = [raw.encode(prompt, model) for prompt in request.prompts]
+        prompts = await self._encoded(request, account.caller)
         request = replace(request, sampling=with_defaults(request.sampling, self._sampling))
         over, salt = self._settings.max_tokens_over, self._cache_salt(request)
         made = (raw.job(request, place, ids, model, over) for place, ids in enumerate(prompts))
@@ -275,6 +304,13 @@ def _message(message: InputMessage) -> template.Message:
         tuple(template.SLOT if isinstance(part, InputImage) else part for part in message.parts),
         message.param,
     )
+
+
+def _is_long(request: GenerationRequest) -> bool:
+    """Say whether the request's prompts take long to make; those of tools come with grammars."""
+    said = sum(len(part) for message in request.messages for part in message.parts if isinstance(part, str))
+    asked = sum(len(prompt.content) for prompt in request.prompts)
+    return bool(request.tools) or said + asked > LONG
 
 
 def _ends_in_a_word(request: GenerationRequest) -> bool:

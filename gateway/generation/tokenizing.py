@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from gateway.access.callers import Caller
 from gateway.engine.interface import Model
 from gateway.errors import InvalidValue
 from gateway.generation.pipeline import Pipeline
@@ -15,15 +16,15 @@ class Tokenizing:
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
 
-    def tokenize(
-        self, request: GenerationRequest, *, strings: bool | None = False, opened: bool = True
+    async def tokenize(
+        self, request: GenerationRequest, caller: Caller, *, strings: bool | None = False, opened: bool = True
     ) -> Tokenized:
         """Return the prompt of `request`, with `<s>` where it is `opened`; no picture is fetched.
 
         Raises RequestError, as answering it would.
         """
         model = self._pipeline.model
-        ids, images = _expanded(self._pipeline.prompt_ids(request), model)
+        ids, images = _expanded(await self._pipeline.prompt_ids(request, caller), model)
         if not opened:
             ids = ids[1:]
         spelt = model.vocabulary.pieces(ids) if strings else None

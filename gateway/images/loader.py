@@ -5,20 +5,18 @@ import hashlib
 import os
 import secrets
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
-from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
-from typing import TypeVar
 
 from PIL import Image
 from PIL.ImageFile import ImageFile
 
 from gateway.access.callers import Caller
 from gateway.access.memory import SMALL, Memory
+from gateway.access.turns import Turns
 from gateway.engine.interface import Picture
 from gateway.errors import ImageError, ImageTooLarge, NotFound
 from gateway.images.cache import Flights, PictureCache
@@ -32,8 +30,6 @@ from gateway.settings import Fit, Settings
 from gateway.storage.files import Files
 from gateway.telemetry import trail
 from gateway.telemetry.metrics import Metrics
-
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +69,9 @@ class PictureLoader:
         self._files = files
         self._fetcher = Fetcher(settings, metrics)
         size = settings.image_threads or len(os.sched_getaffinity(0))
-        self._threads = ThreadPoolExecutor(size, "image")
+        self._threads = Turns("image", size, settings)
         # Threads of their own: what is small must not stand behind them.
-        self._patient_threads = ThreadPoolExecutor(size, "large-image", initializer=_step_back)
+        self._patient_threads = Turns("large-image", size, settings, start=_step_back)
         # What a thread can't be stopped in is for processes.
         self._workers = Workers(size, nice=False)
         self._patient_workers = Workers(-(-size // 2), nice=True)
@@ -112,7 +108,7 @@ class PictureLoader:
         await self._flights.close()
         await self._fetcher.close()
         for threads in (self._threads, self._patient_threads):
-            await asyncio.to_thread(threads.shutdown, cancel_futures=True)
+            await threads.close()
         for workers in (self._workers, self._patient_workers):
             await asyncio.to_thread(workers.close)
 
@@ -132,14 +128,14 @@ class PictureLoader:
         match source:
             case DataURL():
                 await claim(source.at_most)
-                return "data", await self._in_thread(self._open_data, source, wanted)
+                return "data", await self._threads.run(caller, partial(self._open_data, source, wanted))
             case WebURL():
                 with self._step("fetch"):
                     data = await self._fetcher.fetch(source.url, caller, claim)
-                return "http", await self._in_thread(self._open, data, wanted)
+                return "http", await self._threads.run(caller, partial(self._open, data, wanted))
             case FileID():
                 data = await self._stored(source.id, wanted.scope, claim)
-                return "file", await self._in_thread(self._open, data, wanted)
+                return "file", await self._threads.run(caller, partial(self._open, data, wanted))
 
     async def _stored(self, file_id: str, scope: str, claim: Claim) -> bytes:
         if self._files is None:
@@ -186,7 +182,7 @@ class PictureLoader:
                 pixels = await self._by_process(workers, self._task(wanted, memory), opened.data)
             else:
                 threads = self._patient_threads if large else self._threads
-                pixels = await _to_the_end(threads, partial(self._fitted, header.image, wanted, shrink))
+                pixels = await threads.run(caller, partial(self._fitted, header.image, wanted, shrink))
         picture = Picture(pixels, opened.key)
         self._cache.put(picture)
         return picture
@@ -216,11 +212,6 @@ class PictureLoader:
     def _fast(self) -> bool:
         return self._settings.image_decode == "fast"
 
-    async def _in_thread(self, work: Callable[..., _T], *args: object) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(
-            self._threads, copy_context().run, work, *args
-        )
-
     @contextmanager
     def _step(self, step: str) -> Iterator[None]:
         began = perf_counter()
@@ -243,18 +234,6 @@ def _note(opened: _Opened, kind: str, *, hit: bool) -> None:
             "gateway.image.cached": hit,
         }
         path.pictures.append((perf_counter(), sizes))
-
-
-async def _to_the_end(threads: Executor, work: Callable[[], _T]) -> _T:
-    # A thread can't be interrupted: when cancelled, hold the permits until it is through with its pixels.
-    future = threads.submit(copy_context().run, work)
-    done = asyncio.wrap_future(future)
-    try:
-        return await asyncio.shield(done)
-    except asyncio.CancelledError:
-        if not future.cancel():
-            await asyncio.wait({done})
-        raise
 
 
 @contextmanager

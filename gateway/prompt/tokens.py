@@ -16,7 +16,7 @@ def encode(segments: Sequence[Segment], model: Model, param: str = "messages") -
     Text is encoded segment by segment, as LLaVA's own `tokenizer_image_token` does between pictures.
     Raises ContextLengthExceeded, which names `param`, where they are too long whatever their tokens.
     """
-    # A megabyte takes a second, during which the tokenizer holds the GIL: no thread would help.
+    # A megabyte takes a fifth of a second to tokenise.
     least = _least_length(segments, model)
     if least <= model.context_length:  # Few bytes: now their words may be counted.
         least = max(least, _words(segments))
@@ -38,6 +38,12 @@ def encode(segments: Sequence[Segment], model: Model, param: str = "messages") -
 def length(ids: Sequence[int], model: Model) -> int:
     """Return the prompt's length in tokens as the engine will see it, with every picture at its full size."""
     return len(ids) + ids.count(model.image_token) * (model.tokens_per_image - 1)
+
+
+def at_most(text: str, model: Model, most: int) -> int:
+    """Return how many tokens `text` has where that is at most `most`; else `most` + 1, or more."""
+    least = -(-len(text) // LONGEST_TOKEN)
+    return least if least > most else len(model.vocabulary.encode(text))
 
 
 def _least_length(segments: Sequence[Segment], model: Model) -> int:

@@ -149,3 +149,20 @@ async def test_retry_after_is_the_time_that_the_queue_takes(monkeypatch: pytest.
     assert room.shares.waiting == 20
     assert room.shares.retry_after() == 10
     room.close()
+
+
+async def test_of_callers_who_hold_nothing_the_one_served_longest_ago_comes_next(rooms: list[Room]) -> None:
+    room = Room(1)
+    rooms.append(room)
+    first, second, third = await room.ask(EVE, times=3)
+    (anns,) = await room.ask(ANN)
+    first.set()
+    await turns()
+    assert room.inside == ["ann"]
+    anns.set()
+    await turns()
+    assert room.inside == ["eve"]
+    second.set()
+    third.set()
+    await turns()
+    assert room.shares._served == {}  # nobody is kept who has left

@@ -316,7 +316,7 @@ async def test_closing_ends_the_threads(monkeypatch: pytest.MonkeyPatch) -> None
     await closing
     assert asked.cancelled()
     pools = (one.loader._threads, one.loader._patient_threads)
-    assert [thread for pool in pools for thread in pool._threads if thread.is_alive()] == []
+    assert [thread for pool in pools for thread in pool._threads._threads if thread.is_alive()] == []
 
 
 def test_a_loader_that_never_loads_starts_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:

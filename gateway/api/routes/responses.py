@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from fastapi import APIRouter, Request, Response
 
+from gateway.access.callers import Caller
 from gateway.api.exchange import Exchange
 from gateway.api.response_answer import Answer, Keeper
 from gateway.api.streaming import json_response
@@ -29,11 +30,11 @@ def router(exchange: Exchange, reader: "Reader") -> APIRouter:
     async def count_input_tokens(request: Request) -> Response:
         return await exchange.compute(request, counted)
 
-    async def counted(body: bytes, caller: str) -> Response:
+    async def counted(body: bytes, caller: Caller) -> Response:
         request = parse(body, ResponseRequest)
-        conversation = await reader.conversation(request, caller)
-        wanted = responses.read(request, conversation, "input_tokens", caller)
-        count = exchange.pipeline.prompt_length(wanted)
+        conversation = await reader.conversation(request, caller.scope)
+        wanted = responses.read(request, conversation, "input_tokens", caller.scope)
+        count = await exchange.pipeline.prompt_length(wanted, caller)
         return json_response({"object": "response.input_tokens", "input_tokens": count})
 
     @routes.post("/v1/responses/compact", response_model=None)

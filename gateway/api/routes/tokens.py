@@ -4,6 +4,7 @@ from functools import partial
 
 from fastapi import APIRouter, Request, Response
 
+from gateway.access.callers import Caller
 from gateway.access.limits import Account
 from gateway.api.exchange import Exchange
 from gateway.api.streaming import json_response, while_connected
@@ -32,33 +33,33 @@ def router(exchange: Exchange) -> APIRouter:
     async def render(request: Request) -> Response:
         return await exchange.compute(request, partial(rendered, request))
 
-    async def rendered(request: Request, body: bytes, caller: str) -> Response:
+    async def rendered(request: Request, body: bytes, caller: Caller) -> Response:
         wanted = parse(body, RenderRequest)
-        account = Account(request.state.caller, exchange.limits)
+        account = Account(caller, exchange.limits)
         async with while_connected(request.receive):
             found = await rendering.render(
-                exchange.pipeline, chat.read(wanted, "render", caller), wanted.render_fits, account
+                exchange.pipeline, chat.read(wanted, "render", caller.scope), wanted.render_fits, account
             )
         return json_response(found)
 
-    async def tokenized(body: bytes, caller: str) -> Response:
+    async def tokenized(body: bytes, caller: Caller) -> Response:
         content = json_object(body)
         if content.get("messages") is not None:
             content.setdefault("model", exchange.pipeline.model.name)
             wanted = checked(content, TokenizeChat)
-            return json_response(
-                tokenizing.tokenize(chat.read(wanted, "tokenize", caller), strings=wanted.return_token_strs)
-            )
+            asked = chat.read(wanted, "tokenize", caller.scope)
+            return json_response(await tokenizing.tokenize(asked, caller, strings=wanted.return_token_strs))
         text = checked(content, TokenizeText)
         model = text.model or exchange.pipeline.model.name
-        asked = GenerationRequest("tokenize", model, (), caller, prompts=(RawPrompt(text.prompt, "prompt"),))
+        prompts = (RawPrompt(text.prompt, "prompt"),)
+        asked = GenerationRequest("tokenize", model, (), caller.scope, prompts=prompts)
         return json_response(
-            tokenizing.tokenize(
-                asked, strings=text.return_token_strs, opened=text.add_special_tokens is not False
+            await tokenizing.tokenize(
+                asked, caller, strings=text.return_token_strs, opened=text.add_special_tokens is not False
             )
         )
 
-    async def detokenized(body: bytes, _: str) -> Response:
+    async def detokenized(body: bytes, _: Caller) -> Response:
         wanted = parse(body, Detokenize)
         return json_response(tokenizing.detokenize(wanted.tokens, wanted.model))
 

@@ -1,0 +1,53 @@
+"""Work in threads, in turn between callers: a caller's flood of it waits behind itself."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextvars import copy_context
+from typing import TypeVar
+
+from gateway.access.callers import Caller
+from gateway.access.shares import Shares
+from gateway.settings import Settings
+
+_T = TypeVar("_T")
+
+
+class Turns:
+    """Runs work in `threads` threads; the next is of the caller who has least of it running.
+
+    `start` runs first in each thread. No thread starts before the first work.
+    """
+
+    def __init__(
+        self, name: str, threads: int, settings: Settings, start: Callable[[], None] | None = None
+    ) -> None:
+        self._threads = ThreadPoolExecutor(threads, name, initializer=start)
+        self._shares = Shares(
+            threads,
+            reserve=0,
+            # Whoever holds a ticket may wait, as long as its answer may take; each has a few images.
+            max_waiting=settings.max_running * settings.max_images,
+            max_wait=settings.request_timeout,
+        )
+
+    async def run(self, caller: Caller, work: Callable[[], _T]) -> _T:
+        """Return what `work` returns, when it is the turn of `caller`. Raises Overloaded."""
+        async with self._shares.hold(caller):
+            return await _to_the_end(self._threads, work)
+
+    async def close(self) -> None:
+        """Wait for what runs and end the threads."""
+        await asyncio.to_thread(self._threads.shutdown, cancel_futures=True)
+
+
+async def _to_the_end(threads: Executor, work: Callable[[], _T]) -> _T:
+    # A thread can't be interrupted: when cancelled, hold what the work needs until it is through.
+    future = threads.submit(copy_context().run, work)
+    done = asyncio.wrap_future(future)
+    try:
+        return await asyncio.shield(done)
+    except asyncio.CancelledError:
+        if not future.cancel():
+            await asyncio.wait({done})
+        raise

@@ -1,0 +1,55 @@
+"""Long prompts are made in threads, in turn between callers: nobody's short text waits for another's."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import httpx2
+import pytest
+
+from tests.api.asking import chat
+from tests.scripted_engine import MODEL, Bytes, ScriptedEngine
+from tests.servers import Gateway, scripted_gateway
+
+SECONDS = 0.2  # that it takes to tokenise a long text
+LONG = {"model": "llava-demo", "messages": [{"role": "user", "content": "a" * 5000}]}
+ROUTES = {
+    "/v1/chat/completions": LONG,
+    "/v1/completions": {"model": "llava-demo", "prompt": "a" * 5000},
+    "/v1/responses/input_tokens": {"model": "llava-demo", "input": "a" * 5000},
+    "/tokenize": {"prompt": "a" * 5000},
+}
+
+
+class Slow(Bytes):
+    """A vocabulary that takes its time for long texts, and leaves the GIL to others meanwhile."""
+
+    def encode(self, text: str) -> list[int]:
+        if len(text) > 1000:
+            time.sleep(SECONDS)
+        return super().encode(text)
+
+
+@pytest.fixture
+async def slow() -> AsyncIterator[Gateway]:
+    engine = ScriptedEngine(model=replace(MODEL, vocabulary=Slow()))
+    async with scripted_gateway(engine, api_keys="eve:eve,ann:ann") as gateway:
+        yield gateway
+
+
+@pytest.mark.parametrize("route", ROUTES)
+async def test_a_short_text_is_answered_while_long_ones_are_tokenised(slow: Gateway, route: str) -> None:
+    async with httpx2.AsyncClient(base_url=slow.url, trust_env=False, timeout=30) as http:
+        eve, ann = ({"authorization": f"Bearer {name}"} for name in ("eve", "ann"))
+        flood = [asyncio.create_task(http.post(route, json=ROUTES[route], headers=eve)) for _ in range(10)]
+        await asyncio.sleep(SECONDS)
+        began = time.monotonic()
+        answer = await http.post("/v1/chat/completions", json=chat(), headers=ann)
+        took = time.monotonic() - began
+        assert not all(task.done() for task in flood)
+        for task in flood:
+            task.cancel()
+        await asyncio.gather(*flood, return_exceptions=True)
+    assert answer.status_code == 200
+    assert took < 2 * SECONDS  # and not ten times
