@@ -6,8 +6,9 @@ What is done is in the output as soon as it is done, so that the same command go
 import asyncio
 import base64
 import mimetypes
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final, TypeVar
@@ -21,6 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from gateway.schema.batches import InputLine, LineError, read_line, result_line
 
 RETRIES: Final = 8  # of a request that is refused for want of room; the client waits longer each time
+TICK: Final = 5.0  # seconds between two lines of progress where there is no terminal
 PICTURES: Final = frozenset({".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp"})
 
 _T = TypeVar("_T")
@@ -130,9 +132,7 @@ async def _all(
 ) -> None:
     """Do `work` for every item, `at_once` at a time, and show how far that is."""
     waiting = list(items)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as progress:
-        bar = progress.add_task("answered", total=len(waiting) + tally.before, completed=tally.before)
+    with _shown(len(waiting), tally, console) as show:
         queue = iter(waiting)
 
         async def some() -> None:
@@ -141,8 +141,7 @@ async def _all(
                     tally.done += 1
                 else:
                     tally.failed += 1
-                    progress.update(bar, description=f"answered ({tally.failed} failed)")
-                progress.advance(bar)
+                show()
 
         try:
             async with asyncio.TaskGroup() as group:
@@ -150,6 +149,43 @@ async def _all(
                     group.create_task(some())
         except* (OSError, APIError) as failed:
             raise failed.exceptions[0] from None
+
+
+@contextmanager
+def _shown(waiting: int, tally: Tally, console: Console) -> Iterator[Callable[[], None]]:
+    """Yield what shows how far the tally is: a bar on a terminal, elsewhere a line every TICK seconds."""
+    if not console.is_terminal:
+        yield _lines_shown(waiting, tally, console)
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as progress:
+        bar = progress.add_task("answered", total=waiting + tally.before, completed=tally.before)
+
+        def update() -> None:
+            failed = f" ({tally.failed} failed)" if tally.failed else ""
+            completed = tally.before + tally.done + tally.failed
+            progress.update(bar, completed=completed, description=f"answered{failed}")
+
+        yield update
+
+
+def _lines_shown(waiting: int, tally: Tally, console: Console) -> Callable[[], None]:
+    began = said = time.monotonic()
+
+    def say() -> None:
+        nonlocal said
+        now = time.monotonic()
+        if now - said < TICK:
+            return
+        said, done = now, tally.done + tally.failed
+        left = (waiting - done) * (now - began) / done
+        failed = f" ({tally.failed} failed)" if tally.failed else ""
+        total = waiting + tally.before
+        console.print(
+            f"answered{failed} {tally.before + done} of {total}, {left:.0f} s left", highlight=False
+        )
+
+    return say
 
 
 async def _posted(client: AsyncOpenAI, path: str, body: Any) -> tuple[int, bytes]:

@@ -6,10 +6,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tokenizers import Tokenizer, models
 
 from engine_config.profile import load
 from gateway.engine.interface import Job, Sampling
 from gateway.engine.vllm_engine import VLLMEngine
+from gateway.engine.vocabulary import TokenizerFile
 from gateway.errors import GenerationFailed
 
 
@@ -27,6 +29,7 @@ class Broken:
 async def test_a_failure_of_vllms_names_its_request() -> None:
     engine = VLLMEngine(load("demo"), 7)
     engine._llm = Broken()
+    engine._vocabulary = TokenizerFile(Tokenizer(models.BPE()))
 
     async def tensors(_: Job) -> None: ...
 
