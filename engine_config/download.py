@@ -9,6 +9,7 @@ import hashlib
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -61,6 +62,7 @@ class Progress:
     done: int
     total: int
     rate: float
+    doing: str = "fetching"
 
     @property
     def seconds_left(self) -> float | None:
@@ -82,6 +84,7 @@ class Meter:
     """Measures the rate of a growing number of bytes."""
 
     total: int
+    doing: str = "fetching"
     _seen: deque[tuple[float, int]] = field(default_factory=deque)
 
     def at(self, done: int) -> Progress:
@@ -90,7 +93,8 @@ class Meter:
         while now - self._seen[0][0] > WINDOW:
             self._seen.popleft()
         since, before = self._seen[0]
-        return Progress(done, self.total, (done - before) / (now - since) if now > since else 0.0)
+        rate = (done - before) / (now - since) if now > since else 0.0
+        return Progress(done, self.total, rate, self.doing)
 
 
 def download(file: RemoteFile, blobs: Path, stop: threading.Event) -> None:
@@ -115,9 +119,14 @@ def download(file: RemoteFile, blobs: Path, stop: threading.Event) -> None:
             raise Corrupt(f"{file.name} arrived with a wrong SHA-256 twice")
 
 
-def sha256(path: Path) -> str:
+def sha256(path: Path, read: Callable[[int], None] = lambda _: None) -> str:
+    """Return the hash of a file; `read` is told how many of its bytes are read."""
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while chunk := file.read(16 * CHUNK):
+            digest.update(chunk)
+            read(file.tell())
+    return digest.hexdigest()
 
 
 def _complete(file: RemoteFile, out: IO[bytes], stop: threading.Event) -> None:

@@ -36,7 +36,8 @@ def _bar(profile: EngineProfile, console: Console) -> Path:
         task = bar.add_task(f"fetching {profile.model}", total=None)
 
         def report(progress: download.Progress) -> None:
-            bar.update(task, completed=progress.done, total=progress.total)
+            told = f"{progress.doing} {profile.model}"
+            bar.update(task, completed=progress.done, total=progress.total, description=told)
 
         return hub.fetch(profile.model, profile.revision, report, verify=True)
 
@@ -48,6 +49,6 @@ def _lines(profile: EngineProfile, console: Console) -> Path:
         nonlocal said
         if time.monotonic() - said >= TICK:
             said = time.monotonic()
-            console.print(f"fetching {profile.model}: {progress}")
+            console.print(f"{progress.doing} {profile.model}: {progress}")
 
     return hub.fetch(profile.model, profile.revision, report, verify=True)

@@ -275,3 +275,15 @@ def test_the_rate_is_that_of_the_last_ten_seconds(monkeypatch: pytest.MonkeyPatc
     meter = Meter(1000)
     rates = [meter.at(done).rate for _, done in seen]
     assert rates == [0.0, 10.0, 10.0, 0.0, 0.0]  # What was here before is no speed.
+
+
+def test_verifying_what_is_here_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "TICK", 0.0)
+    content = bytes(40 * 2**20)
+    file = RemoteFile("r", COMMIT, "model.safetensors", len(content), hashlib.sha256(content).hexdigest())
+    file.blob(tmp_path).write_bytes(content)
+    told: list[Progress] = []
+    weights._remove_corrupt([file], tmp_path, tmp_path, told.append)
+    assert [progress.done for progress in told] == [2**24, 2**25, len(content)]
+    assert {(progress.doing, progress.total) for progress in told} == {("verifying", len(content))}
+    assert file.blob(tmp_path).exists()
