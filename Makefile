@@ -1,6 +1,6 @@
 # Everything runs in .venv, which engine_config/install.py makes and keeps up to date.
 .DEFAULT_GOAL := help
-.PHONY: help serve test check coverage docs format clean bench bench-quick bench-micro chaos fairness gpu-config conformance soak audit full-shape gpu-check clients frontends
+.PHONY: help serve test check coverage docs format clean bench bench-quick bench-micro chaos fairness gpu-config conformance soak audit constraints fuzz hostile full-shape gpu-check clients frontends
 MAKEFLAGS += --no-print-directory
 
 PORT ?= 8000
@@ -87,6 +87,19 @@ audit: ## Look the installed packages up in a database of known weaknesses (need
 	$(SETUP) --dev
 	@.venv/bin/python -m venv .venv/audit && .venv/audit/bin/pip install -q pip-audit
 	@.venv/audit/bin/pip-audit --path $$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') $(ARGS)
+
+constraints: ## Write the tested versions down in engine_config/constraints/ (needs the internet).
+	$(SETUP) --dev
+	@.venv/bin/python -m venv .venv/constraints && .venv/constraints/bin/pip install -q uv
+	@.venv/bin/python -m engine_config.constraints .venv/constraints/bin/uv
+
+hostile: ## Every one of Pillow's own test files, sent to the gateway (47 MB to fetch).
+	$(SETUP) --dev
+	@.venv/bin/pytest tests/hostile/pillow_files.py $(ARGS)
+
+fuzz: ## Search for bytes that break decoding, URLs or fetching, guided by coverage (SECONDS=60 for each; finds in .fuzz/).
+	$(SETUP) --dev
+	@.venv/bin/python -m tests.fuzz $(or $(SECONDS),60) $(ARGS)
 
 full-shape: ## LLaVA-1.5-7B's full shape with random weights: speed, memory, checks (21 GB free; ARGS="--write PAGE").
 	$(SETUP) --dev

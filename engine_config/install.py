@@ -32,6 +32,7 @@ if __name__ == "__main__":
 from engine_config import machine
 from engine_config.preflight import Engine, SetupFailed, check_disk, check_gpu, choose_engine
 
+CONSTRAINTS = Path(__file__).with_name("constraints")  # the tested versions, a file for each engine
 HOOK = Path(__file__).with_name("torchvision_operators.py")
 SUPPORTED = ((3, 11), (3, 15))  # vLLM 0.32: Requires-Python >=3.11,<3.15
 TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
@@ -78,7 +79,7 @@ def write_stamp(path: Path, stamp: Stamp) -> None:
 def wanted_stamp(root: Path, engine: Engine, *, dev: bool) -> Stamp:
     """Return the stamp that `.venv` should have on this machine, for these sources."""
     inputs = hashlib.sha256()
-    for source in (root / "pyproject.toml", Path(__file__), HOOK):
+    for source in (root / "pyproject.toml", Path(__file__), HOOK, CONSTRAINTS / f"{engine}.txt"):
         inputs.update(source.read_bytes())
     major, minor = sys.version_info[:2]
     python = f"{major}.{minor} {Path(sys.executable).resolve()}"
@@ -177,7 +178,10 @@ def fill(venv: Path, engine: Engine, stages: Stages, *, dev: bool) -> None:
         stages.run("torch for the CPU (0.2 GB to fetch)", *pip, *extra, *TORCH)
     extras = f"{engine},dev" if dev else engine
     size = {"cpu": "0.7 GB to fetch, 3.9 GB on disk", "gpu": "4.3 GB to fetch, 9.5 GB on disk"}[engine]
-    stages.run(f"vLLM and the gateway [{extras}] ({size})", *pip, "--editable", f"{ROOT}[{extras}]")
+    versions = ("--constraint", CONSTRAINTS / f"{engine}.txt")
+    stages.run(
+        f"vLLM and the gateway [{extras}] ({size})", *pip, *versions, "--editable", f"{ROOT}[{extras}]"
+    )
     if engine == "cpu":
         repair_torch(venv, stages)
 

@@ -28,6 +28,8 @@ def install(tmp_path: Path) -> ModuleType:
     assert names is not None
     for name in ("pyproject.toml", *names[1].split()):
         shutil.copy(ROOT / name, tmp_path / name)
+    assert "COPY engine_config/constraints engine_config/constraints\n" in dockerfile
+    shutil.copytree(ROOT / "engine_config/constraints", tmp_path / "engine_config/constraints")
     spec = importlib.util.spec_from_file_location("install", tmp_path / "engine_config/install.py")
     assert spec is not None
     assert spec.loader is not None
