@@ -246,7 +246,7 @@ def _target(url: URL, location: str) -> URL:
     """Return where a redirect leads to; it is checked like the URL a client sends."""
     try:
         target = web_url(str(url.join(URL(location))))
-    except ValueError:
+    except (ValueError, IndexError):  # yarl raises the second for `http://[]@/`
         raise _UnfetchableError("redirect", "a redirect leads to a URL that is not allowed") from None
     if not location or (url.scheme, target.scheme) == ("https", "http"):
         raise _UnfetchableError("redirect", "a redirect leads to a URL that is not allowed")

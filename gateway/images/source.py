@@ -102,7 +102,7 @@ def web_url(text: str) -> URL:
     try:
         url = URL(text).with_fragment(None)
         host, port = url.raw_host, url.port
-    except ValueError:
+    except (ValueError, IndexError):  # yarl raises the second for `http://[]@/`
         raise ValueError("the URL is not valid") from None
     if url.scheme not in {"http", "https"}:
         raise ValueError("the URL's scheme must be http or https")

@@ -108,6 +108,7 @@ NO_URL = {
     "backslashes": "http:\\\\127.0.0.1\\",
     "three slashes": "http:///127.0.0.1/",
     "scheme alone": "http:",
+    "user before no host": "http://[]@/x.png",
     "leading blank": " http://127.0.0.1/",
 }
 ADDRESSES = [

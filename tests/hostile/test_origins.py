@@ -76,6 +76,7 @@ SAID = {
     "to an address in hexadecimal": (to("http://0x7f000001/"), FAILED),
     "to a data URL": (to("data:image/png;base64,AAAA"), FAILED),
     "to nowhere": (to(""), FAILED),
+    "to a user of no host": (to("http://[]@/x.png"), FAILED),
     "to gopher": (to("gopher://127.0.0.1:6379/"), FAILED),
     "with credentials": (to("http://a:b@127.0.0.1/"), FAILED),
 }
