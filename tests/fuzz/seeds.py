@@ -1,6 +1,6 @@
 """What the search starts from: the pictures, URLs and answers of the hostile suite, small ones."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from tests.hostile.addresses import ADDRESSES
 from tests.hostile.cases import Case
@@ -30,7 +30,7 @@ def _pictures() -> Iterator[bytes]:
     yield encoded(small.convert("CMYK"), "JPEG")
 
 
-SEEDS = {
+SEEDS: dict[str, Callable[[], Iterable[bytes]]] = {
     "decoding": _pictures,
     "sources": _urls,
     "fetching": lambda: (b"".join(origin.pieces) for origin in ORIGINS if not origin.endless),
