@@ -11,6 +11,7 @@ out: `torch==2.13.0` admits the build `2.13.0+cpu` too
 import importlib.metadata
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 FOLDER = Path(__file__).with_name("constraints")
-PROJECT = "llava-gateway"
+PYPROJECT = FOLDER.parent.parent / "pyproject.toml"
 HEAD = "# The tested version of every package that set-up installs; written by `make constraints`.\n"
 
 
@@ -26,7 +27,15 @@ def installed(extras: frozenset[str]) -> dict[str, str]:
     """Return the version of each package that the project needs here with `extras`, and what these need."""
     pins: dict[str, str] = {}
     seen: set[tuple[str, frozenset[str]]] = set()
-    left = [(PROJECT, extras)]
+    # Not what is installed of the project itself: that may be older than its file.
+    project = tomllib.loads(PYPROJECT.read_text())["project"]
+    needs = [
+        *project["dependencies"],
+        *(one for name in extras for one in project["optional-dependencies"][name]),
+    ]
+    left = [
+        (need.name, frozenset(need.extras)) for need in map(Requirement, needs) if _applies(need, frozenset())
+    ]
     while left:
         name, wanted = left.pop()
         if (name, wanted) in seen:
@@ -36,8 +45,7 @@ def installed(extras: frozenset[str]) -> dict[str, str]:
             found = importlib.metadata.distribution(name)
         except importlib.metadata.PackageNotFoundError:
             continue  # Set-up removes what cannot be loaded beside a CPU torch.
-        if name != PROJECT:
-            pins[canonicalize_name(name)] = found.version.partition("+")[0]
+        pins[canonicalize_name(name)] = found.version.partition("+")[0]
         left += [
             (need.name, frozenset(need.extras))
             for need in map(Requirement, found.requires or ())
@@ -57,7 +65,7 @@ def resolved(uv: str, pins: dict[str, str], *extras: str) -> dict[str, str]:
     command = [uv, "pip", "compile", "--quiet", "--no-header", "--no-annotate", "--no-emit-index-url"]
     machine = ["--no-config", "--python-version", "3.11", "--python-platform", "x86_64-manylinux_2_28"]
     chosen = [f"--extra={extra}" for extra in extras]
-    inputs = ["--output-file", str(file), str(FOLDER.parent.parent / "pyproject.toml")]
+    inputs = ["--output-file", str(file), str(PYPROJECT)]
     try:
         subprocess.run([*command, *machine, *chosen, *inputs], stdout=subprocess.DEVNULL, check=True)  # noqa: S603  # uv's own command line
         return dict(read(file.read_text()))
