@@ -46,7 +46,8 @@ class Supervisor:
         self._timeout = heartbeat_timeout
         self._silent = 0.0  # seconds, as far as we ran ourselves: who was paused has heard nothing
         self._looked = time.monotonic()
-        self._effort = 0.0
+        self._effort = 0.0  # CPU seconds of the engine when it had been silent for `_since` seconds
+        self._since = 0.0
         self._probe: asyncio.Task[None] | None = None
         self._model: Model | None = None
         self._suspects = Suspects()
@@ -98,7 +99,7 @@ class Supervisor:
         await engine.start()
         self._engine, self._starting = engine, None
         self._model = engine.model
-        self._silent, self._effort = 0.0, engine.effort()
+        self._silent = 0.0
         self._metrics.set_engine(asdict(engine.info))
         log.info("engine_runs", **asdict(engine.info))
         self._reach("ready")
@@ -145,13 +146,15 @@ class Supervisor:
                             self._suspects.survived(trial)
                         self._silent = 0.0
                         yield delta
-                    return
             except EngineDied:
                 if self._blamed is not engine:  # The first to hear of it sees all that ran.
                     self._blamed = engine
                     self._suspects.engine_died()
                 if sent or run == RUNS:
                     raise
+            else:
+                self._suspects.finished(trial)
+                return
             finally:
                 self._suspects.leave(trial)
             self._metrics.rerun.inc()
@@ -179,14 +182,18 @@ class Supervisor:
         self._looked = now
         if self._probe is not None and self._probe.done():
             if not self._probe.cancelled() and self._probe.exception() is None:
-                self._silent, self._effort = 0.0, engine.effort()
+                self._silent = 0.0
             self._probe = None
         if self._silent > self._timeout / 2 and self._probe is None:
             self._probe = asyncio.create_task(engine.beat())
-        if self._silent <= self._timeout:
+            self._since, self._effort = self._silent, engine.effort()
+        watched = self._silent - self._since
+        if self._silent <= self._timeout or watched < self._timeout / 2:
             return
         worked = engine.effort() - self._effort
-        if worked > IDLE * self._silent and self._silent < MOST_SILENT * self._timeout:
+        if worked > IDLE * watched and self._silent < MOST_SILENT * self._timeout:
+            # What it did before says nothing of what it does now: it is watched again from here on.
+            self._since, self._effort = self._silent, engine.effort()
             return
         log.error("engine_hangs", silent_seconds=round(self._silent, 1), cpu_seconds=round(worked, 1))
         self._metrics.engine_hangs.inc()

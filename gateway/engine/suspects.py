@@ -1,7 +1,7 @@
 """Which jobs may have killed the engine.
 
 Whatever ran when it died is suspected for a while. A suspect that comes again runs alone until its first
-delta; a job that the engine has died of twice is refused from then on.
+delta; one that runs to its end is cleared. A job that the engine has died of twice is refused from then on.
 """
 
 import asyncio
@@ -59,6 +59,11 @@ class Suspects:
         if trial.alone:
             trial.alone = False
             self._turn.release()
+
+    def finished(self, trial: Trial) -> None:
+        """Clear the job: it ran to its end, so what killed the engine before was another."""
+        if self._records:
+            self._records.pop(_key(trial.job), None)
 
     def leave(self, trial: Trial) -> None:
         self._running.discard(trial)

@@ -225,6 +225,22 @@ async def test_a_job_that_the_engine_dies_of_twice_is_refused_and_those_beside_i
     assert failures == []
 
 
+async def test_a_job_that_has_run_to_its_end_is_suspected_no_longer() -> None:
+    workshop = Workshop({"pause": 0.2}, {"pause": 0.2}, {})
+    async with supervised_gateway(workshop.make, workshop.failures.append) as gateway:
+        for dies in range(2):
+            await until(lambda dies=dies: len(workshop.made) == dies + 1)  # type: ignore[misc]
+            engine = workshop.made[dies]
+            engine.started.set()
+            await is_ready(gateway)
+            asking = asyncio.create_task(ask(gateway))
+            await until(lambda engine=engine: engine.running == 1)  # type: ignore[misc]
+            engine.failed = True
+            await until(lambda dies=dies: len(workshop.made) == dies + 2)  # type: ignore[misc]
+            workshop.made[dies + 1].started.set()
+            assert (await asking).status == 200
+
+
 @pytest.mark.parametrize("busy", [False, True])
 async def test_an_engine_that_hangs_is_replaced(*, busy: bool) -> None:
     workshop = Workshop({"pause": 60}, {})
@@ -253,6 +269,23 @@ async def test_an_engine_that_works_without_a_word_is_left_to_work() -> None:
             workshop.made[0].cpu_seconds += 0.1
             await asyncio.sleep(0.1)
         assert len(workshop.made) == 1
+
+
+async def test_an_engine_that_has_worked_much_and_then_hangs_is_found_as_soon() -> None:
+    workshop = Workshop({"words": (" a",) * 1000, "pause": 0.05}, {})
+    async with supervised_gateway(workshop.make, workshop.failures.append, heartbeat_timeout=0.4) as gateway:
+        await until(lambda: len(workshop.made) == 1)
+        first = workshop.made[0]
+        first.started.set()
+        await is_ready(gateway)
+        asking = asyncio.create_task(ask(gateway))
+        await asyncio.sleep(0.5)
+        first.cpu_seconds += 100
+        first.pause, first.stuck = 60, True
+        await until(lambda: len(workshop.made) == 2, seconds=2.5)
+        workshop.made[1].started.set()
+        assert await metric(gateway, "gateway_engine_hangs_total") == 1
+        assert (await asking).error["code"] == "engine_died"
 
 
 async def test_engine_that_cannot_be_ended_is_replaced_all_the_same() -> None:

@@ -5,6 +5,7 @@ Exits with 1 where a promise is broken.
 
 import asyncio
 import os
+import re
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -48,7 +49,7 @@ class Chaos:
         self._only = only
 
     def chosen(self, faults: Iterable[Fault]) -> list[Fault]:
-        return [fault for fault in faults if self._only in fault.name]
+        return [fault for fault in faults if re.search(self._only, fault.name)]
 
     async def alone(self, folder: Path) -> None:
         """Attack one gateway."""
@@ -132,8 +133,8 @@ async def _run(chaos: Chaos) -> None:
 
 
 def main(
-    only: Annotated[str, typer.Option(help="Run the faults with this in their names.")] = "",
-    write: Annotated[bool, typer.Option("--write", help="Write docs/chaos.md from this run.")] = False,
+    only: Annotated[str, typer.Option(help="Run the faults whose names match.")] = "",
+    write: Annotated[bool, typer.Option("--write", help="Write docs/chaos.md, or the rows run.")] = False,
 ) -> None:
     """Run load with all faults in turn, print one table, and write the page if asked to."""
     console = Console(width=200, highlight=False)
@@ -150,7 +151,7 @@ def main(
             else "Nothing else ran on it."
         )
         told = report.page(chaos.rows, seconds=seconds, held=chaos.held, beside=beside)
-        PAGE.write_text(told)
+        PAGE.write_text(report.replaced(PAGE.read_text(), chaos.rows) if only else told)
     for what in chaos.broken:
         console.print(f"[bold red]broken[/bold red] {what}")
     if chaos.broken:

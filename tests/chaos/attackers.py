@@ -93,14 +93,12 @@ async def slow_readers(gateway: Gateway, key: str, count: int, tally: Tally) -> 
                 await connection.send(post(body, f"authorization: Bearer {key}"))
                 await connection.head()
                 await asyncio.sleep(10)  # longer than GATEWAY_SEND_TIMEOUT
-                while await connection.some():
-                    pass
         except TimeoutError:
             tally.add(Ended(HUNG, sent, now()))
         except OSError as error:
             tally.add(Ended(CUT, sent, now(), said=repr(error)))
         else:
-            tally.add(Ended(CUT, sent, now(), said="closed"))
+            tally.add(Ended("unread", sent, now()))
 
     await asyncio.gather(*(one() for _ in range(count)))
 

@@ -44,6 +44,19 @@ class Row:
         )
 
     @property
+    def line(self) -> str:
+        """The row in the page's table."""
+        return f"| {' | '.join(self.cells)} |"
+
+    @property
+    def attack(self) -> str:
+        """The row in the page's table of attacks, empty where there is nothing to tell."""
+        if not self.note and not self.attacker.sent:
+            return ""
+        own = ", ".join(f"{count} {outcome}" for outcome, count in self.attacker.counts.most_common())
+        return f"| {self.fault} | {self.note} | {own} |"
+
+    @property
     def broken(self) -> list[str]:
         """Return the promises that were not kept."""
         counts = self.honest.counts
@@ -67,12 +80,9 @@ def table(rows: Sequence[Row]) -> Table:
 def page(rows: Sequence[Row], *, seconds: float, held: str, beside: str) -> str:
     """Return docs/chaos.md."""
     lines = ["| " + " | ".join(COLUMNS) + " |", "| --- |" + " ---: |" * (len(COLUMNS) - 1)]
-    lines += ["| " + " | ".join(row.cells) + " |" for row in rows]
+    lines += [row.line for row in rows]
     attacks = ["| fault | what | its own requests |", "| --- | --- | --- |"]
-    for row in rows:
-        if row.note or row.attacker.sent:
-            own = ", ".join(f"{count} {outcome}" for outcome, count in row.attacker.counts.most_common())
-            attacks.append(f"| {row.fault} | {row.note} | {own} |")
+    attacks += [row.attack for row in rows if row.attack]
     return PAGE.read_text().format(
         day=datetime.now(tz=UTC).date(),
         command="make chaos ARGS=--write",
@@ -85,3 +95,14 @@ def page(rows: Sequence[Row], *, seconds: float, held: str, beside: str) -> str:
         held=held,
         patience=PATIENCE,
     )
+
+
+def replaced(told: str, rows: Sequence[Row]) -> str:
+    """Return the page `told` with the rows of these faults replaced, which it says."""
+    for row in rows:
+        counts, *attack = [line for line in told.splitlines() if line.startswith(f"| {row.fault} |")]
+        told = told.replace(counts, row.line)
+        for line in attack:
+            told = told.replace(line, row.attack)
+    names = ", ".join(row.fault for row in rows)
+    return f"{told}\nMeasured again by itself on {datetime.now(tz=UTC).date()}: {names}.\n"
