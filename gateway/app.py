@@ -71,7 +71,7 @@ def create_app(
     limits = Limits(settings, metrics)
     lifecycle = Lifecycle()
     running = RunningRequests(settings, metrics)
-    database = Database(settings.state_dir, settings.state_max_bytes)
+    database = Database(settings.state_dir, settings.state_max_bytes, settings.state_max_bytes_per_caller)
     stored = Files(database)
     memory = Memory(settings, metrics)
     loader = PictureLoader(settings, metrics, memory, stored)

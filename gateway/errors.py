@@ -31,6 +31,7 @@ GatewayError                     500  server_error           internal_error
 ├── EngineStalled                504  server_error           engine_stalled
 ├── DeadlineExceeded             504  server_error           deadline_exceeded
 ├── StorageFull                  507  server_error           storage_full
+│   └── StorageQuotaExceeded     507                         storage_quota_exceeded
 └── Unavailable                  503  server_error           unavailable
     ├── Overloaded               503                         overloaded
     ├── EngineNotReady           503                         engine_not_ready
@@ -259,6 +260,12 @@ class StorageFull(GatewayError):
 
     status = 507
     code = "storage_full"
+
+
+class StorageQuotaExceeded(StorageFull):
+    """The caller has stored as much as one caller may."""
+
+    code = "storage_quota_exceeded"
 
 
 class Unavailable(GatewayError):

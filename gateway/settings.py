@@ -239,6 +239,11 @@ class Settings(BaseSettings):
     state_max_bytes: PositiveInt = Field(
         default=10 * 2**30, description="Maximum total size of everything stored."
     )
+    state_max_bytes_per_caller: PositiveInt | None = Field(
+        default=None,
+        description="Maximum that one caller's files, batches and responses may take. Default: with API keys "
+        "a quarter of `GATEWAY_STATE_MAX_BYTES`, else no limit of its own.",
+    )
     upload_max_bytes: PositiveInt = Field(
         default=200 * 10**6, description="Maximum size of an uploaded file."
     )
@@ -261,6 +266,8 @@ class Settings(BaseSettings):
         With fewer requests at once than twice what the engine runs, a large engine would wait for work.
         """
         chosen: dict[str, Any] = {"cache_scope": self.cache_scope or ("caller" if keyed else "shared")}
+        if self.state_max_bytes_per_caller is None and keyed:
+            chosen["state_max_bytes_per_caller"] = max(1, self.state_max_bytes // 4)
         if "max_running" not in self.model_fields_set:
             chosen["max_running"] = max(self.max_running, 2 * max_num_seqs)
         return self.model_copy(update=chosen)

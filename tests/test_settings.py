@@ -77,6 +77,7 @@ GIVEN: dict[str, tuple[str, Any]] = {
     "fetch_max_redirects": ("0", 0),
     "state_dir": ("/var/lib/gateway", Path("/var/lib/gateway")),
     "state_max_bytes": ("1000000", 1_000_000),
+    "state_max_bytes_per_caller": ("1000", 1000),
     "upload_max_bytes": ("5000", 5000),
     "upload_timeout": ("5", 5.0),
     "max_uploads": ("2", 2),

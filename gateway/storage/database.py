@@ -13,7 +13,7 @@ from typing import TypeVar, TypeVarTuple
 
 import structlog
 
-from gateway.errors import GatewayError, StorageFull, StorageUnavailable
+from gateway.errors import GatewayError, StorageFull, StorageQuotaExceeded, StorageUnavailable
 from gateway.storage.migrations import STEPS
 
 NAME = "state.sqlite3"
@@ -38,11 +38,15 @@ log = structlog.get_logger()
 
 
 class Database:
-    """The SQLite file in `folder`, which grows to `max_bytes` at most. `folder` None is the user's own."""
+    """The SQLite file in `folder`, which grows to `max_bytes` at most. `folder` None is the user's own.
 
-    def __init__(self, folder: Path | None, max_bytes: int) -> None:
+    Each caller may store `max_bytes_per_caller`; None is no limit but that of all.
+    """
+
+    def __init__(self, folder: Path | None, max_bytes: int, max_bytes_per_caller: int | None = None) -> None:
         self._folder = folder
         self._max_bytes = max_bytes
+        self._max_bytes_per_caller = max_bytes_per_caller
         self._thread = ThreadPoolExecutor(1, "storage")
         self._connection: sqlite3.Connection | None = None
         self._noted: str | None = None  # the last failure in the log
@@ -101,10 +105,11 @@ class Database:
                     connection.execute("ROLLBACK")
                 raise
         except (sqlite3.DatabaseError, OSError) as error:
-            told = _told(error)
+            told = _told(error, self._max_bytes_per_caller)
             if told is None:
                 raise
-            self._note(told, error)
+            if not isinstance(told, StorageQuotaExceeded):  # which is the caller's own affair
+                self._note(told, error)
             raise told from error
         self._noted = None
         return result
@@ -125,7 +130,7 @@ class Database:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
             connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None)
             try:
-                _set_up(connection, self._max_bytes)
+                _set_up(connection, self._max_bytes, self._max_bytes_per_caller)
             except BaseException:
                 connection.close()
                 raise
@@ -138,7 +143,7 @@ class Database:
             connection.close()
 
 
-def _set_up(connection: sqlite3.Connection, max_bytes: int) -> None:
+def _set_up(connection: sqlite3.Connection, max_bytes: int, max_bytes_per_caller: int | None) -> None:
     """Bring the schema up to date and set what SQLite doesn't keep in the file."""
     connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # only takes effect in a new file
     connection.execute("PRAGMA journal_mode = WAL")
@@ -156,6 +161,13 @@ def _set_up(connection: sqlite3.Connection, max_bytes: int) -> None:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+    if max_bytes_per_caller is not None:
+        # Whoever has more, since the limit was lowered, may still delete.
+        connection.execute(
+            "CREATE TEMP TRIGGER quota AFTER UPDATE OF bytes ON main.usage"
+            f" WHEN NEW.bytes > OLD.bytes AND NEW.bytes > {max_bytes_per_caller}"
+            " BEGIN SELECT RAISE(ABORT, 'quota'); END"
+        )
 
 
 def _migrate(connection: sqlite3.Connection) -> None:
@@ -173,11 +185,17 @@ def _migrate(connection: sqlite3.Connection) -> None:
     connection.execute(f"PRAGMA user_version = {len(STEPS)}")
 
 
-def _told(error: Exception) -> GatewayError | None:
+def _told(error: Exception, max_bytes_per_caller: int | None) -> GatewayError | None:
     """Return what a client is told of a failing disk; None for any other error, which is our own."""
     if isinstance(error, OSError):
         return StorageUnavailable(f"nothing can be stored: {error.strerror or 'the disk fails'}")
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    code = getattr(error, "sqlite_errorcode", 0)
+    if code == sqlite3.SQLITE_CONSTRAINT_TRIGGER:
+        return StorageQuotaExceeded(
+            f"your files, batches and stored responses may take {max_bytes_per_caller} bytes; "
+            "delete what is no longer needed"
+        )
+    code &= 0xFF
     if code == sqlite3.SQLITE_FULL:
         return StorageFull("the storage is full; delete files that are no longer needed")
     if code in _REASONS:

@@ -89,4 +89,76 @@ STEPS: Final = (
         FOREIGN KEY (response_id, place) REFERENCES response_items (response_id, place) ON DELETE CASCADE
     );
     """,
+    """
+    -- How much each caller has stored: the content of its rows, 1000 bytes for each file, batch and response,
+    -- and 100 for each row below one. `stored` is the part of one of them.
+    CREATE TABLE usage (caller TEXT PRIMARY KEY, bytes INTEGER NOT NULL);
+    ALTER TABLE files ADD COLUMN stored INTEGER NOT NULL DEFAULT 1000;
+    UPDATE files SET stored = stored
+        + (SELECT total(length(data) + 100) FROM file_chunks WHERE file_id = files.id);
+    ALTER TABLE batches ADD COLUMN stored INTEGER NOT NULL DEFAULT 1000;
+    UPDATE batches SET stored = stored + (
+        SELECT total(ifnull(length(request), 0) + ifnull(length(result), 0) + 100) FROM batch_lines WHERE batch_id = batches.id);
+    ALTER TABLE responses ADD COLUMN stored INTEGER NOT NULL DEFAULT 1000;
+    UPDATE responses SET stored = stored + length(body)
+        + (SELECT total(length(item) + 100) FROM response_items WHERE response_id = responses.id)
+        + (SELECT total(length(url) + 100) FROM response_images WHERE response_id = responses.id);
+    INSERT INTO usage SELECT caller, sum(stored) FROM (SELECT caller, stored FROM files
+        UNION ALL SELECT caller, stored FROM batches
+        UNION ALL SELECT caller, stored FROM responses) GROUP BY caller;
+    CREATE TRIGGER files_added AFTER INSERT ON files BEGIN
+        INSERT OR IGNORE INTO usage VALUES (NEW.caller, 0); UPDATE usage
+        SET bytes = bytes + NEW.stored WHERE caller = NEW.caller; END;
+    CREATE TRIGGER files_grown AFTER UPDATE OF stored ON files BEGIN
+        UPDATE usage SET bytes = bytes + NEW.stored - OLD.stored WHERE caller = NEW.caller; END;
+    CREATE TRIGGER files_deleted AFTER DELETE ON files BEGIN
+        UPDATE usage SET bytes = bytes - OLD.stored WHERE caller = OLD.caller; DELETE FROM usage
+        WHERE caller = OLD.caller AND bytes <= 0; END;
+    CREATE TRIGGER batches_added AFTER INSERT ON batches BEGIN
+        INSERT OR IGNORE INTO usage VALUES (NEW.caller, 0); UPDATE usage
+        SET bytes = bytes + NEW.stored WHERE caller = NEW.caller; END;
+    CREATE TRIGGER batches_grown AFTER UPDATE OF stored ON batches BEGIN
+        UPDATE usage SET bytes = bytes + NEW.stored - OLD.stored WHERE caller = NEW.caller; END;
+    CREATE TRIGGER batches_deleted AFTER DELETE ON batches BEGIN
+        UPDATE usage SET bytes = bytes - OLD.stored WHERE caller = OLD.caller; DELETE FROM usage
+        WHERE caller = OLD.caller AND bytes <= 0; END;
+    CREATE TRIGGER responses_added AFTER INSERT ON responses BEGIN
+        INSERT OR IGNORE INTO usage VALUES (NEW.caller, 0); UPDATE usage
+        SET bytes = bytes + NEW.stored WHERE caller = NEW.caller; END;
+    CREATE TRIGGER responses_grown AFTER UPDATE OF stored ON responses BEGIN
+        UPDATE usage SET bytes = bytes + NEW.stored - OLD.stored WHERE caller = NEW.caller; END;
+    CREATE TRIGGER responses_deleted AFTER DELETE ON responses BEGIN
+        UPDATE usage SET bytes = bytes - OLD.stored WHERE caller = OLD.caller; DELETE FROM usage
+        WHERE caller = OLD.caller AND bytes <= 0; END;
+    CREATE TRIGGER file_chunks_added AFTER INSERT ON file_chunks BEGIN
+        UPDATE files SET stored = stored + length(NEW.data) + 100
+        WHERE id = NEW.file_id; END;
+    CREATE TRIGGER file_chunks_deleted AFTER DELETE ON file_chunks BEGIN
+        UPDATE files SET stored = stored - length(OLD.data) - 100
+        WHERE id = OLD.file_id; END;
+    CREATE TRIGGER batch_lines_added AFTER INSERT ON batch_lines BEGIN
+        UPDATE batches SET stored = stored + ifnull(length(NEW.request), 0) + ifnull(length(NEW.result), 0) + 100
+        WHERE id = NEW.batch_id; END;
+    CREATE TRIGGER batch_lines_deleted AFTER DELETE ON batch_lines BEGIN
+        UPDATE batches SET stored = stored - ifnull(length(OLD.request), 0) - ifnull(length(OLD.result), 0) - 100
+        WHERE id = OLD.batch_id; END;
+    CREATE TRIGGER response_items_added AFTER INSERT ON response_items BEGIN
+        UPDATE responses SET stored = stored + length(NEW.item) + 100
+        WHERE id = NEW.response_id; END;
+    CREATE TRIGGER response_items_deleted AFTER DELETE ON response_items BEGIN
+        UPDATE responses SET stored = stored - length(OLD.item) - 100
+        WHERE id = OLD.response_id; END;
+    CREATE TRIGGER response_images_added AFTER INSERT ON response_images BEGIN
+        UPDATE responses SET stored = stored + length(NEW.url) + 100
+        WHERE id = NEW.response_id; END;
+    CREATE TRIGGER response_images_deleted AFTER DELETE ON response_images BEGIN
+        UPDATE responses SET stored = stored - length(OLD.url) - 100
+        WHERE id = OLD.response_id; END;
+    CREATE TRIGGER batch_lines_changed AFTER UPDATE OF request, result ON batch_lines BEGIN
+        UPDATE batches SET stored = stored + ifnull(length(NEW.request), 0) + ifnull(length(NEW.result), 0)
+            - ifnull(length(OLD.request), 0) - ifnull(length(OLD.result), 0)
+        WHERE id = NEW.batch_id; END;
+    CREATE TRIGGER responses_finished AFTER UPDATE OF body ON responses BEGIN
+        UPDATE responses SET stored = stored + length(NEW.body) - length(OLD.body) WHERE id = NEW.id; END;
+    """,
 )

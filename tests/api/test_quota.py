@@ -1,0 +1,114 @@
+"""What one caller stores does not fill the storage for the others."""
+
+import sqlite3
+from pathlib import Path
+
+import httpx2
+import orjson
+import pytest
+
+from gateway.storage.database import NAME
+from gateway.storage.migrations import STEPS
+from tests.scripted_engine import ScriptedEngine
+from tests.servers import Gateway, scripted_gateway
+
+KEYS = {"state_max_bytes": 10 * 2**20, "api_keys": "eve:eve,ann:ann"}
+MIB = 2**20
+
+
+def caller(gateway: Gateway, name: str) -> httpx2.AsyncClient:
+    headers = {"authorization": f"Bearer {name}"}
+    return httpx2.AsyncClient(base_url=gateway.url, headers=headers, trust_env=False, timeout=30)
+
+
+async def upload(http: httpx2.AsyncClient, size: int) -> httpx2.Response:
+    files = {"file": ("x", bytes(size)), "purpose": (None, "user_data")}
+    return await http.post("/v1/files", files=files)
+
+
+def usage(folder: Path) -> dict[str, int]:
+    connection = sqlite3.connect(folder / NAME)
+    try:
+        return dict(connection.execute("SELECT caller, bytes FROM usage"))
+    finally:
+        connection.close()
+
+
+async def test_a_caller_who_stores_too_much_is_refused_and_others_are_not(tmp_path: Path) -> None:
+    async with (
+        scripted_gateway(ScriptedEngine(), state_dir=tmp_path, **KEYS) as gateway,
+        caller(gateway, "eve") as eve,
+        caller(gateway, "ann") as ann,
+    ):
+        first = await upload(eve, MIB)
+        assert first.status_code == 200
+        assert (await upload(eve, MIB)).status_code == 200
+        refused = await upload(eve, MIB)
+        assert refused.status_code == 507
+        assert refused.json()["error"] == {
+            "message": "your files, batches and stored responses may take 2621440 bytes; "
+            "delete what is no longer needed",
+            "type": "server_error",
+            "param": None,
+            "code": "storage_quota_exceeded",
+        }
+        assert (await upload(ann, MIB)).status_code == 200
+        await eve.delete(f"/v1/files/{first.json()['id']}")
+        assert (await upload(eve, MIB)).status_code == 200
+
+
+async def test_responses_count_and_one_that_does_not_fit_is_answered(tmp_path: Path) -> None:
+    chosen = {**KEYS, "state_max_bytes_per_caller": 10_000}
+    async with (
+        scripted_gateway(ScriptedEngine(), state_dir=tmp_path, **chosen) as gateway,
+        caller(gateway, "eve") as eve,
+        caller(gateway, "ann") as ann,
+    ):
+        ask = {"model": "llava-demo", "input": "a" * 1500}
+        stored = [(await eve.post("/v1/responses", json=ask)).json()["store"] for _ in range(5)]
+        assert stored[0] is True
+        assert stored[-1] is False
+        insists = await eve.post("/v1/responses", json=ask | {"store": True})
+        assert (insists.status_code, insists.json()["error"]["code"]) == (507, "storage_quota_exceeded")
+        assert (await ann.post("/v1/responses", json=ask)).json()["store"] is True
+
+
+async def test_what_is_deleted_is_not_counted(tmp_path: Path) -> None:
+    async with (
+        scripted_gateway(ScriptedEngine(), state_dir=tmp_path, **KEYS) as gateway,
+        caller(gateway, "eve") as eve,
+    ):
+        made = (await upload(eve, 2 * MIB)).json()
+        assert list(usage(tmp_path).values()) == [2 * MIB + 1000 + 2 * 100]
+        ask = {"model": "llava-demo", "input": "Hello", "store": True}
+        response = (await eve.post("/v1/responses", json=ask)).json()
+        await eve.delete(f"/v1/files/{made['id']}")
+        assert 1000 < sum(usage(tmp_path).values()) < 10_000
+        await eve.delete(f"/v1/responses/{response['id']}")
+    assert usage(tmp_path) == {}
+
+
+@pytest.mark.parametrize("result", [None, b"y" * 500])
+def test_an_older_state_is_counted_when_it_is_opened(result: bytes | None) -> None:
+    connection = sqlite3.connect(":memory:")
+    connection.execute("PRAGMA foreign_keys = ON")
+    for step in STEPS[:2]:
+        connection.executescript(step)
+    connection.execute("INSERT INTO files VALUES ('f', 'eve', 'x', 'p', 10, 1, 0, NULL)")
+    connection.execute("INSERT INTO file_chunks VALUES ('f', 0, ?)", (bytes(5000),))
+    connection.execute(
+        "INSERT INTO batches (id, caller, status, state, output_ttl) VALUES ('b', 'eve', '', ?, 0)",
+        (orjson.dumps({}),),
+    )
+    connection.execute("INSERT INTO batch_lines VALUES ('b', 1, 'x', ?, NULL, 0)", (b"x" * 300,))
+    for statement in STEPS[2].split(";\n"):
+        connection.execute(statement)
+    assert connection.execute("SELECT * FROM usage").fetchall() == [("eve", 7500)]
+    connection.execute("UPDATE batch_lines SET result = ?, request = NULL", (result,))
+    found = connection.execute("SELECT bytes FROM usage").fetchone()
+    assert found == (7500 - 300 + len(result or b""),)
+    connection.execute("DELETE FROM batches")
+    assert connection.execute("SELECT * FROM usage").fetchall() == [("eve", 6100)]
+    connection.execute("DELETE FROM files")
+    assert connection.execute("SELECT * FROM usage").fetchall() == []
+    connection.close()
