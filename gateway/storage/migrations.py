@@ -98,7 +98,8 @@ STEPS: Final = (
         + (SELECT total(length(data) + 100) FROM file_chunks WHERE file_id = files.id);
     ALTER TABLE batches ADD COLUMN stored INTEGER NOT NULL DEFAULT 1000;
     UPDATE batches SET stored = stored + (
-        SELECT total(ifnull(length(request), 0) + ifnull(length(result), 0) + 100) FROM batch_lines WHERE batch_id = batches.id);
+        SELECT total(ifnull(length(request), 0) + ifnull(length(result), 0) + 100)
+        FROM batch_lines WHERE batch_id = batches.id);
     ALTER TABLE responses ADD COLUMN stored INTEGER NOT NULL DEFAULT 1000;
     UPDATE responses SET stored = stored + length(body)
         + (SELECT total(length(item) + 100) FROM response_items WHERE response_id = responses.id)
@@ -137,11 +138,11 @@ STEPS: Final = (
         UPDATE files SET stored = stored - length(OLD.data) - 100
         WHERE id = OLD.file_id; END;
     CREATE TRIGGER batch_lines_added AFTER INSERT ON batch_lines BEGIN
-        UPDATE batches SET stored = stored + ifnull(length(NEW.request), 0) + ifnull(length(NEW.result), 0) + 100
-        WHERE id = NEW.batch_id; END;
+        UPDATE batches SET stored = stored + ifnull(length(NEW.request), 0) + ifnull(length(NEW.result), 0)
+        + 100 WHERE id = NEW.batch_id; END;
     CREATE TRIGGER batch_lines_deleted AFTER DELETE ON batch_lines BEGIN
-        UPDATE batches SET stored = stored - ifnull(length(OLD.request), 0) - ifnull(length(OLD.result), 0) - 100
-        WHERE id = OLD.batch_id; END;
+        UPDATE batches SET stored = stored - ifnull(length(OLD.request), 0) - ifnull(length(OLD.result), 0)
+        - 100 WHERE id = OLD.batch_id; END;
     CREATE TRIGGER response_items_added AFTER INSERT ON response_items BEGIN
         UPDATE responses SET stored = stored + length(NEW.item) + 100
         WHERE id = NEW.response_id; END;

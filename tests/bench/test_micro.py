@@ -15,6 +15,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from gateway.access.callers import Caller, Callers
 from gateway.access.keys import CallerClass
 from gateway.access.lifecycle import Lifecycle
+from gateway.access.limits import Limits
 from gateway.access.memory import Memory
 from gateway.api.edge import Edge
 from gateway.engine.interface import Delta, Model, Sampling
@@ -148,3 +149,36 @@ async def _answers(_scope: Scope, _receive: Receive, send: Send) -> None:
 
 async def _nothing() -> ASGIMessage:
     return {"type": "http.request"}
+
+
+def test_telling_a_caller_by_its_key(benchmark: Benchmark) -> None:
+    settings = Settings.model_validate({"api_keys": ",".join(f"name-{at}:key-{at}" for at in range(1000))})
+    callers, headers = Callers(settings), {"authorization": "Bearer key-500"}
+    assert benchmark(callers.identify, headers, "127.0.0.1").name == "name-500"
+
+
+def test_limits_of_a_request(benchmark: Benchmark) -> None:
+    settings, plenty = Settings(), 10**9
+    klass = CallerClass(requests_per_minute=plenty, tokens_per_minute=plenty, images_per_minute=plenty)
+    limits, caller = Limits(settings, Metrics()), Caller("ann", "", klass)
+
+    async def request() -> dict[str, str]:
+        headers = await limits.request(caller)
+        await limits.spend(caller, 600, 1)
+        await limits.owe(caller, 100)
+        return headers
+
+    with asyncio.Runner() as runner:
+        headers = benchmark(lambda: runner.run(request()))
+    assert headers["x-ratelimit-limit-requests"] == str(plenty)
+
+
+def test_admission_of_a_request(benchmark: Benchmark) -> None:
+    admission, caller = Admission(Settings(), Metrics(), 40), Caller("ann", "", CallerClass())
+
+    async def request() -> int:
+        async with admission.ticket(caller), admission.seats(caller, 1) as priority:
+            return priority
+
+    with asyncio.Runner() as runner:
+        assert benchmark(lambda: runner.run(request())) == 0

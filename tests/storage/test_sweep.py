@@ -17,7 +17,9 @@ NOW = 1_700_000_000
 
 def add(connection: sqlite3.Connection, name: str, expires_at: int | None, size: int = 0) -> None:
     connection.execute(
-        "INSERT INTO files VALUES (?, 'a', 'x', 'vision', 0, 1, ?, ?)", (name, NOW - 100, expires_at)
+        "INSERT INTO files (id, caller, filename, purpose, bytes, complete, created_at, expires_at)"
+        " VALUES (?, 'a', 'x', 'vision', 0, 1, ?, ?)",
+        (name, NOW - 100, expires_at),
     )
     if size:
         connection.execute("INSERT INTO file_chunks VALUES (?, 0, randomblob(?))", (name, size))
