@@ -12,6 +12,7 @@ from starlette.types import Message as ASGIMessage
 from starlette.types import Receive, Scope, Send
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from gateway.access.admission import Admission
 from gateway.access.callers import Caller, Callers
 from gateway.access.keys import CallerClass
 from gateway.access.lifecycle import Lifecycle
