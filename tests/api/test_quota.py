@@ -22,8 +22,7 @@ def caller(gateway: Gateway, name: str) -> httpx2.AsyncClient:
 
 
 async def upload(http: httpx2.AsyncClient, size: int) -> httpx2.Response:
-    files = {"file": ("x", bytes(size)), "purpose": (None, "user_data")}
-    return await http.post("/v1/files", files=files)
+    return await http.post("/v1/files", data={"purpose": "user_data"}, files={"file": ("x", bytes(size))})
 
 
 def usage(folder: Path) -> dict[str, int]:
