@@ -1,4 +1,4 @@
-"""Gradio's chat in front of the gateway, as its own documentation has it."""
+"""Gradio's chat in front of the gateway."""
 
 import os
 
@@ -9,5 +9,10 @@ gr.load_chat(
     model="llava-demo",
     token=os.environ["API_KEY"],
     file_types=["image"],
-    streaming=True,
-).launch(server_name="127.0.0.1", server_port=int(os.environ["PORT"]), share=False, show_error=True)
+    # Of itself, the input for pictures has no button to stop an answer.
+    textbox=gr.MultimodalTextbox(file_types=["image"], stop_btn=True),
+).launch(
+    server_name="127.0.0.1",
+    server_port=int(os.environ["PORT"]),
+    show_error=True,  # A person reads what the gateway answered, not "Error" alone.
+)
