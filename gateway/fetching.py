@@ -43,12 +43,13 @@ def _bar(profile: EngineProfile, console: Console) -> Path:
 
 
 def _lines(profile: EngineProfile, console: Console) -> Path:
-    said = -TICK
+    said, whole = -TICK, False
 
     def report(progress: download.Progress) -> None:
-        nonlocal said
-        if time.monotonic() - said >= TICK:
-            said = time.monotonic()
+        nonlocal said, whole
+        ends = progress.done == progress.total and not whole
+        if ends or time.monotonic() - said >= TICK:
+            said, whole = time.monotonic(), progress.done == progress.total
             console.print(f"{progress.doing} {profile.model}: {progress}")
 
     return hub.fetch(profile.model, profile.revision, report, verify=True)
