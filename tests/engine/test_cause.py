@@ -16,7 +16,9 @@ from gateway.errors import GenerationFailed
 
 
 class Broken:
-    def generate(self, *_: Any, **__: Any) -> AsyncGenerator[Any]:
+    def generate(self, *_: Any, **named: Any) -> AsyncGenerator[Any]:
+        assert named["trace_headers"] == {"traceparent": "00-…"}
+
         async def outputs() -> AsyncGenerator[Any]:
             raise RuntimeError("a bug of vLLM's")
             yield
@@ -34,7 +36,7 @@ async def test_a_failure_of_vllms_names_its_request() -> None:
     async def tensors(_: Job) -> None: ...
 
     engine._inputs = SimpleNamespace(tensors=tensors, of=lambda *_: {"prompt_token_ids": [1]})
-    job = Job("chatcmpl-1", [1], (), Sampling(max_tokens=1))
+    job = Job("chatcmpl-1", [1], (), Sampling(max_tokens=1), trace_headers={"traceparent": "00-…"})
     with pytest.raises(GenerationFailed) as caught:
         _ = [delta async for delta in engine.generate(job)]
     told = "".join(traceback.format_exception(caught.value))
