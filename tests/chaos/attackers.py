@@ -57,11 +57,28 @@ def bombs(count: int) -> list[bytes]:
 
 
 def stored(count: int) -> list[bytes]:
-    """Return requests to `/v1/responses`, whose answers are stored."""
+    """Return requests to `/v1/responses`, whose inputs are stored: more than SQLite's log has room for."""
     return [
-        orjson.dumps({"model": MODEL, "input": f"{n} {'word ' * 200}", "max_output_tokens": 16})
-        for n in range(count)
+        orjson.dumps(
+            {
+                "model": MODEL,
+                "input": [
+                    {"role": "user", "content": [{"type": "input_image", "image_url": _noise(number)}]}
+                ],
+                "max_output_tokens": 4,
+                "store": True,  # without it the answer comes, and says that it is not stored
+            }
+        )
+        for number in range(count)
     ]
+
+
+def _noise(number: int) -> str:
+    """Return a picture that does not compress, of about 1 MB."""
+    out = io.BytesIO()
+    pixels = random.Random(number).randbytes(600 * 600 * 3)
+    Image.frombytes("RGB", (600, 600), pixels).save(out, "PNG")
+    return f"data:image/png;base64,{pybase64.b64encode(out.getvalue()).decode()}"
 
 
 async def slow_bodies(gateway: Gateway, key: str, count: int, tally: Tally) -> None:

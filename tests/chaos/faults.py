@@ -124,7 +124,7 @@ async def disk_full(scene: Scene) -> None:
     await attackers.flood(url, ATTACKER, attackers.stored(1), scene.attacker, path)
     after = scene.attacker.counts - full
     scene.note = f"20 responses to store while it is full; one after it: {', '.join(after)}"
-    if full[FAILED] != 20 or not after[ANSWERED]:
+    if not full[FAILED] or not after[ANSWERED]:
         scene.broken.append(scene.note)
 
 

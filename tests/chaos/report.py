@@ -83,11 +83,13 @@ def page(rows: Sequence[Row], *, seconds: float, held: str, beside: str) -> str:
     lines += [row.line for row in rows]
     attacks = ["| fault | what | its own requests |", "| --- | --- | --- |"]
     attacks += [row.attack for row in rows if row.attack]
+    here = machine()
+    versions = ", ".join(f"{name} {version}" for name, version in here["versions"].items())
     return PAGE.read_text().format(
         day=datetime.now(tz=UTC).date(),
         command="make chaos ARGS=--write",
         minutes=seconds / 60,
-        machine=machine(),
+        machine=f"{here['cpu']}, {here['cores']} cores ({versions})",
         beside=beside,
         callers=CALLERS,
         table="\n".join(lines),
