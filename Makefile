@@ -1,6 +1,6 @@
 # Everything runs in .venv, which engine_config/install.py makes and keeps up to date.
 .DEFAULT_GOAL := help
-.PHONY: help serve test check coverage docs format clean bench bench-quick bench-micro chaos fairness gpu-config conformance soak audit constraints fuzz hostile full-shape gpu-check clients frontends
+.PHONY: help serve test check coverage docs format clean bench bench-quick bench-micro chaos fairness gpu-config conformance soak audit constraints hostile fuzz full-shape gpu-check clients frontends
 MAKEFLAGS += --no-print-directory
 
 PORT ?= 8000
