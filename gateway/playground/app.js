@@ -96,7 +96,7 @@ function showUser(urls, text) {
 
 async function answer() {
   const chat = messages;
-  const request = { model, messages: [...chat], stream: true, stream_options: { include_usage: true }, logprobs: true };
+  const request = { model, messages: [...chat], stream: true, stream_options: { include_timing: true }, logprobs: true };
   const said = made("p", { className: "said" });
   const turn = made("li", { className: "turn assistant" }, made("h2", {}, model ?? "Model"), said);
   at("chat").append(turn);
@@ -111,7 +111,6 @@ async function answer() {
       if (chunk.usage) found.usage = chunk.usage;
       const [choice] = chunk.choices;
       if (!choice) continue;
-      found.first ??= (performance.now() - began) / 1000;
       found.text += choice.delta.content ?? "";
       found.tokens.push(...(choice.logprobs?.content ?? []));
       said.textContent = found.text;

@@ -3,7 +3,7 @@ import { made } from "./elements.js";
 
 const FITS = ["pad", "crop", "squash"];
 
-/** Return the panel of one answer. `answer` has `tokens`, `usage`, and `first` and `total` in seconds. */
+/** Return the panel of one answer. `answer` has `tokens`, `usage`, and `total` in seconds. */
 export function panel(rendered, answer) {
   return made(
     "section",
@@ -32,9 +32,11 @@ function pictures({ images, image_fit, dropped }) {
     }
     rows.append(row);
   });
+  const side = Math.sqrt(images[0].length); // One token per patch.
+  rows.style.setProperty("--side", side);
   const box = made("input", { type: "checkbox" });
   box.onchange = () => rows.classList.toggle("grid", box.checked);
-  return [...parts, made("label", {}, box, " 24 × 24 patches"), rows];
+  return [...parts, made("label", {}, box, ` ${side} × ${side} patches`), rows];
 }
 
 function prompt({ segments, token_strs, prompt_tokens, context_length }) {
@@ -62,28 +64,59 @@ function sampling({ sampling: found }) {
   return [made("h3", {}, "Sampling"), made("table", {}, made("tbody", {}, ...rows))];
 }
 
-function timing({ first, total, usage }) {
-  if (first === undefined) return [];
-  const bar = made("div", { className: "bar", role: "img", ariaLabel: "Time to the first token and after it" });
-  for (const [name, share] of [["first", first], ["rest", total - first]]) {
-    const part = made("span", { className: name });
-    part.style.width = `${(100 * share) / total}%`;
+function timing({ total, usage }) {
+  const { total: _, ...steps } = usage?.timing ?? {};
+  const sum = Object.values(steps).reduce((all, spent) => all + spent, 0);
+  if (!sum) return [];
+  const bar = made("div", { className: "bar", ariaHidden: "true" });
+  const rows = Object.entries(steps).map(([step, spent]) => {
+    const part = made("span", { className: step, title: `${step}: ${spent} ms` });
+    part.style.width = `${(100 * spent) / sum}%`;
     bar.append(part);
-  }
-  const said = [`first token after ${first.toFixed(2)} s`, `all after ${total.toFixed(2)} s`];
-  const after = usage ? usage.completion_tokens - 1 : 0;
-  if (after > 0 && total > first) said.push(`${(after / (total - first)).toFixed(1)} tokens/s`);
-  const cached = usage?.prompt_tokens_details?.cached_tokens;
+    const label = made("th", { scope: "row" }, made("span", { className: `key ${step}` }), ` ${step}`);
+    return made("tr", {}, label, made("td", {}, `${spent} ms`));
+  });
+  const said = [`all after ${total.toFixed(2)} s in this browser`];
+  const { generate } = steps; // from the first token to the last
+  if (generate && usage.completion_tokens > 1)
+    said.push(`${((1000 * (usage.completion_tokens - 1)) / generate).toFixed(1)} tokens/s`);
+  const cached = usage.prompt_tokens_details?.cached_tokens;
   if (cached) said.push(`${cached} prompt tokens from the cache`);
-  return [made("h3", {}, "Time, as this page saw it"), bar, made("p", {}, said.join("; "))];
+  return [
+    made("h3", {}, "Time by step"),
+    bar,
+    made("table", {}, made("tbody", {}, ...rows)),
+    made("p", {}, said.join("; ")),
+  ];
 }
 
+/** Each token's probability, by pointer or with the arrow keys. */
 function probabilities({ tokens }) {
   if (!tokens.length) return [];
-  const text = made("div", { className: "prompt" });
-  for (const { token, logprob } of tokens)
-    text.append(made("span", { className: "token", title: percent(logprob) }, token));
-  return [made("h3", {}, "Answer, token by token (hover for the probability)"), text];
+  const told = made("p", { role: "status" });
+  const label = "Answer, token by token: use the arrow keys";
+  const text = made("div", { className: "prompt", tabIndex: 0, role: "group", ariaLabel: label });
+  const spans = tokens.map(({ token, logprob }) =>
+    made("span", { className: "token", title: percent(logprob) }, token),
+  );
+  let place = -1;
+  const show = (next) => {
+    spans[place]?.classList.remove("chosen");
+    place = Math.max(0, Math.min(next, spans.length - 1));
+    spans[place].classList.add("chosen");
+    told.textContent = `${JSON.stringify(tokens[place].token)}: ${percent(tokens[place].logprob)}`;
+  };
+  spans.forEach((span, at) => {
+    span.onpointerenter = () => show(at);
+  });
+  text.onkeydown = (event) => {
+    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (!step) return;
+    event.preventDefault();
+    show(place + step);
+  };
+  text.append(...spans);
+  return [made("h3", {}, "Answer, token by token"), text, told];
 }
 
 export function percent(logprob) {

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ from tests.shapes import encoded
 DOCS = Path(__file__).parents[2] / "docs"
 DESK, PHONE = (1200, 900), (390, 844)
 STAR: FilePayload = {"name": "star.png", "mimeType": "image/png", "buffer": encoded("star", "red")}
+CIRCLE: FilePayload = {"name": "circle.png", "mimeType": "image/png", "buffer": encoded("circle", "blue")}
 
 
 @asynccontextmanager
@@ -67,7 +69,10 @@ async def test_an_example_is_answered_and_everything_is_accessible(
         await expect(page.locator(".assistant .said")).to_have_text("A red circle.")
         await page.get_by_role("button", name="What the model saw").click()
         await expect(page.locator(".fits img")).to_have_count(3)
-        await page.get_by_label("24 × 24 patches").check()
+        await page.get_by_label("8 × 8 patches").check()
+        # A line every 42 pixels of 336: the demo's 64 tokens per image are 8 × 8 patches.
+        grid = "getComputedStyle(document.querySelector('.pixels'), '::after').backgroundSize"
+        assert await page.evaluate(grid) == ", ".join(["12.5% 12.5%"] * 2)
         assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         assert await violations(page, axe) == []
 
@@ -84,7 +89,7 @@ async def test_the_real_engine_answers_an_example(
         )
         await page.get_by_role("button", name="What the model saw").click()
         await expect(page.locator(".panel .image")).to_contain_text("<image> × ")
-        await page.get_by_label("24 × 24 patches").check()
+        await page.get_by_label("8 × 8 patches").check()
         # The docs' pictures change only when they are asked for: `SCREENSHOTS=1 pytest tests/playground`.
         if os.environ.get("SCREENSHOTS"):
             await page.evaluate("scrollTo(0, 0)")
@@ -126,6 +131,17 @@ async def test_what_the_model_saw_is_what_the_engine_got(browser: Browser) -> No
         await expect(panel.get_by_role("row", name="top_p")).to_contain_text("0.7")  # the profile's
         # exp(-0.5), as the scripted engine has it
         await expect(panel.get_by_title("60.7 %")).to_have_count(3)
+        await panel.get_by_role("group").focus()
+        for token in (" A", " red", " circle"):
+            await page.keyboard.press("ArrowRight")
+            await expect(panel.get_by_role("status")).to_contain_text(f"{token}")
+        await expect(panel.get_by_role("status")).to_contain_text("60.7 %")
+        # 1, 2 and 3 seconds, as the scripted engine has them; two tokens in the three seconds after the first
+        for step, spent in {"queue": 1000, "prefill": 2000, "generate": 3000}.items():
+            await expect(panel.get_by_role("row", name=step)).to_contain_text(f"{spent} ms")
+        await expect(panel.get_by_role("row", name="decode")).to_contain_text(" ms")
+        assert await panel.locator(".bar .generate").evaluate("part => parseFloat(part.style.width)") > 49
+        await expect(panel).to_contain_text("0.7 tokens/s")
     assert len(engine.jobs) == 1
 
 
@@ -202,6 +218,43 @@ async def test_a_key_is_asked_for_and_kept_for_the_tab(browser: Browser) -> None
         await page.reload()
         await expect(page.get_by_role("status")).to_have_text("llava-demo: ready")
         assert await page.evaluate("localStorage.length") == 0
+
+
+async def test_a_photo_is_added_and_two_pictures_lead_the_message(browser: Browser) -> None:
+    engine = ScriptedEngine()
+    async with scripted_gateway(engine) as gateway, opened(browser, gateway) as page:
+        await page.get_by_label("Take a photo").set_input_files([STAR])
+        await expect(page.locator("#pictures img")).to_have_count(1)
+        await page.get_by_label("Add pictures").set_input_files([CIRCLE])
+        await expect(page.locator("#pictures img")).to_have_count(2)
+        await ask(page, "Which is round?")
+        await expect(page.locator(".user img")).to_have_count(2)
+        await expect(page.get_by_role("button", name="Ask again")).to_be_visible()
+    (job,) = engine.jobs
+    assert len({picture.key for picture in job.pictures}) == 2
+
+
+@pytest.mark.parametrize("name", ["curl", "Python"])
+async def test_the_code_that_is_copied_sends_the_same_request(browser: Browser, name: str) -> None:
+    engine = ScriptedEngine()
+    async with scripted_gateway(engine) as gateway, opened(browser, gateway) as page:
+        await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        await page.get_by_label("Add pictures").set_input_files([STAR])
+        await ask(page, "It's what?")
+        await page.get_by_role("button", name="As code").click()
+        await page.get_by_role("button", name=f"Copy {name}").click()
+        await expect(page.get_by_role("button", name="Copied")).to_be_visible()
+        code = await page.evaluate("navigator.clipboard.readText()")
+        command = ["bash", "-c", code] if name == "curl" else [sys.executable, "-c", code]
+        process = await asyncio.create_subprocess_exec(
+            *command, stdout=-1, env=os.environ | {"no_proxy": "*"}
+        )
+        said, _ = await process.communicate()
+        assert "A red circle." in said.decode()
+    shown, run = engine.jobs
+    assert run.token_ids == shown.token_ids
+    # Not their keys: these are a caller's, and without API keys another header is another caller.
+    assert [each.pixels for each in run.pictures] == [each.pixels for each in shown.pictures]
 
 
 async def test_the_request_is_shown_as_code(browser: Browser) -> None:
