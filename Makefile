@@ -86,7 +86,7 @@ soak: ## 10,000 different pictures, and what memory they leave taken.
 audit: ## Look the installed packages up in a database of known weaknesses (needs the internet).
 	$(SETUP) --dev
 	@.venv/bin/python -m venv .venv/audit && .venv/audit/bin/pip install -q pip-audit
-	@.venv/audit/bin/pip-audit --path $$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') $(ARGS)
+	@.venv/audit/bin/pip-audit --path $$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') --strict $(ARGS)
 
 constraints: ## Write the tested versions down in engine_config/constraints/ (needs the internet).
 	$(SETUP) --dev
