@@ -2,7 +2,8 @@
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 from openai import AsyncOpenAI
@@ -43,8 +44,12 @@ def shuffled(seed: int) -> list[tuple[str, str]]:
     return random.Random(seed).sample(SHAPES, len(SHAPES))
 
 
-def clients(gateway: Gateway, keys: Sequence[str]) -> list[AsyncOpenAI]:
-    return [AsyncOpenAI(base_url=gateway.api, api_key=key, max_retries=0) for key in keys]
+@asynccontextmanager
+async def clients(gateway: Gateway, *keys: str) -> AsyncIterator[list[AsyncOpenAI]]:
+    opened = [AsyncOpenAI(base_url=gateway.api, api_key=key, max_retries=0) for key in keys]
+    yield opened
+    for client in opened:
+        await client.close()
 
 
 @pytest.mark.parametrize("form", ["png", "bmp"])
@@ -52,21 +57,26 @@ async def test_each_of_many_at_once_is_answered_from_its_own_image(gateway: Gate
     if form == "bmp":
         assert len({len(encoded(*shape, form="bmp")) for shape in SHAPES}) == 1
     restarts = await metric(gateway, "gateway_engine_restarts_total")
-    (client,) = clients(gateway, ["none"])
-    for seed in range(ROUNDS):
-        asked = [wrong(client, shape, form, 1 + number % 3) for number, shape in enumerate(shuffled(seed))]
-        assert [answer for answers in await asyncio.gather(*asked) for answer in answers] == []
+    async with clients(gateway, "none") as (client,):
+        for seed in range(ROUNDS):
+            asked = [
+                wrong(client, shape, form, 1 + number % 3) for number, shape in enumerate(shuffled(seed))
+            ]
+            assert [answer for answers in await asyncio.gather(*asked) for answer in answers] == []
     assert await metric(gateway, "gateway_engine_restarts_total") == restarts
 
 
 async def test_the_same_images_under_two_keys_are_answered_alike_and_cached_apart(keyed: Gateway) -> None:
-    misses = await metric(keyed, "gateway_image_cache_total", result="miss")
-    asked = [
-        wrong(client, shape, "jpeg")
-        for seed in range(2)
-        for client in clients(keyed, list(KEYS.values()))
-        for shape in shuffled(seed)
-    ]
-    assert [answer for answers in await asyncio.gather(*asked) for answer in answers] == []
+    async with clients(keyed, *KEYS.values()) as callers:
+        assert await wrong(callers[0], SHAPES[0], "png") == []  # The metric is there from the first image on.
+        misses = await metric(keyed, "gateway_image_cache_total", result="miss")
+        asked = [
+            wrong(client, shape, "jpeg")
+            for seed in range(2)
+            for client in callers
+            for shape in shuffled(seed)
+        ]
+        assert [answer for answers in await asyncio.gather(*asked) for answer in answers] == []
     # Each key has each image decoded once, whatever the other sent.
-    assert await metric(keyed, "gateway_image_cache_total", result="miss") - misses == 2 * len(SHAPES)
+    decoded = await metric(keyed, "gateway_image_cache_total", result="miss") - misses
+    assert decoded == len(KEYS) * len(SHAPES)
