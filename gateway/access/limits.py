@@ -13,12 +13,14 @@ from limits import RateLimitItemPerMinute, storage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 
 from gateway.access.callers import Caller
+from gateway.access.keys import CallerClass
 from gateway.errors import RateLimited, Unavailable
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
 
 UNREACHABLE_PAUSE = 1.0  # seconds without another try after Redis did not answer
 REDIS_TIMEOUT = 0.5  # seconds
+KINDS = ("requests", "tokens", "images")
 
 log = structlog.get_logger()
 
@@ -38,6 +40,8 @@ class Limits:
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._metrics = metrics
+        for kind in (*KINDS, "at_once"):  # Prometheus sees the first refusal only as a rise from 0.
+            metrics.limited.labels(kind, CallerClass().name)
         self._refuse_unreachable = settings.limits_unreachable == "refuse"
         self._storage = _storage(settings.limits_url)
         self._limiter = SlidingWindowCounterRateLimiter(self._storage)
