@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli import ask, keys, lists, serve
+from gateway.cli import ask, keys, lists, serve, top
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__.strip()
@@ -34,6 +34,7 @@ app.command()(serve.plan)
 app.command()(ask.ask)
 app.command()(ask.batch)
 app.command()(ask.caption)
+app.command()(top.top)
 app.command("profiles")(lists.list_profiles)
 app.command("settings")(lists.list_settings)
 app.command("errors")(lists.list_errors)

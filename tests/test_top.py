@@ -1,0 +1,109 @@
+"""`llava-gateway top`: its arithmetic, and the command against a gateway that runs."""
+
+import asyncio
+import math
+import re
+import sys
+
+import pytest
+
+from gateway import glance
+from tests.api.asking import ask, chat
+from tests.scripted_engine import ScriptedEngine
+from tests.servers import free_port, scripted_gateway
+
+
+def scrape(at: float, **series: float) -> glance.Scrape:
+    page = "\n".join(f"{name} {value}" for name, value in {"gateway_ready": 1.0, **series}.items())
+    return glance.parse(page + "\n", at)
+
+
+def buckets(at: float, *counts: int) -> glance.Scrape:
+    """Return a scrape of a histogram `x` with bounds 1, 2, 4 and infinity, and cumulative counts."""
+    lines = (f'x_bucket{{le="{le}"}} {n}\n' for le, n in zip(("1", "2", "4", "+Inf"), counts, strict=True))
+    return glance.parse("gateway_ready 1\n" + "".join(lines), at)
+
+
+def test_rate_is_growth_per_second() -> None:
+    assert glance.rate(scrape(10, x_total=5), scrape(12, x_total=25), "x_total") == 10
+
+
+def test_counter_that_was_set_back_grew_from_nothing() -> None:
+    assert glance.rate(scrape(10, x_total=100), scrape(12, x_total=6), "x_total") == 3
+
+
+def test_counter_that_is_new_grew_from_nothing_and_a_missing_one_did_not() -> None:
+    assert glance.rate(scrape(10), scrape(12, x_total=6), "x_total") == 3
+    assert glance.rate(scrape(10), scrape(12), "x_total") == 0
+
+
+@pytest.mark.parametrize(
+    ("q", "expected"),
+    [(0.5, 1.5), (0.25, 0.75 / 0.75), (0.75, 2.0), (0.875, 3.0), (1.0, 4.0)],
+)
+def test_quantiles_are_of_what_came_between_and_linear_in_a_bucket(q: float, expected: float) -> None:
+    before, now = buckets(0, 100, 100, 100, 100), buckets(1, 102, 106, 108, 108)
+    assert glance.quantile(q, before, now, "x") == pytest.approx(expected)
+
+
+def test_quantile_past_the_last_bound_is_that_bound() -> None:
+    assert glance.quantile(0.99, buckets(0, 0, 0, 0, 0), buckets(1, 0, 0, 0, 5), "x") == 4
+
+
+def test_quantile_of_nothing_is_no_number() -> None:
+    assert math.isnan(glance.quantile(0.5, buckets(0, 1, 2, 3, 4), buckets(1, 1, 2, 3, 4), "x"))
+
+
+async def run(*arguments: str) -> tuple[int, str, str]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "gateway", "top", "--once", "--interval", "0.5", *arguments),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    output, errors = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, output.decode(), errors.decode()
+
+
+async def test_once_prints_what_runs_and_what_came() -> None:
+    async with scripted_gateway(ScriptedEngine(pause=0.1), max_running=7) as gateway:
+
+        async def keep_asking() -> None:
+            while True:
+                await ask(gateway, chat(stream=True))
+
+        asking = asyncio.create_task(keep_asking())
+        code, output, _ = await run("--url", gateway.url)
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+    assert code == 0
+    shown = {name.strip(): value.strip() for name, value in re.findall(r"│ (.+?) +│ +(.+?) │", output)}
+    assert shown["ready"] == "yes"
+    assert re.fullmatch(r"[01] of 7", shown["running"])
+    first, last = re.findall(r"(\d+) ms", shown["first token p50 / p99"])
+    assert 50 <= int(first) <= int(last)  # a word comes after 100 ms
+    assert float(shown["tokens/s prompt / answer"].split(" / ")[1]) > 0
+    assert shown["memory: bodies"].endswith(" of 537 MB")
+
+
+async def test_keyed_metrics_are_read_with_a_key_and_refused_without() -> None:
+    settings = {"api_keys": ("ann:sk-1",), "metrics_access": "key"}
+    async with scripted_gateway(ScriptedEngine(), **settings) as gateway:
+        assert (await run("--url", gateway.url, "--api-key", "sk-1"))[0] == 0
+        code, _, errors = await run("--url", gateway.url, "--api-key", "none")
+    assert code == 1
+    assert "asks for an API key" in errors
+
+
+async def test_address_that_does_not_answer_is_told() -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    code, _, errors = await run("--url", url)
+    assert code == 1
+    assert f"nothing answers at {url}" in errors
+
+
+async def test_page_that_is_not_a_gateways_is_told() -> None:
+    with pytest.raises(glance.ScrapeError, match="not the metrics of a llava-gateway"):
+        glance.parse("up 1\n", 0)
+    with pytest.raises(glance.ScrapeError, match="text format"):
+        glance.parse("<html>\n", 0)
