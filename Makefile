@@ -24,13 +24,13 @@ test: ## Set up and run all tests, those on the real engine included.
 	$(SETUP) --dev
 	@.venv/bin/pytest
 
-check: ## Set up, then lint, types, import contracts and the tests without the engine.
+check: ## Set up, then lint, types, import contracts and the fast tests without the engine.
 	$(SETUP) --dev
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 	.venv/bin/lint-imports
-	.venv/bin/pytest -m "not engine" --ignore tests/engine --ignore tests/full_shape -n 4 --dist worksteal
+	.venv/bin/pytest -m "not engine and not slow" --ignore tests/engine --ignore tests/full_shape -n 4 --dist worksteal
 
 coverage: ## Branch coverage of the tests without the engine (ARGS=--cov-report=html).
 	$(SETUP) --dev

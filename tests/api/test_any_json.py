@@ -4,6 +4,7 @@ import contextlib
 from typing import Any
 
 import orjson
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,6 +14,8 @@ from gateway.schema.parameters import CHAT
 from gateway.schema.validation import parse
 from tests.api.asking import ask
 from tests.servers import Gateway
+
+pytestmark = pytest.mark.slow
 
 INTEGERS = st.integers(-(2**63), 2**64 - 1)
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)

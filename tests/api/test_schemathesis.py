@@ -6,8 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.scripted_engine import ScriptedEngine
 from tests.servers import scripted_gateway
+
+pytestmark = pytest.mark.slow
 
 # For each route; `SCHEMATHESIS_EXAMPLES=500 pytest tests/api/test_schemathesis.py` looks deeper.
 EXAMPLES = os.environ.get("SCHEMATHESIS_EXAMPLES", "5")

@@ -13,6 +13,8 @@ from tests.bench import pictures, workloads
 from tests.bench.workloads import WORKLOADS, Ask, Mixed
 from tests.scripted_engine import MODEL as SCRIPTED
 
+pytestmark = pytest.mark.slow
+
 MODEL = SCRIPTED.name
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx2
 import orjson
+import pytest
 
 from tests.api.asking import chat, send
 from tests.api.wire import CHAT
@@ -18,6 +19,8 @@ from tests.debian import require
 from tests.haproxy import CONFIGURATION, haproxy
 from tests.scripted_engine import ScriptedEngine
 from tests.servers import Gateway, free_port, scripted_gateway, until
+
+pytestmark = pytest.mark.slow
 
 ANSWER = "".join(ScriptedEngine.words).strip()
 BEHIND = {"trusted_proxies": "127.0.0.1", "client_address_header": "x-forwarded-for"}

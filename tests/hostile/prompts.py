@@ -54,7 +54,11 @@ PROMPTS = [
     Case("100,000 messages", chat(messages=[{"role": "user", "content": ""}] * 100_000)),
     Case("no parts", chat(messages=saying(), max_tokens=4), None),
     Case("only the system speaks", chat(messages=[{"role": "system", "content": "x"}], max_tokens=4), None),
-    Case("the assistant speaks last", chat(messages=[QUESTION, {"role": "assistant", "content": "x"}])),
+    Case(
+        "the assistant speaks last",
+        chat(messages=[QUESTION, {"role": "assistant", "content": "x"}], max_tokens=4),
+        None,
+    ),
     Case("roles of other letters", chat(messages=[{"role": "USER", "content": "x"}])),
     Case(
         "name that is a prompt",

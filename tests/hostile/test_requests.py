@@ -9,6 +9,8 @@ from tests.hostile.pictures import FLIPS_EACH, FORMATS, PICTURES, cut_pieces, fl
 from tests.hostile.prompts import PROMPTS
 from tests.servers import Gateway
 
+pytestmark = pytest.mark.slow
+
 CASES = [*PARAMETERS, *PROMPTS, *ADDRESSES, *PICTURES]
 
 

@@ -10,6 +10,8 @@ from gateway.images.fit import shrink_factor, square
 from gateway.settings import Fit
 from tests.images.pictures import PHOTOGRAPHS, difference, encoded, photograph
 
+pytestmark = pytest.mark.slow
+
 MEAN_OF_255 = 0.6
 SIDE = 336
 

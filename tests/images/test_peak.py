@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
+pytestmark = pytest.mark.slow
+
 TURNED = Image.Exif()
 TURNED[0x0112] = 6
 FORMATS: dict[str, dict[str, Any]] = {

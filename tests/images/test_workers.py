@@ -21,6 +21,8 @@ from gateway.images.workers import Workers, _Worker
 from tests.images.conftest import Loading
 from tests.images.pictures import data_url, encoded, noisy
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[..., Loading]
 ALLOWED = 2**30
 SIDE = 336

@@ -19,6 +19,8 @@ from tests.scripted_engine import ScriptedEngine
 from tests.servers import Gateway, scripted_gateway, supervised_gateway
 from tests.shapes import encoded
 
+pytestmark = pytest.mark.slow
+
 DOCS = Path(__file__).parents[2] / "docs"
 DESK, PHONE = (1200, 900), (390, 844)
 STAR: FilePayload = {"name": "star.png", "mimeType": "image/png", "buffer": encoded("star", "red")}

@@ -11,6 +11,8 @@ from gateway.settings import Place
 from tests.prompt.conversations import CONVERSATIONS, assistant, user, written
 from tests.prompt.llama import LlamaTokenizerJS
 
+pytestmark = pytest.mark.slow
+
 WITHOUT_SPELT_OUT_TOKENS = [name for name in CONVERSATIONS if name != "spelt-out tokens"]
 
 

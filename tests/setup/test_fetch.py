@@ -17,6 +17,8 @@ from engine_config import profile as profiles
 from engine_config.download import Meter, Progress, RemoteFile
 from tests.hub import COMMIT, REPO, Hub, files_of, served
 
+pytestmark = pytest.mark.slow
+
 DEMO = profiles.FOLDER / "demo_model"
 FILES = files_of(DEMO)
 DIGEST = hashlib.sha256(FILES["model.safetensors"]).hexdigest()
