@@ -24,6 +24,7 @@ from tests.images.pictures import data_url, encoded, noisy
 pytestmark = pytest.mark.slow
 
 Make = Callable[..., Loading]
+Processes = Callable[[], list[psutil.Process]]
 ALLOWED = 2**30
 SIDE = 336
 
@@ -59,8 +60,15 @@ async def workers() -> AsyncIterator[Workers]:
     await asyncio.to_thread(made.close)
 
 
-def processes() -> list[psutil.Process]:
+def all_processes() -> list[psutil.Process]:
     return [child for child in psutil.Process().children() if "worker.main" in " ".join(child.cmdline())]
+
+
+@pytest.fixture
+def processes() -> Processes:
+    """List this test's own: a gateway that other tests share may have some that are idle."""
+    others = all_processes()
+    return lambda: [process for process in all_processes() if process not in others]
 
 
 def alive(process: psutil.Process) -> bool:
@@ -71,7 +79,7 @@ def alive(process: psutil.Process) -> bool:
         return False
 
 
-async def busy_one() -> psutil.Process:
+async def busy_one(processes: Processes) -> psutil.Process:
     """Return the only process, once it is at work."""
     async with asyncio.timeout(10):
         while True:
@@ -128,7 +136,7 @@ def test_a_jpeg_of_many_scans_is_for_a_process(slow: bytes) -> None:
 
 @pytest.mark.parametrize("ended_by", ["us", "the system"])
 async def test_what_takes_too_long_is_refused_and_the_next_is_decoded(
-    slow: bytes, workers: Workers, ended_by: str, monkeypatch: pytest.MonkeyPatch
+    slow: bytes, workers: Workers, processes: Processes, ended_by: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gateway.images.workers.LATE", 100)  # however busy this machine is
     if ended_by == "the system":
@@ -140,7 +148,9 @@ async def test_what_takes_too_long_is_refused_and_the_next_is_decoded(
     assert (await workers.decode(task(), IMAGES["WebP"])).size == (SIDE, SIDE)
 
 
-async def test_a_process_without_processor_time_is_not_the_images_fault(workers: Workers) -> None:
+async def test_a_process_without_processor_time_is_not_the_images_fault(
+    workers: Workers, processes: Processes
+) -> None:
     await workers.decode(task(), IMAGES["WebP"])
     (one,) = processes()
     one.suspend()
@@ -155,16 +165,18 @@ async def test_a_process_without_processor_time_is_not_the_images_fault(workers:
     [(signal.SIGSEGV, ImageError), (signal.SIGABRT, ImageError), (signal.SIGKILL, Unavailable)],
 )
 async def test_a_decoder_that_dies_fails_one_image(
-    slow: bytes, workers: Workers, number: signal.Signals, error: type[Exception]
+    slow: bytes, workers: Workers, processes: Processes, number: signal.Signals, error: type[Exception]
 ) -> None:
     asked = asyncio.create_task(workers.decode(task(), slow))
-    os.kill((await busy_one()).pid, number)
+    os.kill((await busy_one(processes)).pid, number)
     with pytest.raises(error, match="decoder"):
         await asked
     assert (await workers.decode(task(), IMAGES["AVIF"])).size == (SIDE, SIDE)
 
 
-async def test_a_process_that_died_while_idle_is_replaced_unnoticed(workers: Workers) -> None:
+async def test_a_process_that_died_while_idle_is_replaced_unnoticed(
+    workers: Workers, processes: Processes
+) -> None:
     await workers.decode(task(), IMAGES["WebP"])
     (one,) = processes()
     one.kill()
@@ -172,10 +184,12 @@ async def test_a_process_that_died_while_idle_is_replaced_unnoticed(workers: Wor
     await workers.decode(task(), IMAGES["WebP"])
 
 
-async def test_who_leaves_frees_everything_within_a_second(slow: bytes, loading: Make) -> None:
+async def test_who_leaves_frees_everything_within_a_second(
+    slow: bytes, loading: Make, processes: Processes
+) -> None:
     one = loading()
     asked = asyncio.create_task(one.load(data_url(slow)))
-    await busy_one()
+    await busy_one(processes)
     began = time.monotonic()
     asked.cancel()
     await asyncio.wait({asked})
@@ -190,7 +204,7 @@ async def test_more_pixels_than_the_header_told_are_refused(workers: Workers) ->
         await workers.decode(task(memory=10_000), IMAGES["WebP"])
 
 
-async def test_idle_processes_are_ended(workers: Workers) -> None:
+async def test_idle_processes_are_ended(workers: Workers, processes: Processes) -> None:
     await workers.decode(task(), IMAGES["WebP"])
     assert len(processes()) == 1
     workers.rest()
