@@ -7,7 +7,7 @@ from rich.table import Table
 
 from engine_config import profile as profiles
 from gateway import errors
-from gateway import settings as configuration
+from gateway.settings.page import page
 
 
 def list_profiles() -> None:
@@ -22,7 +22,7 @@ def list_profiles() -> None:
 
 def list_settings() -> None:
     """Print every setting, as Markdown: the page docs/settings.md."""
-    sys.stdout.write(configuration.page())
+    sys.stdout.write(page())
 
 
 def list_errors() -> None:

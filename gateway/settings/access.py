@@ -1,0 +1,70 @@
+"""Who may come in, and how much each caller may ask for."""
+
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, PositiveInt, field_validator
+
+from gateway.settings.group import Group, Names
+
+CacheScope = Literal["caller", "shared"]
+
+
+class Access(Group):
+    """Who may come in, and how much each caller may ask for."""
+
+    api_keys: Names = Field(
+        default=(), description="API keys, each `NAME:KEY` or `KEY`. If any are set, every request needs one."
+    )
+    keys_file: Path | None = Field(
+        default=None,
+        description="File of hashed API keys, written by `llava-gateway keys`. Reloaded when it changes.",
+    )
+    open_access: bool = Field(
+        default=False,
+        description="Allow serving without API keys on an address that other machines can reach.",
+    )
+    trusted_proxies: Names = Field(
+        default=(), description="Networks of proxies whose `GATEWAY_CLIENT_ADDRESS_HEADER` is trusted."
+    )
+    client_address_header: str | None = Field(
+        default=None,
+        description="Header in which a trusted proxy sends the client's address (the last in a list counts).",
+    )
+    cache_scope: CacheScope | None = Field(
+        default=None,
+        description="Whether the prefix cache is per `caller` or `shared`. Shared, `cached_tokens` and "
+        "response times can show what others sent. Default: `caller` with API keys, else `shared`.",
+    )
+    requests_per_minute: PositiveInt | None = Field(
+        default=None, description="Requests per minute per caller. Classes in the keys file can override it."
+    )
+    tokens_per_minute: PositiveInt | None = Field(
+        default=None, description="Prompt and answer tokens per minute per caller. Classes can override it."
+    )
+    images_per_minute: PositiveInt | None = Field(
+        default=None, description="Images per minute per caller. Classes can override it."
+    )
+    requests_at_once: PositiveInt | None = Field(
+        default=None, description="Concurrent requests per caller. Classes can override it."
+    )
+    limits_url: str | None = Field(
+        default=None,
+        description="Redis where replicas share their limits, `redis://…`. By default limits are in memory.",
+    )
+    limits_unreachable: Literal["allow", "refuse"] = Field(
+        default="allow", description="Whether to `allow` or `refuse` requests while Redis cannot be reached."
+    )
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, networks: tuple[str, ...]) -> tuple[str, ...]:
+        for network in networks:
+            ip_network(network)
+        return networks
+
+    @field_validator("client_address_header")
+    @classmethod
+    def _lower_case(cls, header: str | None) -> str | None:
+        return header.lower() if header else header

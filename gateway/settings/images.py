@@ -1,0 +1,59 @@
+"""How images are fetched and decoded."""
+
+from ipaddress import ip_network
+from typing import Literal
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
+
+from gateway.settings.group import Group, Names
+
+Fit = Literal["pad", "crop", "squash"]
+Decode = Literal["fast", "exact"]
+
+
+class Images(Group):
+    """How images are fetched and decoded."""
+
+    image_max_bytes: PositiveInt = Field(default=20 * 2**20, description="Maximum size of an encoded image.")
+    image_max_pixels: PositiveInt = Field(
+        default=64_000_000, description="Maximum pixels of an image, checked before it is decoded."
+    )
+    image_fit: Fit | None = Field(
+        default=None,
+        description="How an image is made square: `pad`, `crop` or `squash`. By default as the profile says.",
+    )
+    image_decode: Decode = Field(
+        default="fast", description="`fast` decodes large JPEGs at reduced scale; `exact` never does."
+    )
+    image_decode_timeout: PositiveFloat = Field(
+        default=10,
+        description="Maximum CPU time to decode a WebP, an AVIF or a JPEG of many scans, in a process of its "
+        "own; four times as long by the clock.",
+    )
+    image_threads: NonNegativeInt = Field(default=0, description="Decoding threads; 0 means one per core.")
+    image_cache_bytes: NonNegativeInt = Field(
+        default=256 * 2**20, description="Memory for the cache of decoded images; 0 turns it off."
+    )
+    fetch_images: bool = Field(default=True, description="Whether images may be fetched from URLs.")
+    fetch_hosts: Names = Field(
+        default=(), description="The only host names that images may be fetched from. By default any."
+    )
+    fetch_allow: Names = Field(
+        default=(),
+        description="Host names and networks that may be fetched from even though they are not public.",
+    )
+    fetch_timeout: PositiveFloat = Field(
+        default=10, description="Maximum time to fetch an image, including redirects."
+    )
+    fetch_max_redirects: NonNegativeInt = Field(
+        default=3, description="Maximum redirects per fetch. Each target is checked again."
+    )
+    lookup_timeout: PositiveFloat = Field(default=5, description="Maximum time for a DNS lookup.")
+
+    @field_validator("fetch_allow")
+    @classmethod
+    def _networks_are_networks(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if "/" in name:
+                ip_network(name)
+        return names

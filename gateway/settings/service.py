@@ -1,0 +1,54 @@
+"""The model, the address and the logs."""
+
+import re
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from gateway.settings.group import Group, Names
+
+ORIGIN = re.compile(
+    r"[a-z][a-z0-9+.-]*://(?:[a-z0-9._-]+|\[[0-9a-f:]+\])(?::[0-9]{1,5})?"
+)  # as browsers write it
+
+
+class Service(Group):
+    """The model, the address and the logs."""
+
+    profile: str | None = Field(
+        default=None, description="Profile: model and engine settings. By default chosen to fit the machine."
+    )
+    aliases: Names = Field(default=(), description="Additional model names that clients may use.")
+    host: str = Field(default="127.0.0.1", description="Address to listen on.")
+    port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on.")
+    playground: Literal["auto", "on", "off"] = Field(
+        default="auto",
+        description="Serve the playground at `/`; `auto` does where the gateway listens on loopback.",
+    )
+    log_format: Literal["auto", "json", "console"] = Field(
+        default="auto", description="`auto` is `console` on a terminal and `json` elsewhere."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Lowest log level that is printed."
+    )
+    metrics_access: Literal["open", "key"] = Field(
+        default="open", description="Whether `/metrics` needs an API key."
+    )
+    metrics_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65535,
+        description="Separate port for `/metrics`, which is then not served on the main port.",
+    )
+    cors_origins: Names = Field(
+        default=(),
+        description="Allowed CORS origins, such as `https://chat.example.org`; `*` allows all.",
+    )
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins_are_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            if origin != "*" and ORIGIN.fullmatch(origin) is None:
+                raise ValueError(f"{origin!r} is not an origin: scheme, host and port alone, in lower case")
+        return origins
