@@ -26,7 +26,8 @@ from huggingface_hub.errors import (
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import disable_progress_bars
 
-from engine_config.download import Corrupt, Meter, Progress, RemoteFile, download, sha256
+from engine_config.download import Corrupt, RemoteFile, download, sha256
+from engine_config.progress import Meter, Progress
 
 SMALL = ("*.json", "*.jinja", "tokenizer.model")  # configuration and tokenizer, fetched by huggingface_hub
 WEIGHTS = ".safetensors"

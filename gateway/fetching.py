@@ -13,7 +13,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from engine_config import download, hub
+from engine_config import hub, progress
 from engine_config.profile import EngineProfile
 
 TICK = 5.0  # seconds between two lines where there is no terminal
@@ -35,9 +35,9 @@ def _bar(profile: EngineProfile, console: Console) -> Path:
     with Progress(*columns, TimeRemainingColumn(), console=console) as bar:
         task = bar.add_task(f"fetching {profile.model}", total=None)
 
-        def report(progress: download.Progress) -> None:
-            told = f"{progress.doing} {profile.model}"
-            bar.update(task, completed=progress.done, total=progress.total, description=told)
+        def report(at: progress.Progress) -> None:
+            told = f"{at.doing} {profile.model}"
+            bar.update(task, completed=at.done, total=at.total, description=told)
 
         return hub.fetch(profile.model, profile.revision, report, verify=True)
 
@@ -45,11 +45,11 @@ def _bar(profile: EngineProfile, console: Console) -> Path:
 def _lines(profile: EngineProfile, console: Console) -> Path:
     said, whole = -TICK, False
 
-    def report(progress: download.Progress) -> None:
+    def report(at: progress.Progress) -> None:
         nonlocal said, whole
-        ends = progress.done == progress.total and not whole
+        ends = at.done == at.total and not whole
         if ends or time.monotonic() - said >= TICK:
-            said, whole = time.monotonic(), progress.done == progress.total
-            console.print(f"{progress.doing} {profile.model}: {progress}")
+            said, whole = time.monotonic(), at.done == at.total
+            console.print(f"{at.doing} {profile.model}: {at}")
 
     return hub.fetch(profile.model, profile.revision, report, verify=True)

@@ -10,6 +10,8 @@ import httpx2
 from prometheus_client.parser import text_string_to_metric_families
 from rich.table import Table
 
+from engine_config.progress import Progress
+
 TIMEOUT: Final = 5.0  # seconds
 FIRST_TOKEN: Final = "gateway_time_to_first_token_seconds"  # noqa: S105  # a metric's name
 UNITS: Final = ("B", "KB", "MB", "GB")
@@ -109,7 +111,7 @@ def rows(before: Scrape, now: Scrape) -> dict[str, str]:
     p50, p99 = (quantile(q, before, now, FIRST_TOKEN) for q in (0.5, 0.99))
     prompt, answer = (rate(before, now, f"gateway_{name}_tokens_total") for name in ("prompt", "completion"))
     shown = {
-        "ready": "yes" if now.total("gateway_ready") else "no",
+        "ready": "yes" if now.total("gateway_ready") else _start(before, now),
         "running": _of(now, "gateway_in_flight", "gateway_in_flight_limit"),
         "waiting": _of(now, "gateway_waiting", "gateway_waiting_limit"),
         "first token p50 / p99": f"{_seconds(p50)} / {_seconds(p99)}",
@@ -123,6 +125,18 @@ def rows(before: Scrape, now: Scrape) -> dict[str, str]:
         shown[f"memory: {labels['kind'].replace('_', ' ')}"] = f"{_bytes(held)} of {_bytes(limit)}"
     shown["memory: process"] = _bytes(now.total("process_resident_memory_bytes"))
     return shown
+
+
+def _start(before: Scrape, now: Scrape) -> str:
+    """Say how far the weights are fetched or loaded, where they are; the rate is that between the scrapes."""
+    for labels, size in now.matching("gateway_weights_size_bytes"):
+        step = labels["step"]
+        if not size:
+            continue
+        done, old = (look.total("gateway_weights_done_bytes", step=step) for look in (now, before))
+        rate = (done - old) / max(now.at - before.at, 1e-9)
+        return f"no, {step} {Progress(int(done), int(size), rate if rate > 0 else 0.0)}"
+    return "no"
 
 
 def _of(now: Scrape, name: str, limit: str) -> str:

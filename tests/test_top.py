@@ -54,6 +54,22 @@ def test_quantile_of_nothing_is_no_number() -> None:
     assert math.isnan(glance.quantile(0.5, buckets(0, 1, 2, 3, 4), buckets(1, 1, 2, 3, 4), "x"))
 
 
+def loaded(at: float, done: float) -> glance.Scrape:
+    lines = f"""gateway_ready 0
+gateway_weights_done_bytes{{step="fetching"}} 0
+gateway_weights_size_bytes{{step="fetching"}} 0
+gateway_weights_done_bytes{{step="loading"}} {done}
+gateway_weights_size_bytes{{step="loading"}} 14100000000
+"""
+    return glance.parse(lines, at)
+
+
+def test_start_is_shown_with_bytes_and_time_left() -> None:
+    rows = glance.rows(loaded(10, 3_000_000_000), loaded(12, 3_200_000_000))
+    assert rows["ready"] == "no, loading 3.2 of 14.1 GB, 100 MB/s, 2 min left"
+    assert glance.rows(loaded(10, 5.0), loaded(12, 5.0))["ready"] == "no, loading 0.0 of 14.1 GB"
+
+
 async def run(*arguments: str) -> tuple[int, str, str]:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "gateway", "top", "--once", "--interval", "0.5", *arguments),

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import structlog
 
+from engine_config.progress import Progress
 from gateway.engine.interface import Constraint, Delta, Engine, EngineInfo, Job, Model
 from gateway.engine.suspects import Suspects
 from gateway.errors import EngineDied, EngineNotReady, GatewayError
@@ -19,13 +20,14 @@ ATTEMPTS = 5  # starts that may fail one after the other before the gateway give
 LONGEST_PAUSE = 30.0  # seconds between two of them
 RUNS = 2  # of a job that has sent nothing when the engine dies
 IDLE = 0.05  # cores: an engine that uses less of them and says nothing is stuck
+LOG_EVERY = 10.0  # seconds between two log lines about one stage
 MOST_SILENT = 20  # times the heartbeat's timeout that an engine may work without a word
 
 
 class Report(Protocol):
     """Takes the stage that a start has reached, and how far that is; may be called from any thread."""
 
-    def __call__(self, stage: str, progress: str = "") -> None: ...
+    def __call__(self, stage: str, progress: Progress | None = None) -> None: ...
 
 
 log = structlog.get_logger()
@@ -57,7 +59,8 @@ class Supervisor:
         self._starting: Engine | None = None
         self._began = time.monotonic()
         self._stage = "starting"
-        self._progress = ""
+        self._progress: Progress | None = None
+        self._logged = 0.0  # when a line about the start was last written
 
     @property
     def stage(self) -> str:
@@ -65,6 +68,11 @@ class Supervisor:
         if self._engine is not None and self._engine.failed:
             return "the engine died"
         return f"{self._stage}: {self._progress}" if self._progress else self._stage
+
+    @property
+    def progress(self) -> Progress | None:
+        """How many bytes of the weights are fetched or loaded, while that is what the start does."""
+        return self._progress
 
     @property
     def ready(self) -> bool:
@@ -207,10 +215,14 @@ class Supervisor:
             )
         return self._engine
 
-    def _reach(self, stage: str, progress: str = "") -> None:
+    def _reach(self, stage: str, progress: Progress | None = None) -> None:
         changed, self._stage, self._progress = stage != self._stage, stage, progress
-        if changed:  # Progress comes twice a second: it is shown, and not logged.
-            log.info("engine_stage", stage=stage, seconds=round(self.elapsed, 1))
+        self._metrics.set_loading(progress)
+        now = time.monotonic()
+        if changed or now - self._logged >= LOG_EVERY:  # Progress comes twice a second.
+            self._logged = now
+            told = {"progress": str(progress)} if progress else {}
+            log.info("engine_stage", stage=stage, seconds=round(self.elapsed, 1), **told)
 
     async def _end(self) -> None:
         self._metrics.ready.set(0)

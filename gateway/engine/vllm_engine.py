@@ -17,7 +17,8 @@ from typing import Any
 import psutil
 
 from engine_config.profile import EngineProfile
-from gateway.engine import environment
+from engine_config.progress import Progress
+from gateway.engine import environment, loading
 from gateway.engine.interface import Constraint, Delta, EngineInfo, Job, Model
 from gateway.engine.supervisor import Report
 from gateway.engine.vllm_model import describe, engine_arguments, with_weights
@@ -35,7 +36,7 @@ CPU_WORKER = "gateway.engine.vllm_cpu_worker.CPUWorker"  # imported in the engin
 EXTENSION = "gateway.engine.vllm_worker.WorkerExtension"
 
 
-def _ignore(stage: str, progress: str = "") -> None:
+def _ignore(stage: str, progress: Progress | None = None) -> None:
     """Report to nobody."""
 
 
@@ -189,7 +190,6 @@ class VLLMEngine:
             process.terminate()
 
     def _build(self) -> Any:
-        name = self._profile.model
         os.environ.setdefault("LLGUIDANCE_LOG_LEVEL", "0")  # Ours too. Or clients' grammars fill the log.
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "0")  # For one text, more threads are of no use.
         with environment.applied(environment.of_engine(self._profile)):
@@ -209,7 +209,7 @@ class VLLMEngine:
         profile = self._profile = with_weights(self._profile, self._report)
         traced = tracing.engine_variables(os.environ)
         with environment.applied(environment.of_engine(profile) | traced):
-            self._report(f"loading {name} on vLLM")
+            self._report("starting vLLM's processes")
             own = {"worker_extension_cls": EXTENSION}
             if traced:
                 own["otlp_traces_endpoint"] = traced["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"]
@@ -222,8 +222,19 @@ class VLLMEngine:
                 raise EngineNotReady("the gateway is shutting down")
             from gateway.engine import vllm_core
 
-            with vllm_core.started_here():
+            with (
+                vllm_core.started_here(),
+                loading.watched(self._tell_loading) as variables,
+                environment.applied(variables),
+            ):
                 return AsyncLLM.from_engine_args(arguments, usage_context=UsageContext.OPENAI_API_SERVER)
+
+    def _tell_loading(self, progress: Progress) -> None:
+        if progress.done < progress.total:
+            self._report("loading the weights", progress)
+        else:
+            # vLLM measures the memory that it needs; on a GPU it compiles kernels and captures graphs.
+            self._report("warming up")
 
     async def _ask_info(self) -> EngineInfo:
         """Ask vLLM's worker what it chose."""

@@ -37,7 +37,7 @@ def with_weights(profile: EngineProfile, report: Report) -> EngineProfile:
     if folder is None:
         stage = f"fetching {profile.model}"
         report(stage)
-        folder = hub.fetch(profile.model, profile.revision, lambda progress: report(stage, str(progress)))
+        folder = hub.fetch(profile.model, profile.revision, lambda progress: report(stage, progress))
     return replace(profile, model=str(folder))
 
 

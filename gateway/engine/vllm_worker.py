@@ -3,10 +3,20 @@
 Written against vLLM 0.32 and vllm-bnb-plugin 0.0.3.
 """
 
+import os
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
+
+from gateway.engine import loading
+
+LOADERS = (  # modules that iterate over safetensors files, where they are loaded
+    "vllm.model_executor.model_loader.default_loader",
+    "vllm_bnb_plugin.bitsandbytes_loader",
+)
 
 
 class WorkerExtension:
@@ -47,5 +57,28 @@ def compute_in_half_precision() -> None:
     linear.BitsAndBytesLinearMethod._apply_4bit_weight = apply_in_its_dtype  # noqa: SLF001
 
 
+def count_loaded_bytes() -> None:
+    """Have this worker count the weights that it loads, for the progress of the start."""
+    path = os.environ.get(loading.VARIABLE)
+    if path is None:
+        return
+    for module in filter(None, map(sys.modules.get, LOADERS)):
+        module.safetensors_weights_iterator = _by_first_worker(  # type: ignore[attr-defined]
+            module.safetensors_weights_iterator, Path(path)
+        )
+
+
+def _by_first_worker(weights: loading.Weights, path: Path) -> loading.Weights:
+    """Count in the first worker only: each reads all of the files and keeps its part."""
+
+    def iterate(*arguments: Any, **named: Any) -> Iterator[tuple[str, Any]]:
+        first = path.exists() and torch.distributed.get_rank() == 0  # its reader ends with the start
+        chosen = loading.counted(weights, path) if first else weights
+        return chosen(*arguments, **named)
+
+    return iterate
+
+
 # vLLM imports this file in the worker after its plug-ins and before the model.
 compute_in_half_precision()
+count_loaded_bytes()

@@ -15,6 +15,7 @@ async function watch() {
   try {
     const health = await fetch("health/ready");
     const state = await health.json();
+    showProgress(state.progress);
     if (health.ok) {
       await name();
       return;
@@ -24,6 +25,14 @@ async function watch() {
     at("status").textContent = "the server cannot be reached";
   }
   setTimeout(watch, 1000);
+}
+
+/** Show how many bytes of the weights are fetched or loaded, while the start does that. */
+function showProgress(progress) {
+  at("progress").hidden = !progress;
+  if (!progress) return;
+  at("progress").max = progress.total_bytes;
+  at("progress").value = progress.done_bytes;
 }
 
 async function name() {

@@ -6,6 +6,7 @@ from typing import Final
 
 from prometheus_client import REGISTRY, generate_latest
 
+from engine_config.progress import Progress
 from gateway.telemetry.families import Families
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
@@ -13,6 +14,7 @@ _STEPS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.
 
 _ROUTE = "a route's path, or `unmatched`"
 _CLASS = "a class in the keys file, or `default`"
+_STEP = "`fetching`, `loading`"
 _CALLER = "an API key's name, or `no key`"
 _BUDGET = "`bodies`, `images` (encoded), `small_pixels`, `large_pixels`"
 
@@ -142,6 +144,17 @@ class Metrics:
 
     def _engine(self, families: Families) -> None:
         self.ready = families.gauge("gateway_ready", "1 while the engine answers.")
+        self.weights_done = families.gauge(
+            "gateway_weights_done_bytes",
+            "Bytes of the weights that the start under way has fetched or loaded.",
+            {"step": _STEP},
+        )
+        self.weights_size = families.gauge(
+            "gateway_weights_size_bytes",
+            "The size of these weights; 0 where no start fetches or loads.",
+            {"step": _STEP},
+        )
+        self.set_loading(None)
         self.engine_restarts = families.counter(
             "gateway_engine_restarts", "Times a dead engine was started again."
         )
@@ -184,6 +197,13 @@ class Metrics:
         """Tell what runs; `info` is an `EngineInfo`'s fields."""
         self.engine.info({name: value for name, value in info.items() if isinstance(value, str)})
         self.kv_cache_tokens.set(float(info["kv_cache_tokens"]))
+
+    def set_loading(self, progress: Progress | None) -> None:
+        """Tell how far the weights are; None where the start does something else, or has ended."""
+        for step in ("fetching", "loading"):
+            at = progress if progress and progress.doing == step else None
+            self.weights_done.labels(step).set(at.done if at else 0)
+            self.weights_size.labels(step).set(at.total if at else 0)
 
     def page(self) -> bytes:
         """Return all metrics, vLLM's included, in Prometheus' text format."""

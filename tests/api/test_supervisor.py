@@ -3,16 +3,20 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import openai
 import orjson
 import pytest
+import structlog
 
+from engine_config.progress import Progress
 from gateway.engine import supervisor as supervision
 from gateway.engine.interface import Delta, Job
 from gateway.engine.supervisor import Report
 from gateway.errors import EngineDied
+from gateway.telemetry.metrics import Metrics
 from tests.api.asking import ask, chat, events, sdk, send
 from tests.scripted_engine import ScriptedEngine
 from tests.servers import Gateway, metric, supervised_gateway, until
@@ -103,6 +107,43 @@ async def test_health_says_live_at_once_and_ready_when_the_engine_is() -> None:
             answer = await send(gateway, "GET", path)
             assert (answer.status, answer.body) == (200, b'{"status":"ready"}')
         assert await metric(gateway, "gateway_ready") == 1
+
+
+async def test_health_and_metrics_say_how_many_bytes_of_the_weights_are_loaded() -> None:
+    workshop = Workshop({})
+    async with supervised(workshop) as gateway:
+        await until(lambda: len(workshop.made) == 1)
+        workshop.reports[0]("loading the weights", Progress(3_200_000_000, 14_100_000_000, 85e6, "loading"))
+        state = orjson.loads((await send(gateway, "GET", "/health/ready")).body)
+        assert state["stage"] == "loading the weights: 3.2 of 14.1 GB, 85 MB/s, 2 min left"
+        assert state["progress"] == {
+            "step": "loading",
+            "done_bytes": 3_200_000_000,
+            "total_bytes": 14_100_000_000,
+            "seconds_left": 128.2,
+        }
+        assert await metric(gateway, "gateway_weights_done_bytes", step="loading") == 3_200_000_000
+        assert await metric(gateway, "gateway_weights_size_bytes", step="loading") == 14_100_000_000
+        assert await metric(gateway, "gateway_weights_size_bytes", step="fetching") == 0
+
+        workshop.made[0].started.set()
+        await is_ready(gateway)
+        assert await metric(gateway, "gateway_weights_size_bytes") == 0
+
+
+async def test_log_tells_the_progress_of_a_stage_every_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimpleNamespace(now=100.0)
+    monkeypatch.setattr(supervision, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    supervisor = supervision.Supervisor(lambda _: ScriptedEngine(), Metrics())
+    with structlog.testing.capture_logs() as lines:
+        for done in range(41):
+            supervisor._reach("loading the weights", Progress(done * 10**8, 4 * 10**9, 2e8, "loading"))
+            clock.now += 0.5
+    assert [(line["seconds"], line["progress"]) for line in lines] == [
+        (0.0, "0.0 of 4.0 GB, 200 MB/s, 20 s left"),
+        (10.0, "2.0 of 4.0 GB, 200 MB/s, 10 s left"),
+        (20.0, "4.0 of 4.0 GB, 200 MB/s, 0 s left"),
+    ]
 
 
 async def test_models_and_bad_requests_are_answered_while_the_engine_starts() -> None:

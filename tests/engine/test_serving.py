@@ -46,6 +46,19 @@ def test_it_leaves_with_0_and_no_process_behind(tmp_path: Path) -> None:
     assert alive == []
 
 
+def test_start_hears_of_the_weights_from_vllms_worker(gateway: Gateway) -> None:
+    assert gateway.log is not None
+    lines = [json.loads(line) for line in gateway.log.read_text().splitlines() if line.startswith("{")]
+    stages = [line["stage"] for line in lines if line["event"] == "engine_stage"]
+    # The worker counts bytes while it loads; "warming up" comes when it has counted all of them.
+    assert [stage for stage in stages if stage != "loading the weights"][:4] == [
+        "importing vLLM",
+        "starting vLLM's processes",
+        "warming up",
+        "ready",
+    ]
+
+
 def test_an_engine_that_dies_is_started_again(gateway: Gateway) -> None:
     core = [child for child in psutil.Process(gateway.pid).children() if "EngineCore" in child.name()]
     os.kill(core[0].pid, signal.SIGKILL)

@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 from playwright.async_api import Browser, FilePayload, Page, expect
 
+from engine_config.progress import Progress
 from gateway.api.routes import playground
+from gateway.engine.supervisor import Report
 from gateway.errors import EngineDied
 from tests.api.asking import send
 from tests.scripted_engine import ScriptedEngine
@@ -202,12 +204,24 @@ async def test_the_servers_error_is_shown(browser: Browser) -> None:
         await expect(page.get_by_role("alert")).to_contain_text("the engine died of it")
 
 
-async def test_the_page_is_there_while_the_engine_starts(browser: Browser) -> None:
-    engine = ScriptedEngine()
-    starting = supervised_gateway(lambda _: engine, lambda _: None)
-    async with starting as gateway, opened(browser, gateway) as page:
+async def test_the_page_is_there_while_the_engine_starts(browser: Browser, axe: str) -> None:
+    engine, reports = ScriptedEngine(), list[Report]()
+
+    def make(report: Report) -> ScriptedEngine:
+        reports.append(report)
+        return engine
+
+    async with supervised_gateway(make, lambda _: None) as gateway, opened(browser, gateway) as page:
         await expect(page.get_by_role("status")).to_contain_text("starting")
+        bar = page.get_by_role("progressbar", name="Weights")
+        await expect(bar).to_be_hidden()
+        reports[0]("loading the weights", Progress(3_200_000_000, 14_100_000_000, 85e6, "loading"))
+        await expect(page.get_by_role("status")).to_contain_text("3.2 of 14.1 GB, 85 MB/s, 2 min left")
+        await expect(bar).to_have_js_property("value", 3_200_000_000)
+        await expect(bar).to_have_js_property("max", 14_100_000_000)
+        assert await violations(page, axe) == []
         engine.started.set()
+        await expect(bar).to_be_hidden()
         await expect(page.get_by_role("status")).to_have_text("llava-demo: ready")
 
 

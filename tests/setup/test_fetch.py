@@ -14,7 +14,8 @@ import pytest
 
 from engine_config import hub as weights
 from engine_config import profile as profiles
-from engine_config.download import Meter, Progress, RemoteFile
+from engine_config.download import RemoteFile
+from engine_config.progress import Progress
 from tests.hub import COMMIT, REPO, Hub, files_of, served
 
 pytestmark = pytest.mark.slow
@@ -255,28 +256,6 @@ def test_too_little_room_is_told_before_anything_is_fetched(
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=4_900_000_000))
     with pytest.raises(weights.HubError, match=r"^5\.0 GB are still to be fetched and .* has 4\.9 GB free"):
         weights._require_space([half, whole], blobs)
-
-
-@pytest.mark.parametrize(
-    ("progress", "said"),
-    [
-        (Progress(0, 14_100_000_000, 0), "0.0 of 14.1 GB"),
-        (Progress(3_200_000_000, 14_100_000_000, 85e6), "3.2 of 14.1 GB, 85 MB/s, 2 min left"),
-        (Progress(14_000_000_000, 14_100_000_000, 50e6), "14.0 of 14.1 GB, 50 MB/s, 2 s left"),
-        (Progress(4_300_000, 8_600_000, 1e6), "4.3 of 8.6 MB, 1 MB/s, 4 s left"),
-    ],
-)
-def test_progress_is_said_in_bytes_rate_and_time_left(progress: Progress, said: str) -> None:
-    assert str(progress) == said
-
-
-def test_the_rate_is_that_of_the_last_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = [(0.0, 500), (5.0, 550), (12.0, 620), (20.0, 620), (40.0, 620)]
-    times = iter([now for now, _ in seen])
-    monkeypatch.setattr("time.monotonic", lambda: next(times))
-    meter = Meter(1000)
-    rates = [meter.at(done).rate for _, done in seen]
-    assert rates == [0.0, 10.0, 10.0, 0.0, 0.0]  # What was here before is no speed.
 
 
 def test_verifying_what_is_here_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,7 @@
 """What operators ask for: health and metrics."""
 
+from typing import Any
+
 from fastapi import APIRouter, Response
 
 from gateway.access.lifecycle import Lifecycle
@@ -23,10 +25,27 @@ def router(supervisor: Supervisor, lifecycle: Lifecycle) -> APIRouter:
             return json_response({"status": "shutting down"}, 503)
         if supervisor.ready:
             return json_response({"status": "ready"})
-        state = {"status": "starting", "stage": supervisor.stage, "seconds": round(supervisor.elapsed, 1)}
-        return json_response(state, 503, {"retry-after": "5"})
+        return json_response(_start(supervisor), 503, {"retry-after": "5"})
 
     return routes
+
+
+def _start(supervisor: Supervisor) -> dict[str, Any]:
+    """Return what the start under way does, for how long, and how far it is."""
+    state: dict[str, Any] = {
+        "status": "starting",
+        "stage": supervisor.stage,
+        "seconds": round(supervisor.elapsed, 1),
+    }
+    if progress := supervisor.progress:
+        left = progress.seconds_left
+        state["progress"] = {
+            "step": progress.doing,
+            "done_bytes": progress.done,
+            "total_bytes": progress.total,
+            "seconds_left": None if left is None else round(left, 1),
+        }
+    return state
 
 
 def metrics_router(metrics: Metrics) -> APIRouter:

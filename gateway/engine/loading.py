@@ -1,0 +1,73 @@
+"""How far vLLM has loaded the weights: its worker counts the bytes, and this process reads the count.
+
+The count is two numbers in a temporary file, whose path vLLM's processes inherit in their environment.
+This module does not import vLLM.
+"""
+
+import os
+import struct
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from engine_config.progress import Meter, Progress
+
+VARIABLE = "LLAVA_GATEWAY_LOADING"  # not GATEWAY_…, which are settings
+TICK = 0.5  # seconds between two looks
+_COUNT = struct.Struct("=QQ")  # bytes loaded, bytes of the files
+
+Weights = Callable[..., Iterator[tuple[str, Any]]]
+
+
+@contextmanager
+def watched(report: Callable[[Progress], None]) -> Iterator[dict[str, str]]:
+    """Yield the variables that vLLM's processes need; until the block ends, `report` gets what they load.
+
+    It is called in a thread of its own, every TICK seconds from the first byte on.
+    """
+    stop = threading.Event()
+    with tempfile.NamedTemporaryFile(prefix="llava-gateway-loading-") as file:
+        thread = threading.Thread(
+            target=_watch, args=(file.fileno(), report, stop), name="loading-watch", daemon=True
+        )
+        thread.start()
+        try:
+            yield {VARIABLE: file.name}
+        finally:
+            stop.set()
+            thread.join()
+
+
+def counted(weights: Weights, path: Path) -> Weights:
+    """Return vLLM's iterator over the tensors of weight files, with a count in the file `path`.
+
+    A tensor counts once the next one is asked for: safetensors maps the files into memory, and reads a
+    tensor's bytes when they are copied into the model.
+    """
+
+    def counting(files: Sequence[str], *arguments: Any, **named: Any) -> Iterator[tuple[str, Any]]:
+        total = sum(Path(file).stat().st_size for file in files)
+        done = 0
+        with path.open("r+b", buffering=0) as count:
+            os.pwrite(count.fileno(), _COUNT.pack(done, total), 0)
+            for name, tensor in weights(files, *arguments, **named):
+                yield name, tensor
+                done += tensor.nbytes
+                os.pwrite(count.fileno(), _COUNT.pack(done, total), 0)
+            os.pwrite(count.fileno(), _COUNT.pack(total, total), 0)  # with the files' headers
+
+    return counting
+
+
+def _watch(file: int, report: Callable[[Progress], None], stop: threading.Event) -> None:
+    meter: Meter | None = None
+    while not stop.wait(TICK):
+        count = os.pread(file, _COUNT.size, 0)
+        if len(count) < _COUNT.size:  # not begun
+            continue
+        done, total = _COUNT.unpack(count)
+        meter = meter or Meter(total, "loading")
+        report(meter.at(done))
