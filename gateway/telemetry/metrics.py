@@ -4,10 +4,13 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Final
 
-from prometheus_client import REGISTRY, generate_latest
+from prometheus_client import REGISTRY, disable_created_metrics, generate_latest
 
 from engine_config.progress import Progress
 from gateway.telemetry.families import Families
+
+# Or each counter and histogram, vLLM's too, has a second series with the time when it was made.
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 _STEPS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)

@@ -14,9 +14,11 @@ from openai.types import Batch
 from gateway.errors import EngineNotReady, GenerationFailed
 from tests.api.asking import MODEL, QUESTION, sdk
 from tests.scripted_engine import ScriptedEngine
-from tests.servers import Gateway, scripted_gateway, until
+from tests.servers import Gateway, metric, samples, scripted_gateway, until
 
 CHAT: Final = "/v1/chat/completions"
+RUNNING: Final = "gateway_batch_lines_running"
+WAITING: Final = "gateway_batch_lines_waiting"
 
 
 @pytest.fixture(scope="module")
@@ -367,6 +369,39 @@ async def test_restart_answers_what_was_not_answered_and_nothing_twice(tmp_path:
     assert 30 <= first + len(again.jobs) <= 30 + 8
     assert batch.request_counts is not None
     assert batch.request_counts.completed == 30
+
+
+async def test_lines_are_counted_once_by_how_they_ended_across_a_restart(tmp_path: Path) -> None:
+    engine = ScriptedEngine(pause=0.05)
+    async with scripted_gateway(engine, state_dir=tmp_path) as gateway, sdk(gateway) as client:
+        lines = [line(str(number)) for number in range(30)] + [line("bad", temperature=3)]
+        made = await start(client, lines)
+        await until(lambda: len(engine.jobs) > 12)
+        engine.pause = 60.0
+        await asyncio.sleep(0.2)  # From now on no line ends.
+        await reaches(gateway, RUNNING, 8)
+        before = await counted(gateway)
+        stored = (await client.batches.retrieve(made.id)).request_counts
+    assert stored is not None
+    assert 0 < stored.completed < 30
+    assert before == {"completed": stored.completed}
+    async with scripted_gateway(ScriptedEngine(), state_dir=tmp_path) as gateway, sdk(gateway) as client:
+        await ended(client, made)
+        assert await counted(gateway) == {"completed": 30 - stored.completed, "failed": 1}
+        await reaches(gateway, WAITING, 0)
+        assert await metric(gateway, RUNNING) == 0
+
+
+async def reaches(gateway: Gateway, name: str, value: float) -> None:
+    async with asyncio.timeout(10):
+        while await metric(gateway, name) != value:  # noqa: ASYNC110  # the page tells nobody that it changes
+            await asyncio.sleep(0.02)
+
+
+async def counted(gateway: Gateway) -> dict[str, float]:
+    """Return how many lines ended, by outcome."""
+    found = await samples(gateway, "gateway_batch_lines_total")
+    return {sample.labels["outcome"]: sample.value for sample in found}
 
 
 async def test_of_two_gateways_on_one_state_one_runs_the_batches(tmp_path: Path) -> None:

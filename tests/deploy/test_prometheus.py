@@ -14,6 +14,7 @@ from urllib.request import urlopen
 import pytest
 
 from tests.debian import require
+from tests.deploy.load import send_every_sort
 from tests.servers import Gateway
 
 CONFIGURATION = Path(__file__).parents[2] / "deploy/prometheus.yml"
@@ -60,6 +61,20 @@ def value(server: str, query: str) -> float | None:
     with urlopen(f"{server}/api/v1/query?{urlencode({'query': query})}", timeout=10) as answer:
         series = json.load(answer)["data"]["result"]
     return float(series[0]["value"][1]) if len(series) == 1 else None
+
+
+@pytest.mark.engine
+def test_promtool_has_nothing_to_say_against_a_running_gateways_metrics_but_vllms_names(
+    gateway: Gateway,
+) -> None:
+    send_every_sort(gateway.url)
+    with urlopen(f"{gateway.url}/metrics", timeout=10) as answer:
+        page = answer.read()
+    command = [require("promtool", "prometheus"), "check", "metrics"]
+    done = subprocess.run(command, input=page, capture_output=True, timeout=60, check=False)
+    said = [line for line in done.stderr.decode().splitlines() if not line.startswith("vllm:")]
+    assert said == []
+    assert b"_created" not in page
 
 
 @pytest.mark.engine

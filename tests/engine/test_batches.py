@@ -1,5 +1,6 @@
 """A batch on the real engine: killed half way and started again, each line is answered once, and rightly."""
 
+import asyncio
 import re
 import sqlite3
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 from openai.types import Batch
 
 from gateway.storage.database import NAME
-from tests.servers import Gateway, start, wait_until_ready
+from tests.servers import Gateway, metric, start, wait_until_ready
 from tests.shapes import data_url
 
 pytestmark = pytest.mark.engine
@@ -48,12 +49,14 @@ def test_a_killed_batch_goes_on_and_no_line_is_lost_or_repeated(tmp_path: Path) 
         with _client(gateway) as client:
             batch = _wait(client, batch, lambda now: now.status not in ("in_progress", "finalizing"))
             results = client.files.content(batch.output_file_id or "").read().splitlines()
+        counted = asyncio.run(metric(gateway, "gateway_batch_lines_total", outcome="completed"))
     finally:
         process.terminate()
         assert process.wait(60) == 0
     assert batch.status == "completed"
     assert batch.request_counts is not None
     assert batch.request_counts.to_dict() == {"total": LINES, "completed": LINES, "failed": 0}
+    assert counted == LINES - len(finished)  # what the killed process finished does not count again
     assert finished <= set(results)  # What was finished is as it was, to the byte.
     by_name = {}
     for result in map(orjson.loads, results):

@@ -1,5 +1,6 @@
 """Where the time goes on the real engine, as spans, headers and streams tell it."""
 
+import asyncio
 import time
 from pathlib import Path
 
@@ -7,6 +8,8 @@ import httpx2
 import pytest
 from PIL import Image
 
+from engine_config.profile import load as load_profile
+from gateway.access.admission import SEATS_RESERVE
 from tests.api.asking import chat, image, saying, text
 from tests.api.wire import CHAT
 from tests.collector import collecting
@@ -22,9 +25,14 @@ def timing(gateway: Gateway, body: dict[str, object]) -> tuple[dict[str, float],
     began = time.perf_counter()
     answer = httpx2.post(f"{gateway.url}{CHAT}", json=body, timeout=60, trust_env=False)
     seen = (time.perf_counter() - began) * 1000
+    return told(answer), seen
+
+
+def told(answer: httpx2.Response) -> dict[str, float]:
+    """Return the milliseconds by step that the header of a whole answer tells."""
     assert answer.status_code == 200, answer.text
-    told = (entry.partition(";dur=") for entry in answer.headers["server-timing"].split(", "))
-    return {step: float(spent) for step, _, spent in told}, seen
+    entries = (entry.partition(";dur=") for entry in answer.headers["server-timing"].split(", "))
+    return {step: float(spent) for step, _, spent in entries}
 
 
 def test_steps_add_up_to_what_the_client_waits(gateway: Gateway) -> None:
@@ -39,6 +47,34 @@ def test_steps_add_up_to_what_the_client_waits(gateway: Gateway) -> None:
     again, _ = timing(gateway, body)
     assert "fit" not in again  # the picture is cached
     assert again["decode"] < first["decode"]  # of base64 alone
+
+
+async def asked_at_once(gateway: Gateway, *bodies: dict[str, object]) -> list[dict[str, float]]:
+    async with httpx2.AsyncClient(base_url=gateway.url, timeout=60, trust_env=False) as client:
+        return [told(answer) for answer in await asyncio.gather(*(client.post(CHAT, json=b) for b in bodies))]
+
+
+async def test_wait_is_for_a_seat_in_a_full_engine(gateway: Gateway) -> None:
+    seats = load_profile("demo").max_num_seqs
+    seats -= seats // SEATS_RESERVE  # what one caller may hold
+    asked = seats + 20
+    times = await asked_at_once(gateway, *[chat(max_tokens=100, ignore_eos=True)] * asked)
+    shortest = min(time["prefill"] + time["generate"] for time in times)
+    waited = [time["wait"] for time in times if time["wait"] > shortest / 2]
+    assert len(waited) == asked - seats
+    assert min(waited) > 0.9 * shortest  # until the first answers have ended
+
+
+async def test_queue_is_the_wait_for_the_prefill_of_others(gateway: Gateway) -> None:
+    """As many tokens as the engine takes in one step are in two of these prompts."""
+    bodies = [
+        chat(messages=saying(text(f"{number}. " + "What is it? " * 250)), max_tokens=1)
+        for number in range(12)
+    ]
+    times = await asked_at_once(gateway, *bodies)
+    queues = sorted(time["queue"] for time in times)
+    assert queues[-1] > 3 * min(time["prefill"] for time in times)
+    assert all(time["queue"] <= time["total"] for time in times)
 
 
 def test_spans_of_the_gateway_and_of_vllm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
