@@ -53,10 +53,9 @@ class Admission:
             raise RateLimited(f"the limit is {most} requests at once", retry_after=1)
         with self._busy():
             arrived = time.perf_counter()
-            holding = self._tickets.hold(caller)
             self._metrics.waiting.inc()
             try:
-                await holding.__aenter__()
+                holding = await self._tickets.take(caller)
             finally:
                 self._metrics.waiting.dec()
             self._metrics.waiting_seconds.observe(time.perf_counter() - arrived)
@@ -65,7 +64,7 @@ class Admission:
                 yield
             finally:
                 self._metrics.in_flight.dec()
-                await holding.__aexit__(None, None, None)
+                holding.release()
 
     @contextmanager
     def _busy(self) -> Iterator[None]:

@@ -1,8 +1,8 @@
 """A number of places, shared fairly between callers who each ask for some, and wait where none is free.
 
 The caller who holds least for its weight comes next, of several the one who was served longest ago, so a
-caller's own flood waits behind itself. The last
-`reserve` places are only for callers who hold none: a caller who has taken all others keeps nobody out.
+caller's own flood waits behind itself. The last `reserve` places are only for callers who hold none: a caller
+who has taken all others keeps nobody out.
 """
 
 import asyncio
@@ -43,9 +43,10 @@ class Holding:
             self._shares._give_back(self._caller, spare)  # noqa: SLF001  # its own handle
 
     def release(self) -> None:
-        """Give back all that is left."""
-        self._shares._released.append(time.monotonic())  # noqa: SLF001  # its own handle
-        self.keep(0)
+        """Give back all that is left, if anything is."""
+        if self.amount:
+            self._shares._released.append(time.monotonic())  # noqa: SLF001  # its own handle
+            self.keep(0)
 
 
 class Shares:
@@ -86,7 +87,7 @@ class Shares:
         return self._held[caller.name] + len(self._queues.get(caller.name, ()))
 
     @asynccontextmanager
-    async def hold(self, caller: Caller, amount: int = 1) -> AsyncIterator["Holding"]:
+    async def hold(self, caller: Caller, amount: int = 1) -> AsyncIterator[Holding]:
         """Hold `amount` places while the block runs. Raises what `take` raises."""
         holding = await self.take(caller, amount)
         try:
@@ -94,13 +95,16 @@ class Shares:
         finally:
             holding.release()
 
-    async def take(self, caller: Caller, amount: int = 1) -> "Holding":
-        """Return `amount` places, to be released. Raises Overloaded: the queue is full, the wait too long."""
+    async def take(self, caller: Caller, amount: int = 1) -> Holding:
+        """Return `amount` places, to be released; whoever asks for none does not wait.
+
+        Raises Overloaded where the queue is full or the wait too long.
+        """
         amount = min(amount, self.most)
-        if self._waiting == 0 and self._fits(caller, amount):
-            self._take(caller, amount)
-        else:
+        if amount and (self._waiting or not self._fits(caller, amount)):
             await self._wait(_Asked(caller, amount, self._number))
+        elif amount:
+            self._take(caller, amount)
         return Holding(self, caller, amount)
 
     @property

@@ -1,6 +1,7 @@
 """Places are shared fairly: a caller's flood waits behind itself, and the last places are for others."""
 
 import asyncio
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from types import SimpleNamespace
@@ -149,6 +150,41 @@ async def test_retry_after_is_the_time_that_the_queue_takes(monkeypatch: pytest.
     assert room.shares.waiting == 20
     assert room.shares.retry_after() == 10
     room.close()
+
+
+async def test_what_was_given_back_early_counts_once_in_the_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("gateway.access.shares.time", SimpleNamespace(monotonic=lambda: now))
+    room = Room(1, waiting=20)
+    for _ in range(11):
+        async with room.shares.hold(ANN) as holding:
+            holding.release()
+        now += 0.5  # two a second
+    await room.ask(EVE, times=21)
+    assert room.shares.retry_after() == 10
+    room.close()
+
+
+async def test_who_asks_for_no_place_does_not_wait(rooms: list[Room]) -> None:
+    room = Room(4)
+    rooms.append(room)
+    await room.ask(EVE, amount=4)
+    await room.ask(BEN, amount=2)
+    await room.ask(ANN, amount=0)
+    assert room.inside == ["eve", "ann"]
+
+
+async def test_nothing_is_remembered_of_callers_who_asked_for_no_place() -> None:
+    shares = Shares(4, reserve=0, max_waiting=1, max_wait=1)
+    tracemalloc.start()
+    try:
+        for number in range(10_000):
+            async with shares.hold(caller(f"address:{number}"), 0):
+                pass
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 100_000, "bytes"
 
 
 async def test_of_callers_who_hold_nothing_the_one_served_longest_ago_comes_next(rooms: list[Room]) -> None:
