@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,6 +14,7 @@ from engine_config.progress import Progress
 
 TIMEOUT: Final = 5.0  # seconds
 FIRST_TOKEN: Final = "gateway_time_to_first_token_seconds"  # noqa: S105  # a metric's name
+STARTED: Final = "process_start_time_seconds"
 UNITS: Final = ("B", "KB", "MB", "GB")
 
 
@@ -96,14 +97,38 @@ def quantile(q: float, before: Scrape, now: Scrape, name: str) -> float:
     return low
 
 
-def view(url: str, before: Scrape, now: Scrape) -> Table:
-    """Return what happened between the two scrapes, as a table of two columns."""
-    table = Table(title=f"{url}, last {now.at - before.at:.0f} s", show_header=False, min_width=48)
-    table.add_column()
-    table.add_column(justify="right")
-    for name, value in rows(before, now).items():
-        table.add_row(name, value)
-    return table
+class Watch:
+    """The last two scrapes of a gateway, through its restarts and absences."""
+
+    def __init__(self, scrape: Callable[[], Scrape], url: str) -> None:
+        self._scrape = scrape
+        self._url = url
+        self._scrapes: tuple[Scrape, ...] = ()
+        self._lost = ""  # why the last look failed
+
+    def look(self) -> None:
+        """Scrape once more. Raises ScrapeError; `view` then shows what was seen last, and tells why."""
+        try:
+            now = self._scrape()
+        except ScrapeError as error:
+            self._lost = str(error)
+            raise
+        self._scrapes = (*self._scrapes[-1:], now)
+        self._lost = ""
+
+    def view(self) -> Table:
+        """Return what happened between the last two scrapes, as a table of two columns."""
+        before, now = self._scrapes
+        if before.total(STARTED) < now.total(STARTED):  # Another process: its counters began at 0.
+            before = Scrape(before.at, {})
+        table = Table(title=f"{self._url}, last {now.at - before.at:.0f} s", show_header=False, min_width=48)
+        table.add_column()
+        table.add_column(justify="right")
+        for name, value in rows(before, now).items():
+            table.add_row(name, value)
+        if self._lost:
+            table.caption = f"{self._lost}; last seen {time.monotonic() - now.at:.0f} s ago"
+        return table
 
 
 def rows(before: Scrape, now: Scrape) -> dict[str, str]:
@@ -134,7 +159,7 @@ def _start(before: Scrape, now: Scrape) -> str:
         if not size:
             continue
         done, old = (look.total("gateway_weights_done_bytes", step=step) for look in (now, before))
-        rate = (done - old) / max(now.at - before.at, 1e-9)
+        rate = (done - (0 if math.isnan(old) else old)) / max(now.at - before.at, 1e-9)
         return f"no, {step} {Progress(int(done), int(size), rate if rate > 0 else 0.0)}"
     return "no"
 

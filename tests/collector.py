@@ -1,15 +1,19 @@
-"""A collector of OpenTelemetry's: takes spans over OTLP/HTTP in protobuf, and keeps them for a test."""
+"""A collector of OpenTelemetry's: takes spans over OTLP, HTTP or gRPC, and keeps them for a test."""
 
 import gzip
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import grpc
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+SERVICE = "opentelemetry.proto.collector.trace.v1.TraceService"
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,27 @@ def collecting() -> Iterator[Collector]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@contextmanager
+def collecting_over_grpc() -> Iterator[Collector]:
+    """Run a collector on this machine that speaks OTLP/gRPC."""
+    collector = Collector()
+
+    def export(body: bytes, _: object) -> bytes:
+        collector.raw.append(body)
+        collector.spans += _spans(body)
+        return b""  # an ExportTraceServiceResponse without a word
+
+    methods = {"Export": grpc.unary_unary_rpc_method_handler(export)}
+    server = grpc.server(ThreadPoolExecutor(2))
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, methods)])
+    collector.url = f"http://127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+    try:
+        yield collector
+    finally:
+        server.stop(None).wait()
 
 
 def _spans(body: bytes) -> Iterator[Span]:

@@ -1,13 +1,24 @@
 """The command `top`: a running gateway at a glance."""
 
+import os
+import select
+import sys
 import time
-from contextlib import suppress
-from typing import Annotated
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gateway.cli.ask import APIKey
 from gateway.cli.common import refused
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from gateway.glance import Watch
+
+QUIT = b"q"
 
 
 def top(
@@ -17,26 +28,78 @@ def top(
     once: Annotated[bool, typer.Option("--once", help="Print one look and end, for scripts.")] = False,
     api_key: APIKey = "none",
 ) -> None:
-    """Show what a running gateway does: queue, speed, images, KV cache and memory, from its /metrics."""
+    """Show what a running gateway does: queue, speed, images, KV cache and memory, from its /metrics.
+
+    `q` or Ctrl-C ends it. A gateway that no longer answers is shown as it last was, until it is back.
+    """
     import httpx2
     from rich.console import Console
-    from rich.live import Live
 
     from gateway import glance
 
+    console = Console()
     headers = {"authorization": f"Bearer {api_key}"}
     with httpx2.Client(headers=headers, timeout=glance.TIMEOUT, trust_env=False) as client:
+        watch = glance.Watch(lambda: glance.scrape(client, url), url)
         try:
-            before = glance.scrape(client, url)
+            watch.look()
             time.sleep(interval)
-            now = glance.scrape(client, url)
-            if once:
-                Console().print(glance.view(url, before, now))
-                return
-            with suppress(KeyboardInterrupt), Live(glance.view(url, before, now), screen=True) as live:
-                while True:
-                    time.sleep(interval)
-                    before, now = now, glance.scrape(client, url)
-                    live.update(glance.view(url, before, now))
+            watch.look()
         except glance.ScrapeError as error:
             raise refused(str(error), code=1) from None
+        if once:
+            console.print(watch.view())
+            return
+        with suppress(KeyboardInterrupt):
+            _show(watch, console, interval)
+
+
+def _show(watch: "Watch", console: "Console", interval: float) -> None:
+    """Look every `interval` seconds until `q` is pressed. Where there is no terminal, print each look."""
+    from rich.live import Live
+
+    from gateway.glance import ScrapeError
+
+    with _quit_pressed() as pressed:
+        screen = Live(watch.view(), console=console, screen=True) if console.is_terminal else None
+        with screen or nullcontext():
+            while not pressed(interval):
+                with suppress(ScrapeError):  # The view tells it.
+                    watch.look()
+                if screen:
+                    screen.update(watch.view(), refresh=True)
+                else:
+                    console.print(watch.view())
+
+
+def _never_pressed(seconds: float) -> bool:
+    time.sleep(seconds)
+    return False
+
+
+@contextmanager
+def _quit_pressed() -> Iterator[Callable[[float], bool]]:
+    """Yield what waits for seconds and returns True at once when `q` is pressed."""
+    if not sys.stdin.isatty():
+        yield _never_pressed
+        return
+    import termios
+    import tty
+
+    keyboard = sys.stdin.fileno()
+
+    def pressed(seconds: float) -> bool:
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            if select.select([keyboard], [], [], left)[0]:
+                keys = os.read(keyboard, 64)
+                if not keys or QUIT in keys.lower():  # nothing: the terminal is gone
+                    return True
+        return False
+
+    before = termios.tcgetattr(keyboard)
+    tty.setcbreak(keyboard)
+    try:
+        yield pressed
+    finally:
+        termios.tcsetattr(keyboard, termios.TCSADRAIN, before)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
 FLUSH_TIMEOUT: Final = 5.0  # seconds at the end for spans that are not sent yet
+PROTOCOLS: Final = ("http/protobuf", "grpc")
 SERVICE: Final = "llava-gateway"
 _QUIET: Final = 60.0  # seconds between two lines about a collector that does not answer
 _BASE, _TRACES = "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
@@ -53,9 +54,9 @@ def protocol(environ: Mapping[str, str]) -> str:
 
 def engine_variables(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the variables that make vLLM send its spans where ours go; empty where tracing is off."""
-    if "otlp" not in exporters(environ):
-        return {}
     kind = protocol(environ)
+    if "otlp" not in exporters(environ) or kind not in PROTOCOLS:  # of the latter, `start` tells
+        return {}
     endpoint = environ.get(_TRACES)
     if not endpoint and kind == "grpc":
         endpoint = environ.get(_BASE) or "http://localhost:4317"
@@ -97,12 +98,12 @@ def _exporter(name: str, environ: Mapping[str, str]) -> "SpanExporter":
     if name != "otlp":
         raise ValueError(f"OTEL_TRACES_EXPORTER: got {name!r}; it can be `otlp`, `console` or `none`")
     kind = protocol(environ)
+    if kind not in PROTOCOLS:
+        raise ValueError(f"OTEL_EXPORTER_OTLP_PROTOCOL: got {kind!r}; it can be `http/protobuf` or `grpc`")
     if kind == "grpc":
         from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as OverGRPC
 
         return OverGRPC()
-    if kind != "http/protobuf":
-        raise ValueError(f"OTEL_EXPORTER_OTLP_PROTOCOL: got {kind!r}; it can be `http/protobuf` or `grpc`")
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as OverHTTP
 
     return OverHTTP()

@@ -21,7 +21,7 @@ from gateway.errors import GenerationFailed
 from gateway.telemetry import tracing, trail
 from tests.api.asking import PROMPT_TOKENS, ask, chat, image, saying, send, text
 from tests.api.wire import CHAT, connected, post
-from tests.collector import Collector, collecting
+from tests.collector import Collector, collecting, collecting_over_grpc
 from tests.images.pictures import url_of
 from tests.scripted_engine import MODEL, ScriptedEngine
 from tests.servers import free_port, scripted_gateway, until
@@ -174,6 +174,27 @@ async def test_client_that_leaves_is_told(collector: Collector) -> None:
     assert span.attributes["http.response.status_code"] == 499
 
 
+async def test_spans_are_sent_over_grpc_where_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    with collecting_over_grpc() as collector:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
+        async with scripted_gateway(ScriptedEngine()) as gateway:
+            await ask(gateway, chat(), traceparent=TRACEPARENT)
+        (span,) = collector.wait(f"chat {MODEL.name}")
+    assert (span.trace, span.parent) == PARENT
+    assert {step.name for step in collector.children(span)} >= set(ENGINE)
+
+
+def test_missing_exporter_is_told_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = "opentelemetry.exporter.otlp.proto.grpc.trace_exporter"
+    monkeypatch.setitem(sys.modules, module, None)
+    variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}
+    with capture_logs() as lines:
+        assert tracing.start(variables) is None
+    (line,) = lines
+    assert line["reason"] == f"{module} is not installed; pip install 'llava-gateway[otel]'"
+
+
 async def test_other_routes_have_spans_but_for_what_is_polled(collector: Collector) -> None:
     async with scripted_gateway(ScriptedEngine()) as gateway:
         for path in ("/health", "/metrics", "/v1/models", f"/{SECRET}"):
@@ -241,6 +262,7 @@ def test_tracing_is_on_by_opentelemetrys_variables(variables: dict[str, str], ex
         ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://c/x"}, "http://c/x"),
         ({"OTEL_TRACES_EXPORTER": "otlp"}, "http://localhost:4318/v1/traces"),
         ({"OTEL_TRACES_EXPORTER": "console"}, None),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/json"}, None),
         ({}, None),
     ],
 )
