@@ -6,19 +6,26 @@ Environments are made below .clients/ and kept. `--write` puts the table into do
 """
 
 import argparse
+import asyncio
 import datetime as dt
 import json
 import os
+import queue
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from gateway.access.keys import hashed
 from tests.clients.catalogue import CASES, CLIENTS, Client
 from tests.debian import require
-from tests.servers import Gateway, served_gateway
+from tests.scripted_engine import ScriptedEngine
+from tests.servers import Gateway, served_gateway, supervised_gateway
 from tests.shapes import data_url
 
 ROOT = Path(__file__).parents[2]
@@ -27,6 +34,9 @@ PROGRAMS = Path(__file__).with_name("programs")
 PAGE = ROOT / "docs/clients.md"
 KEY = "sk-matrix"
 LIMIT = 300  # seconds for a client's program
+
+NOTES = "¹²³⁴⁵⁶⁷⁸⁹"
+IMPOSSIBLE = [(client, case) for client in CLIENTS for case in client.cannot]
 
 Results = dict[str, str]  # case → "yes", or why it failed
 
@@ -45,13 +55,51 @@ def main() -> None:
         install(client)
     with (
         tempfile.TemporaryDirectory() as folder,
-        served_gateway(Path(folder), profile="demo", api_keys=KEY) as gateway,
+        served_gateway(
+            Path(folder), profile="demo", api_keys=KEY, keys_file=str(limited_keys(Path(folder)))
+        ) as gateway,
+        starting_gateway() as away,
     ):
-        results = {client.name: show(client, gateway) for client in chosen}
+        results = {client.name: show(client, gateway, away) for client in chosen}
     print("\n" + table(results))
     if arguments.write:
         write(results)
     sys.exit(any(told != "yes" for cases in results.values() for told in cases.values()))
+
+
+def limited_keys(folder: Path) -> Path:
+    """Write a keys file with a key for each client that may ask once a minute."""
+    keys = (
+        f'[keys.{home(client).name}]\nhash = "{hashed(limited_key(client))}"\nclass = "slow"\n'
+        for client in CLIENTS
+    )
+    path = folder / "keys.toml"
+    path.write_text("[classes.slow]\nrequests_per_minute = 1\n" + "".join(keys))
+    return path
+
+
+def limited_key(client: Client) -> str:
+    return f"sk-limited-{home(client).name}"
+
+
+@contextmanager
+def starting_gateway() -> Iterator[str]:
+    """Run a gateway whose engine never becomes ready, and yield its API's address: requests get 503."""
+    address: queue.Queue[str] = queue.Queue()
+    stop = threading.Event()
+
+    async def serve() -> None:
+        async with supervised_gateway(lambda _: ScriptedEngine(), lambda _: None) as gateway:
+            address.put(gateway.api)
+            await asyncio.to_thread(stop.wait)
+
+    thread = threading.Thread(target=asyncio.run, args=[serve()])
+    thread.start()
+    try:
+        yield address.get(timeout=30)
+    finally:
+        stop.set()
+        thread.join(30)
 
 
 def home(client: Client) -> Path:
@@ -76,7 +124,7 @@ def install(client: Client) -> None:
     stamp.write_text(json.dumps(list(client.packages)))
 
 
-def show(client: Client, gateway: Gateway) -> Results:
+def show(client: Client, gateway: Gateway, away: str = "") -> Results:
     """Run the client's program, and return what became of each of its cases."""
     environment = {
         "PATH": os.environ["PATH"],
@@ -85,6 +133,8 @@ def show(client: Client, gateway: Gateway) -> Results:
         "MODEL": "llava-demo",
         "API_KEY": KEY,
         "OPENAI_API_KEY": KEY,  # some clients insist on one being there
+        "LIMITED_KEY": limited_key(client),
+        "AWAY_URL": away,
         "STAR": data_url("star", "red"),
         "CIRCLE": data_url("circle", "blue"),
         "DO_NOT_TRACK": "1",
@@ -121,12 +171,19 @@ def table(results: dict[str, Results]) -> str:
     lines = ["| client | " + " | ".join(CASES) + " |", "| --- |" + " --- |" * len(CASES)]
     for client in CLIENTS:
         if (cases := results.get(client.name)) is not None:
-            cells = [_cell(cases.get(case)) for case in CASES]
+            cells = [_cell(client, case, cases.get(case)) for case in CASES]
             lines.append(f"| {client.name} (`{client.packages[0]}`) | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+    notes = [
+        f"{NOTES[place]} {client.name}, {case}: {client.cannot[case]}"
+        for place, (client, case) in enumerate(IMPOSSIBLE)
+        if client.name in results
+    ]
+    return "\n".join([*lines, *([""] if notes else []), *notes]) + "\n"
 
 
-def _cell(told: str | None) -> str:
+def _cell(client: Client, case: str, told: str | None) -> str:
+    if told is None and case in client.cannot:
+        return f"–{NOTES[IMPOSSIBLE.index((client, case))]}"
     return "" if told is None else "yes" if told == "yes" else "**no**"
 
 

@@ -1,6 +1,7 @@
 """The clients of the matrix: what each is installed from, and what its program shows."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 # What a program may show; the order is that of the table's columns.
@@ -10,8 +11,8 @@ CASES = (
     "turns",  # a second question, the first answer echoed as the client echoes it
     "structured",  # typed output
     "tool",  # a tool call
-    "errors",  # 400, 401 and 404 as the client's own exceptions
-    "abort",  # a stream left early
+    "errors",  # 400, 401, 404, 429 and 503 as the client's own exceptions
+    "abort",  # a stream left early; the gateway's metrics show that its job ended
 )
 
 
@@ -23,6 +24,7 @@ class Client:
     program: str
     packages: tuple[str, ...]
     kind: Literal["python", "node"] = "python"
+    cannot: Mapping[str, str] = field(default_factory=dict)  # case → why the client has no way to do it
 
 
 CLIENTS = (
@@ -38,7 +40,12 @@ CLIENTS = (
     Client("dspy", "dspy_modules.py", ("dspy==3.4.1", "pillow")),
     Client("smolagents", "smolagents_models.py", ("smolagents[openai]==1.26.0",)),
     Client("openai-agents", "openai_agents.py", ("openai-agents==0.24.0",)),
-    Client("llm", "llm_command.py", ("llm==0.36",)),
+    Client(
+        "llm",
+        "llm_command.py",
+        ("llm==0.36",),
+        cannot={"tool": "llm offers tools to the model and has no way to require a call (no `tool_choice`)."},
+    ),
     Client("openai (JavaScript)", "openai_sdk.mjs", ("openai@6.49.0",), "node"),
     Client(
         "AI SDK", "ai_sdk.mjs", ("ai@6", "@ai-sdk/openai@3", "@ai-sdk/openai-compatible@2", "zod@4"), "node"

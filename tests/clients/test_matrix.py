@@ -30,6 +30,13 @@ def test_the_page_has_a_row_for_each_client() -> None:
     ]
 
 
-def test_what_failed_is_told_and_what_was_not_shown_is_left_empty() -> None:
+def test_what_failed_is_told_and_what_was_not_shown_is_left_empty_or_explained() -> None:
     told = table({"llm": {"whole": "yes", "streamed": "ValueError: x"}}).splitlines()
-    assert told[2] == "| llm (`llm==0.36`) | yes | **no** |  |  |  |  |  |"
+    assert told[2] == "| llm (`llm==0.36`) | yes | **no** |  |  | –¹ |  |  |"
+    assert told[-1].startswith("¹ llm, tool: ")
+
+
+def test_the_page_has_no_cell_without_an_answer() -> None:
+    rows = [line for line in PAGE.read_text().splitlines() if line.startswith("| ") and "(`" in line]
+    cells = {cell.strip() for row in rows for cell in row.split("|")[2:-1]}
+    assert cells <= {"yes", "–¹"}

@@ -3,14 +3,15 @@ import { createOpenAI } from "@ai-sdk/openai";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
 import { APICallError, Output, generateText, streamText, tool } from "ai";
 import { z } from "zod";
-import { ANSWER, KEY, MODEL, QUESTION, STAR, URL_, expect, rejects, run } from "./shared.mjs";
+import { ANSWER, AWAY, KEY, LIMITED, MODEL, QUESTION, STAR, URL_, expect, leaving, rejects, run, twice } from "./shared.mjs";
 
-const doors = (key = KEY, model = MODEL) => {
-  const openai = createOpenAI({ baseURL: URL_, apiKey: key });
+const doors = (key = KEY, model = MODEL, url = URL_, rest = {}) => {
+  const openai = createOpenAI({ baseURL: url, apiKey: key, ...rest });
   const compatible = createOpenAICompatible({
     name: "gateway",
-    baseURL: URL_,
+    baseURL: url,
     apiKey: key,
+    ...rest,
     supportsStructuredOutputs: true,
   });
   return [compatible(model), openai.chat(model), openai(model)];
@@ -60,13 +61,22 @@ await run({
     const failed = (status) => (error) => APICallError.isInstance(error) && error.statusCode === status;
     for (const door of doors("sk-wrong")) await rejects(failed(401), () => generateText(options(door)));
     for (const door of doors(KEY, "no-such")) await rejects(failed(404), () => generateText(options(door)));
+    for (const door of doors()) await rejects(failed(400), () => generateText(options(door, { temperature: 3 })));
+    for (const door of doors(LIMITED)) await rejects(failed(429), () => twice(() => generateText(options(door))));
+    for (const door of doors(KEY, MODEL, AWAY)) await rejects(failed(503), () => generateText(options(door)));
   },
-  abort: each(async (door) => {
-    const leaving = new AbortController();
-    const stream = streamText(options(door, { maxOutputTokens: 2000, abortSignal: leaving.signal, onError() {} }));
-    for await (const _ of stream.textStream) {
-      leaving.abort();
-      break;
+  async abort() {
+    // The providers' own hook for fields that they do not know.
+    const long = (url, init) => fetch(url, { ...init, body: JSON.stringify({ ...JSON.parse(init.body), ignore_eos: true }) });
+    for (const door of doors(KEY, MODEL, URL_, { fetch: long })) {
+      await leaving(async () => {
+        const stop = new AbortController();
+        const stream = streamText(options(door, { maxOutputTokens: 2000, abortSignal: stop.signal, onError() {} }));
+        for await (const _ of stream.textStream) {
+          stop.abort();
+          break;
+        }
+      });
     }
-  }),
+  },
 });

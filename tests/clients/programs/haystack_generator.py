@@ -7,13 +7,13 @@ from haystack.tools import Tool
 from haystack.utils import Secret
 from offered import TOOL
 from pydantic import BaseModel, Field
-from shared import ANSWER, KEY, MODEL, QUESTION, STAR, URL, expect, raises, run
+from shared import ANSWER, AWAY, KEY, LIMITED, LONG, MODEL, QUESTION, STAR, URL, expect, leaving, raises, run, twice
 
 
-def generator(model: str = MODEL, key: str = KEY, **options: object) -> OpenAIChatGenerator:
+def generator(model: str = MODEL, key: str = KEY, url: str = URL, **options: object) -> OpenAIChatGenerator:
     return OpenAIChatGenerator(
         model=model,
-        api_base_url=URL,
+        api_base_url=url,
         api_key=Secret.from_token(key),
         max_retries=0,
         generation_kwargs={"temperature": 0, "max_tokens": 64, **options},
@@ -62,6 +62,21 @@ def errors() -> None:
     raises(openai.NotFoundError, lambda: generator("no-such").run([ASKED]))
     raises(openai.AuthenticationError, lambda: generator(key="sk-wrong").run([ASKED]))
     raises(openai.BadRequestError, lambda: generator(n=0).run([ASKED]))
+    raises(openai.RateLimitError, lambda: twice(lambda: generator(key=LIMITED).run([ASKED])))
+    raises(openai.InternalServerError, lambda: generator(url=AWAY).run([ASKED]))
 
 
-run(dict(whole=whole, streamed=streamed, turns=turns, structured=structured, tool=tool, errors=errors))
+class Enough(Exception):
+    pass
+
+
+def abort() -> None:
+    def stop(chunk: object) -> None:
+        raise Enough
+
+    # A callback that raises is how a streamed run is stopped.
+    with leaving():
+        raises(Enough, lambda: generator(max_tokens=2000, extra_body=LONG).run([ASKED], streaming_callback=stop))
+
+
+run(dict(whole=whole, streamed=streamed, turns=turns, structured=structured, tool=tool, errors=errors, abort=abort))

@@ -4,7 +4,7 @@ import openai
 from langchain_core.messages import HumanMessage
 from langchain_openai import ChatOpenAI
 from pydantic import BaseModel, Field
-from shared import ANSWER, KEY, MODEL, QUESTION, STAR, URL, expect, raises, run
+from shared import ANSWER, AWAY, KEY, LIMITED, LONG, MODEL, QUESTION, STAR, URL, expect, leaving, raises, run, twice
 
 chat = ChatOpenAI(base_url=URL, api_key=KEY, model=MODEL, temperature=0, max_retries=0, max_tokens=64)
 IMAGE = {"type": "image", "base64": STAR.partition(",")[2], "mime_type": "image/png"}
@@ -44,12 +44,17 @@ def errors() -> None:
     wrong = ChatOpenAI(base_url=URL, api_key="sk-wrong", model=MODEL, max_retries=0)
     raises(openai.AuthenticationError, lambda: wrong.invoke("x"))
     raises(openai.BadRequestError, lambda: chat.bind(n=0).invoke("x"))
+    limited = ChatOpenAI(base_url=URL, api_key=LIMITED, model=MODEL, max_retries=0)
+    raises(openai.RateLimitError, lambda: twice(lambda: limited.invoke("x")))
+    away = ChatOpenAI(base_url=AWAY, api_key=KEY, model=MODEL, max_retries=0)
+    raises(openai.InternalServerError, lambda: away.invoke("x"))
 
 
 def abort() -> None:
-    stream = chat.bind(max_tokens=2000, extra_body={"ignore_eos": True}).stream([ASKED])
-    next(stream)
-    stream.close()
+    with leaving():
+        stream = chat.bind(max_tokens=2000, extra_body=LONG).stream([ASKED])
+        next(stream)
+        stream.close()
 
 
 run(dict(whole=whole, streamed=streamed, turns=turns, structured=structured, tool=tool, errors=errors, abort=abort))

@@ -3,7 +3,7 @@
 import litellm
 from offered import TOOL
 from pydantic import BaseModel, Field
-from shared import ANSWER, KEY, MODEL, URL, asked, expect, raises, run
+from shared import ANSWER, AWAY, KEY, LIMITED, LONG, MODEL, URL, asked, expect, leaving, raises, run, twice
 
 litellm.suppress_debug_info = True
 
@@ -47,12 +47,15 @@ def errors() -> None:
     raises(litellm.BadRequestError, lambda: ask(n=0))
     raises(litellm.NotFoundError, lambda: ask(model="openai/no-such"))
     raises(litellm.AuthenticationError, lambda: ask(api_key="sk-wrong"))
+    raises(litellm.RateLimitError, lambda: twice(lambda: ask(api_key=LIMITED)))
+    raises(litellm.ServiceUnavailableError, lambda: ask(api_base=AWAY))
 
 
 def abort() -> None:
-    stream = ask(stream=True, max_tokens=2000, extra_body={"ignore_eos": True})
-    next(iter(stream))
-    stream.completion_stream.close()
+    with leaving():
+        stream = ask(stream=True, max_tokens=2000, extra_body=LONG)
+        next(iter(stream))
+        stream.completion_stream.close()
 
 
 run(dict(whole=whole, streamed=streamed, turns=turns, structured=structured, tool=tool, errors=errors, abort=abort))

@@ -5,7 +5,8 @@ from llama_index.core.llms import ChatMessage, ImageBlock, TextBlock
 from llama_index.core.tools import FunctionTool
 from llama_index.llms.openai_like import OpenAILike
 from pydantic import BaseModel, Field
-from shared import ANSWER, KEY, MODEL, QUESTION, STAR, URL, expect, image_bytes, raises, run
+from shared import ANSWER, AWAY, KEY, LIMITED, LONG, MODEL, QUESTION, STAR, URL, expect, image_bytes, leaving, raises
+from shared import run, twice
 
 OPTIONS = {
     "api_base": URL,
@@ -64,12 +65,18 @@ def errors() -> None:
     wrong = OpenAILike(model=MODEL, **(OPTIONS | {"api_key": "sk-wrong"}))
     raises(openai.AuthenticationError, lambda: wrong.chat([ASKED]))
     raises(openai.BadRequestError, lambda: llm.chat([ASKED], n=0))
+    limited = OpenAILike(model=MODEL, **(OPTIONS | {"api_key": LIMITED}))
+    raises(openai.RateLimitError, lambda: twice(lambda: limited.chat([ASKED])))
+    away = OpenAILike(model=MODEL, **(OPTIONS | {"api_base": AWAY}))
+    raises(openai.InternalServerError, lambda: away.chat([ASKED]))
 
 
 def abort() -> None:
-    stream = llm.stream_chat([ASKED], max_tokens=2000, extra_body={"ignore_eos": True})
-    next(stream)
-    stream.close()
+    with leaving():
+        stream = llm.stream_chat([ASKED], max_tokens=2000, extra_body=LONG)
+        next(stream)
+        stream.close()
+        del stream
 
 
 run(dict(whole=whole, streamed=streamed, turns=turns, structured=structured, tool=tool, errors=errors, abort=abort))

@@ -6,24 +6,27 @@ import sys
 import tempfile
 from pathlib import Path
 
-from shared import ANSWER, KEY, MODEL, QUESTION, STAR, URL, expect, image_bytes, run
+from shared import ANSWER, AWAY, KEY, MODEL, QUESTION, STAR, URL, expect, image_bytes, leaving, run
 
 home = Path(tempfile.mkdtemp())
 (home / "extra-openai-models.yaml").write_text(
-    f"- model_id: seer\n  model_name: {MODEL}\n  api_base: {URL}\n  api_key_name: seer\n  vision: true\n  supports_schema: true\n"
+    f"- model_id: seer\n  model_name: {MODEL}\n  api_base: {URL}\n  api_key_name: seer\n"
+    "  vision: true\n  supports_schema: true\n  supports_tools: true\n"
     f"- model_id: other\n  model_name: no-such\n  api_base: {URL}\n  api_key_name: seer\n"
+    f"- model_id: away\n  model_name: {MODEL}\n  api_base: {AWAY}\n  api_key_name: seer\n"
 )
 (home / "keys.json").write_text(f'{{"seer": "{KEY}"}}')
 (home / "star.png").write_bytes(image_bytes(STAR))
+ENVIRONMENT = {**os.environ, "LLM_USER_PATH": str(home)}
 COMMAND = str(Path(sys.executable).with_name("llm"))
 
 
 def llm(*arguments: str, code: int = 0) -> str:
     done = subprocess.run(
-        [COMMAND, *arguments], env={**os.environ, "LLM_USER_PATH": str(home)}, capture_output=True, text=True, timeout=60
+        [COMMAND, *arguments], env=ENVIRONMENT, capture_output=True, text=True, timeout=60
     )
     assert done.returncode == code, done.stderr
-    return done.stdout.strip()
+    return (done.stderr if code else done.stdout).strip()
 
 
 ASK = ("-m", "seer", "-o", "temperature", "0", "-a", str(home / "star.png"), QUESTION)
@@ -47,7 +50,26 @@ def structured() -> None:
 
 
 def errors() -> None:
-    llm("-m", "other", "x", code=1)
+    def fails(status: int, model: str, *options: str) -> None:
+        told = llm("-m", model, *options, "x", code=1)
+        assert f"Error code: {status}" in told, told
+
+    fails(404, "other")
+    fails(503, "away")
+    fails(401, "seer", "--key", "sk-wrong")
+    fails(400, "seer", "-o", "max_tokens", "0")
+    # A 429 is not to be seen: the SDK inside waits as long as the answer says, and asks again.
 
 
-run(dict(whole=whole, streamed=streamed, turns=turns, structured=structured, errors=errors))
+def abort() -> None:
+    with leaving():
+        # Without its end token the answer goes on for 2000 tokens; a person ends it.
+        long = ("-o", "logit_bias", '{"2": -100}', "-o", "max_tokens", "2000")
+        command = [COMMAND, *ASK, *long]
+        asking = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        asking.stdout.read(1)
+        asking.terminate()
+        asking.wait(10)
+
+
+run(dict(whole=whole, streamed=streamed, turns=turns, structured=structured, errors=errors, abort=abort))

@@ -6,7 +6,7 @@ import openai
 from agents import Agent, ModelSettings, OpenAIChatCompletionsModel, OpenAIResponsesModel, Runner, function_tool
 from agents import set_tracing_disabled
 from pydantic import BaseModel, Field
-from shared import ANSWER, KEY, MODEL, QUESTION, STAR, URL, expect, raises, run
+from shared import ANSWER, AWAY, KEY, LIMITED, LONG, MODEL, QUESTION, STAR, URL, expect, leaving, raises, run, twice
 
 set_tracing_disabled(True)
 DOORS = (OpenAIChatCompletionsModel, OpenAIResponsesModel)
@@ -37,9 +37,9 @@ def note(count: Annotated[int, Field(ge=0, le=9)]) -> str:
     return "done"
 
 
-def agent(door: type, model: str = MODEL, key: str = KEY, **options: object) -> Agent:
-    client = openai.AsyncOpenAI(base_url=URL, api_key=key, max_retries=0)
-    settings = ModelSettings(temperature=0, max_tokens=128, tool_choice=options.pop("tool_choice", None))
+def agent(door: type, model: str = MODEL, key: str = KEY, url: str = URL, **options: object) -> Agent:
+    client = openai.AsyncOpenAI(base_url=url, api_key=key, max_retries=0)
+    settings = ModelSettings(**({"temperature": 0, "max_tokens": 128} | options.pop("settings", {})))
     return Agent(name="seer", model=door(model, client), model_settings=settings, **options)
 
 
@@ -71,7 +71,7 @@ def structured() -> None:
 def tool() -> None:
     for door in DOORS:
         noted.clear()
-        chosen = agent(door, tools=[note], tool_choice="required", tool_use_behavior="stop_on_first_tool")
+        chosen = agent(door, tools=[note], settings={"tool_choice": "required"}, tool_use_behavior="stop_on_first_tool")
         expect(Runner.run_sync(chosen, ASKED).final_output, "done")
         expect(len(noted), 1)
 
@@ -80,6 +80,21 @@ def errors() -> None:
     for door in DOORS:
         raises(openai.NotFoundError, lambda door=door: Runner.run_sync(agent(door, "no-such"), ASKED))
         raises(openai.AuthenticationError, lambda door=door: Runner.run_sync(agent(door, key="sk-wrong"), ASKED))
+        bad = {"temperature": 3}
+        raises(openai.BadRequestError, lambda door=door: Runner.run_sync(agent(door, settings=bad), ASKED))
+        limited = agent(door, key=LIMITED)
+        raises(openai.RateLimitError, lambda limited=limited: twice(lambda: Runner.run_sync(limited, ASKED)))
+        away = agent(door, url=AWAY)
+        raises(openai.InternalServerError, lambda away=away: Runner.run_sync(away, ASKED))
 
 
-run(dict(whole=whole, streamed=streamed, turns=turns, structured=structured, tool=tool, errors=errors))
+async def abort() -> None:
+    for door in DOORS:
+        with leaving():
+            reply = Runner.run_streamed(agent(door, settings={"max_tokens": 2000, "extra_body": LONG}), ASKED)
+            async for event in reply.stream_events():
+                if event.type == "raw_response_event" and event.data.type == "response.output_text.delta":
+                    reply.cancel()
+
+
+run(dict(whole=whole, streamed=streamed, turns=turns, structured=structured, tool=tool, errors=errors, abort=abort))

@@ -1,6 +1,6 @@
 // OpenAI's own JavaScript package.
 import OpenAI from "openai";
-import { ANSWER, CIRCLE, KEY, MODEL, QUESTION, URL_, asked, expect, rejects, run } from "./shared.mjs";
+import { ANSWER, AWAY, CIRCLE, KEY, LIMITED, MODEL, QUESTION, URL_, asked, expect, leaving, rejects, run, twice } from "./shared.mjs";
 
 const client = new OpenAI({ baseURL: URL_, apiKey: KEY, maxRetries: 0 });
 const ask = (fields = {}) =>
@@ -50,10 +50,18 @@ await run({
     await rejects((error) => error instanceof OpenAI.NotFoundError, () => ask({ model: "no-such" }));
     const wrong = new OpenAI({ baseURL: URL_, apiKey: "sk-wrong", maxRetries: 0 });
     await rejects((error) => error instanceof OpenAI.AuthenticationError, () => wrong.models.list());
+    const limited = new OpenAI({ baseURL: URL_, apiKey: LIMITED, maxRetries: 0 });
+    const away = new OpenAI({ baseURL: AWAY, apiKey: KEY, maxRetries: 0 });
+    const asking = (client) => client.chat.completions.create({ model: MODEL, messages: [asked()] });
+    await rejects((error) => error instanceof OpenAI.RateLimitError, () => twice(() => asking(limited)));
+    await rejects((error) => error instanceof OpenAI.InternalServerError, () => asking(away));
   },
   async abort() {
-    const stream = await ask({ stream: true, max_tokens: 2000, ignore_eos: true, messages: [asked(QUESTION, CIRCLE)] });
-    for await (const _ of stream) break;
-    stream.controller.abort();
+    const fields = { stream: true, max_tokens: 2000, ignore_eos: true, messages: [asked(QUESTION, CIRCLE)] };
+    await leaving(async () => {
+      const stream = await ask(fields);
+      for await (const _ of stream) break;
+      stream.controller.abort();
+    });
   },
 });

@@ -3,7 +3,8 @@
 import openai
 from offered import TOOL
 from pydantic import BaseModel, Field
-from shared import ANSWER, CIRCLE, KEY, MODEL, QUESTION, URL, asked, expect, raises, run
+from shared import ANSWER, AWAY, CIRCLE, KEY, LIMITED, LONG, MODEL, QUESTION, URL, asked, expect, leaving, raises, run
+from shared import twice
 
 client = openai.OpenAI(base_url=URL, api_key=KEY, max_retries=0)
 
@@ -45,17 +46,20 @@ def tool() -> None:
 
 
 def errors() -> None:
-    def ask(**fields: object) -> object:
+    def ask(client: openai.OpenAI = client, **fields: object) -> object:
         return client.chat.completions.create(**{"model": MODEL, "messages": [asked()], **fields})
 
     raises(openai.BadRequestError, lambda: ask(n=0))
     raises(openai.NotFoundError, lambda: ask(model="no-such"))
     raises(openai.AuthenticationError, client.with_options(api_key="sk-wrong").models.list)
+    limited = client.with_options(api_key=LIMITED)
+    raises(openai.RateLimitError, lambda: twice(lambda: ask(limited)))
+    raises(openai.InternalServerError, lambda: ask(client.with_options(base_url=AWAY)))
 
 
 def abort() -> None:
-    with client.chat.completions.create(
-        model=MODEL, messages=[asked(QUESTION, CIRCLE)], stream=True, max_tokens=2000, extra_body={"ignore_eos": True}
+    with leaving(), client.chat.completions.create(
+        model=MODEL, messages=[asked(QUESTION, CIRCLE)], stream=True, max_tokens=2000, extra_body=LONG
     ) as stream:
         next(iter(stream))
 

@@ -4,7 +4,9 @@ import io
 
 import openai
 from PIL import Image
-from shared import ANSWER, KEY, MODEL, QUESTION, STAR, URL, expect, image_bytes, raises, run
+from pydantic import BaseModel, Field
+from shared import ANSWER, AWAY, KEY, LIMITED, LONG, MODEL, QUESTION, STAR, URL, expect, image_bytes, leaving, raises
+from shared import run, twice
 from smolagents import OpenAIModel, Tool
 from smolagents.models import ChatMessage, MessageRole
 
@@ -17,6 +19,10 @@ def said(*parts: dict[str, object]) -> ChatMessage:
 
 
 ASKED = said({"type": "image", "image": PICTURE}, {"type": "text", "text": QUESTION})
+
+
+class Shape(BaseModel):
+    count: int = Field(ge=0, le=9)
 
 
 class Note(Tool):
@@ -43,16 +49,36 @@ def turns() -> None:
     expect(model.generate([ASKED, first, again]).content, "Red.")
 
 
+def structured() -> None:
+    told = {"name": "shape", "schema": Shape.model_json_schema(), "strict": True}
+    reply = model.generate([ASKED], response_format={"type": "json_schema", "json_schema": told})
+    Shape.model_validate_json(reply.content)
+
+
 def tool() -> None:
     (call,) = model.generate([ASKED], tools_to_call_from=[Note()]).tool_calls
     expect(call.function.name, "note")
 
 
 def errors() -> None:
-    wrong = OpenAIModel(model_id=MODEL, api_base=URL, api_key="sk-wrong", client_kwargs={"max_retries": 0})
+    once = {"client_kwargs": {"max_retries": 0}, "retry": False}
+    wrong = OpenAIModel(model_id=MODEL, api_base=URL, api_key="sk-wrong", **once)
     raises(openai.AuthenticationError, lambda: wrong.generate([ASKED]))
-    unknown = OpenAIModel(model_id="no-such", api_base=URL, api_key=KEY, client_kwargs={"max_retries": 0})
+    unknown = OpenAIModel(model_id="no-such", api_base=URL, api_key=KEY, **once)
     raises(openai.NotFoundError, lambda: unknown.generate([ASKED]))
+    raises(openai.BadRequestError, lambda: model.generate([ASKED], n=0))
+    limited = OpenAIModel(model_id=MODEL, api_base=URL, api_key=LIMITED, **once)
+    raises(openai.RateLimitError, lambda: twice(lambda: limited.generate([ASKED])))
+    away = OpenAIModel(model_id=MODEL, api_base=AWAY, api_key=KEY, **once)
+    raises(openai.InternalServerError, lambda: away.generate([ASKED]))
 
 
-run(dict(whole=whole, streamed=streamed, turns=turns, tool=tool, errors=errors))
+def abort() -> None:
+    with leaving():
+        stream = model.generate_stream([ASKED], max_tokens=2000, extra_body=LONG)
+        next(stream)
+        stream.close()
+        del stream
+
+
+run(dict(whole=whole, streamed=streamed, turns=turns, structured=structured, tool=tool, errors=errors, abort=abort))
