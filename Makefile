@@ -1,6 +1,6 @@
 # Everything runs in .venv, which engine_config/install.py makes and keeps up to date.
 .DEFAULT_GOAL := help
-.PHONY: help serve test check coverage docs format clean bench bench-quick bench-micro chaos fairness gpu-config conformance soak audit constraints hostile fuzz full-shape gpu-check clients frontends
+.PHONY: help serve test check coverage docs format clean bench bench-quick bench-micro chaos fairness gpu-config conformance schemathesis soak audit constraints hostile fuzz full-shape gpu-check clients frontends
 MAKEFLAGS += --no-print-directory
 
 PORT ?= 8000
@@ -78,6 +78,11 @@ gpu-config: ## vLLM's configuration of every profile on every known GPU, without
 conformance: ## Run other people's checks of OpenAI's API; writes docs/conformance.md.
 	$(SETUP) --dev
 	@.venv/bin/python -m tests.conformance
+
+schemathesis: ## Requests made from the API's description, 100 a route (EXAMPLES=500).
+	$(SETUP) --dev
+	@SCHEMATHESIS_EXAMPLES=$(or $(EXAMPLES),100) SCHEMATHESIS_TIMEOUT=1700 \
+		.venv/bin/pytest -s --timeout 1800 tests/api/test_schemathesis.py
 
 soak: ## 10,000 different pictures, and what memory they leave taken.
 	$(SETUP) --dev

@@ -113,6 +113,8 @@ def _alternatives(expected_tags: str) -> str:
 def _sentence(found: ErrorDetails) -> str:
     if found["type"] in ("model_type", "dict_type"):
         return "input should be an object"
+    if found["type"] == "too_short":
+        return f"must have at least {found['ctx']['min_length']}"
     message = found["msg"].removeprefix("Value error, ")
     return message[0].lower() + message[1:]
 

@@ -147,7 +147,7 @@ def test_unknown_stream_option_is_refused_by_name() -> None:
         ({"messages": [USER, 5]}, "messages[1]: input should be an object; got 5"),
         (
             {"messages": []},
-            "messages: list should have at least 1 item after validation, not 0; got an array of 0",
+            "messages: must have at least 1; got an array of 0",
         ),
         ({"image_fit": "fill"}, "image_fit: input should be 'pad', 'crop' or 'squash'; got \"fill\""),
         ({"color": 1}, "color: there is no such parameter"),
