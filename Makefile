@@ -82,6 +82,7 @@ conformance: ## Run other people's checks of OpenAI's API; writes docs/conforman
 schemathesis: ## Requests made from the API's description, 100 a route (EXAMPLES=500).
 	$(SETUP) --dev
 	@SCHEMATHESIS_EXAMPLES=$(or $(EXAMPLES),100) SCHEMATHESIS_TIMEOUT=1700 \
+		SCHEMATHESIS_PHASES=examples,coverage,fuzzing,stateful \
 		.venv/bin/pytest -s --timeout 1800 tests/api/test_schemathesis.py
 
 soak: ## 10,000 different pictures, and what memory they leave taken.

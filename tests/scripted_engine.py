@@ -19,14 +19,14 @@ from gateway.errors import EngineDied, InvalidValue
 
 
 class Bytes:
-    """A vocabulary whose tokens are the bytes of the text, from id 3 on."""
+    """A vocabulary whose tokens are the bytes of the text, from id 3 on; ids beyond them are no text."""
 
     def encode(self, text: str) -> list[int]:
         return [byte + 3 for byte in text.encode()]
 
     def decode(self, ids: Sequence[int], *, special: bool) -> str:
         names = {1: b"<s>", 2: b"</s>"} if special else {}
-        return b"".join(bytes([id_ - 3]) if id_ > 2 else names.get(id_, b"") for id_ in ids).decode(
+        return b"".join(bytes([id_ - 3]) if 2 < id_ <= 258 else names.get(id_, b"") for id_ in ids).decode(
             errors="replace"
         )
 

@@ -89,8 +89,9 @@ def _schemas(
         for kind in (operation.body, operation.form):
             if kind is not None:
                 kinds[kind, "validation"] = TypeAdapter(kind)
-        if not isinstance(operation.answer, str):
-            kinds[operation.answer, "serialization"] = TypeAdapter(operation.answer)
+        for kind in (operation.answer, operation.events):
+            if kind is not None and not isinstance(kind, str):
+                kinds[kind, "serialization"] = TypeAdapter(kind)
     inputs = [((kind, mode), mode, adapter) for (kind, mode), adapter in kinds.items()]
     schemas, definitions = TypeAdapter.json_schemas(inputs, ref_template=REF)
     return {key: schema for (key, _), schema in schemas.items()}, definitions.get("$defs", {})
@@ -131,9 +132,24 @@ def _answer(operation: Operation, schemas: dict[tuple[Any, str], dict[str, Any]]
     if isinstance(operation.answer, str):
         return {"description": "OK", "content": {operation.answer: {"schema": {"type": "string"}}}}
     content: dict[str, Any] = {"application/json": {"schema": schemas[operation.answer, "serialization"]}}
-    if operation.streams:
-        content["text/event-stream"] = {"schema": {"type": "string"}}
+    if operation.events is not None:
+        content["text/event-stream"] = {"schema": _event(schemas[operation.events, "serialization"])}
     return {"description": "OK", "content": content}
+
+
+def _event(held: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of one event, whose `data` is JSON: OpenAPI 3.1 has no word for a whole stream."""
+    data = {
+        "type": "string",
+        "contentMediaType": "application/json",
+        "contentSchema": {"anyOf": [held, {"$ref": REF.format(model="Error")}]},
+    }
+    return {
+        "type": "object",
+        "description": "One server-sent event.",
+        "required": ["data"],
+        "properties": {"event": {"type": "string"}, "data": {"anyOf": [{"const": "[DONE]"}, data]}},
+    }
 
 
 def _errors(operation: Operation) -> dict[str, Any]:

@@ -6,12 +6,13 @@ from typing import Any, Final
 
 from gateway.schema.batches import Batch, BatchCreate
 from gateway.schema.chat import ChatCompletionRequest
+from gateway.schema.chunks import CompletionChunk, TextCompletionChunk
 from gateway.schema.completion import Completion
 from gateway.schema.completions import CompletionRequest, TextCompletion
 from gateway.schema.files import FileDeleted, FileObject, UploadForm
 from gateway.schema.models import ModelCard, ModelList
 from gateway.schema.render import Rendered, RenderRequest
-from gateway.schema.response import Response
+from gateway.schema.response import Event, Response
 from gateway.schema.responses import ResponseRequest
 from gateway.schema.tokens import Detokenize, Detokenized, TokenizeChat, Tokenized, TokenizeText
 
@@ -34,7 +35,7 @@ class Operation:
     errors: tuple[int, ...] = ()
     body: Any = None
     form: Any = None
-    streams: bool = False
+    events: Any = None  # the type of what a stream's events hold
     query: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     others: Mapping[int, str] = field(default_factory=dict)  # statuses whose JSON is no error object
 
@@ -51,10 +52,14 @@ def _limit(most: int) -> dict[str, Any]:
 
 OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     ("POST", "/v1/chat/completions"): Operation(
-        "Answer a conversation with pictures", Completion, ENGINE, ChatCompletionRequest, streams=True
+        "Answer a conversation with pictures",
+        Completion,
+        ENGINE,
+        ChatCompletionRequest,
+        events=CompletionChunk,
     ),
     ("POST", "/v1/responses"): Operation(
-        "Answer, and keep the conversation", Response, (*ENGINE, 507), ResponseRequest, streams=True
+        "Answer, and keep the conversation", Response, (*ENGINE, 507), ResponseRequest, events=Event
     ),
     ("POST", "/v1/responses/input_tokens"): Operation(
         "Count the tokens that a response's input has", _STATE, ENGINE, ResponseRequest
@@ -80,7 +85,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         },
     ),
     ("POST", "/v1/completions"): Operation(
-        "Continue a text", TextCompletion, ENGINE, CompletionRequest, streams=True
+        "Continue a text", TextCompletion, ENGINE, CompletionRequest, events=TextCompletionChunk
     ),
     ("POST", "/v1/chat/completions/render"): Operation(
         "What the model would be given; nothing is generated", Rendered, ENGINE, RenderRequest

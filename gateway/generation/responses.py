@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
 from gateway.engine.interface import Constraint, Sampling
+from gateway.errors import InvalidValue
 from gateway.generation import constraint, response_tools
 from gateway.generation.request import (
     GenerationRequest,
@@ -54,13 +55,19 @@ def read(
     id: str,  # noqa: A002  # the wire's word
     caller: str,
 ) -> GenerationRequest:
-    """Return what `request` asks for in the conversation `items`, which has its own input at the end."""
+    """Return what `request` asks for in the conversation `items`, which has its own input at the end.
+
+    Raises InvalidValue.
+    """
+    messages = tuple(_messages(request.instructions, items))
+    if not messages:
+        raise InvalidValue("input: at least 1 message is required; got only reasoning items", param="input")
     tools = response_tools.read(request.tools or ())
     one_alone = isinstance(request.tool_choice, ChosenFunction)
     return GenerationRequest(
         id=id,
         model=request.model,
-        messages=tuple(_messages(request.instructions, items)),
+        messages=messages,
         caller=caller,
         sampling=_sampling(request),
         stream=bool(request.stream),

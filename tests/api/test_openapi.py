@@ -14,6 +14,7 @@ from gateway.api.openapi import operations as routes
 from gateway.api.operations import OPERATIONS
 from gateway.api.routes.docs import ASSETS
 from gateway.app import create_app
+from gateway.errors import GenerationFailed
 from gateway.settings import Settings
 from tests.api.asking import send
 from tests.scripted_engine import ScriptedEngine
@@ -102,6 +103,43 @@ async def test_an_example_is_answered_as_described(
     described = document["paths"][path][method.lower()]["responses"]["200"]["content"]["application/json"]
     schema = described["schema"] | {"components": document["components"]}
     Draft202012Validator(schema).validate(orjson.loads(answer.body))
+
+
+CHAT, RESPONSES = "/v1/chat/completions", "/v1/responses"
+NOTE = {"name": "note", "parameters": {"type": "object"}}
+STREAMS: dict[str, tuple[str, dict[str, Any]]] = {
+    "chat": (CHAT, {"stream_options": {"include_usage": True}, "logprobs": True}),
+    "call": (CHAT, {"tools": [{"type": "function", "function": NOTE}]}),
+    "text": ("/v1/completions", {"logprobs": 1}),
+    "response": (RESPONSES, {}),
+    "response's call": (RESPONSES, {"tools": [{"type": "function", **NOTE}]}),
+}
+
+
+@pytest.mark.parametrize("broken", [None, GenerationFailed("it died")])
+@pytest.mark.parametrize("name", STREAMS)
+async def test_the_events_of_a_stream_are_as_described(
+    document: dict[str, Any], name: str, broken: Exception | None
+) -> None:
+    path, fields = STREAMS[name]
+    words = (" @no", "te {", "}") if "tools" in fields else (" A", " red", " circle.")
+    async with scripted_gateway(ScriptedEngine(words, error=broken, fails_at=2)) as gateway:
+        body = EXAMPLES["POST", path] | fields | {"stream": True}
+        answer = await send(gateway, "POST", path, json=body)
+    assert answer.status == 200, answer.body
+    described = document["paths"][path]["post"]["responses"]["200"]["content"]["text/event-stream"]["schema"]
+    held = described["properties"]["data"]["anyOf"][1]["contentSchema"]
+    components = {"components": document["components"]}
+    told = [
+        dict(line.split(": ", 1) for line in event.splitlines())
+        for event in answer.body.decode().split("\n\n")[:-1]
+    ]
+    for event in told:
+        Draft202012Validator(described).validate(event)
+        if event["data"] != "[DONE]":
+            Draft202012Validator(held | components).validate(orjson.loads(event["data"]))
+    assert len(told) > 2
+    assert ("it died" in told[-1]["data"]) is (broken is not None)
 
 
 async def test_the_docs_page_takes_everything_from_here(served: Gateway) -> None:

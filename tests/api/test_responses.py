@@ -262,6 +262,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"input": 5}, "invalid_value", "input"),
     ({"input": [5]}, "invalid_value", "input[0]"),
     ({"input": [{}]}, "missing_required_parameter", "input[0].type"),
+    ({"input": [{"type": "reasoning", "id": "rs_1"}]}, "invalid_value", "input"),
     ({"input": [{"type": "computer_call"}]}, "unsupported_parameter", "input[0].type"),
     ({"input": [{"role": "king", "content": "x"}]}, "invalid_value", "input[0].role"),
     ({"input": [{"role": "user"}]}, "missing_required_parameter", "input[0].content"),
