@@ -6,6 +6,7 @@ what it generated is followed here too. Written against vLLM 0.32 and llguidance
 """
 
 import asyncio
+import re
 import time
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,10 @@ MAX_CPU_SECONDS = 0.25  # to compile a constraint, and to follow one answer
 PATIENCE = 5.0  # seconds that a request waits for its turn and the result
 THREADS = 2  # one may be stuck: nothing can end a compilation
 KEPT = 128  # results
+SHOWN = 100  # characters of a pattern that an error repeats
+
+# How llguidance tells of a pattern: `^` stands below the part that is meant.
+_BAD_PATTERN = re.compile(r"regex parse error:\n    (.*)\n    ( *)(\^+)\nerror: (.*)")
 
 log = structlog.get_logger()
 
@@ -77,13 +82,13 @@ class Constraints:
             grammar = llguidance.grammar_from("grammar", constraint.grammar)
             matcher = llguidance.LLMatcher(self._tokenizer, grammar, log_level=0)
         except ValueError as error:
-            return _first_line(str(error))
+            return _wrong(str(error))
         if matcher.is_error():
-            return _first_line(matcher.get_error())
+            return _wrong(matcher.get_error())
         trial = matcher.deep_copy()
         trial.compute_bitmask()  # The first token's is often the dearest.
         if trial.is_error():
-            return f"it is too complex: {_first_line(trial.get_error())}"
+            return f"it is too complex: {_wrong(trial.get_error())}"
         seconds = time.thread_time() - began
         if seconds > MAX_CPU_SECONDS:
             return f"it takes {seconds:.1f} s to compile; the limit is {MAX_CPU_SECONDS} s"
@@ -136,7 +141,13 @@ def _ended_early(choice: Any, matcher: llguidance.LLMatcher) -> bool:
     return bool(matcher.is_error()) or not matcher.is_accepting()
 
 
-def _first_line(error: str) -> str:
+def _wrong(error: str) -> str:
+    """Return what llguidance says is wrong, on one line; of a pattern, the part that it cannot take."""
+    if found := _BAD_PATTERN.search(error):
+        pattern, before, marks, told = found.groups()
+        part = pattern[len(before) : len(before) + len(marks)]
+        return f"the pattern {pattern[:SHOWN]!r} is wrong at {part[:SHOWN]!r}: {told}"
     line = error.strip().partition("\n")[0]
     _, _, told = line.rpartition("failed to compile JSON schema: ")
-    return told[:300]
+    # llguidance counts its work as fuel.
+    return f"it is too complex: {told[:300]}" if told.startswith("fuel exhausted") else told[:300]

@@ -8,7 +8,8 @@ from typing import Literal
 class Capabilities:
     """What a client may want to know of the model beside its name.
 
-    `tokens_per_image` is null until the engine has started; `max_images` is how many a prompt may have.
+    `context_length` is the running engine's; until it has started, the profile's, and `tokens_per_image` is
+    null. `max_images` is how many a prompt may have.
     """
 
     context_length: int

@@ -1,5 +1,6 @@
 """`/tokenize` and `/detokenize` in vLLM's shape: the exact prompt, and no picture fetched."""
 
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -93,12 +94,15 @@ async def test_bad_requests_are_refused(
     assert (answer.status, answer.error["code"]) == (status, code)
 
 
-async def test_a_model_tells_what_it_takes(served: Gateway) -> None:
-    model = orjson.loads((await send(served, "GET", "/v1/models/llava-demo")).body)
+async def test_a_model_tells_what_the_running_engine_takes() -> None:
+    engine = ScriptedEngine(model=replace(MODEL, context_length=300))  # the profile has 2048
+    async with scripted_gateway(engine) as gateway:
+        model = orjson.loads((await send(gateway, "GET", "/v1/models/llava-demo")).body)
+    assert model["max_model_len"] == 300
     assert model["gateway"] == {
-        "context_length": model["max_model_len"],
+        "context_length": 300,
         "tokens_per_image": MODEL.tokens_per_image,
-        "max_images": 7,
+        "max_images": 4,
         "prompt_style": "card",
         "image_fit": "pad",
         "image_place": "auto",

@@ -1,15 +1,18 @@
 """What the engine chose is on /metrics, and its KV cache has the room that the plan says."""
 
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
+from openai import AsyncOpenAI, BadRequestError
 
 from engine_config import machine
 from engine_config import plan as plans
 from engine_config import profile as profiles
 from engine_config.machine import GPUs, Machine
 from engine_config.plan import Plan
+from tests.api.asking import send
 from tests.servers import Gateway, metric
 
 pytestmark = pytest.mark.engine
@@ -31,6 +34,26 @@ async def test_attention_backend_that_runs_is_a_label(gateway: Gateway) -> None:
 async def test_kv_cache_has_the_planned_room_to_within_2_percent(gateway: Gateway) -> None:
     room = await metric(gateway, "gateway_kv_cache_tokens")
     assert room == pytest.approx(planned().kv_tokens, rel=0.02)
+
+
+async def test_context_length_told_is_the_engines(gateway: Gateway) -> None:
+    async with AsyncOpenAI(base_url=gateway.api, api_key="none", max_retries=0) as client:
+        length = (await client.models.retrieve("llava-demo")).model_dump()["max_model_len"]
+        most = [5] * (length - 2)  # `<s>` opens the prompt, and one token is the answer
+        answer = await client.completions.create(model="llava-demo", prompt=most, max_tokens=1)
+        assert answer.usage is not None
+        assert answer.usage.total_tokens == length
+        with pytest.raises(BadRequestError, match=f"{length + 1} tokens; the model's context of {length} "):
+            await client.completions.create(model="llava-demo", prompt=[*most, 5, 5], max_tokens=1)
+
+
+@pytest.mark.parametrize(("path", "field"), [("/detokenize", "tokens"), ("/v1/completions", "prompt")])
+async def test_ids_outside_of_the_vocabulary_are_refused(gateway: Gateway, path: str, field: str) -> None:
+    body = {"model": "llava-demo", field: [5, 10**6]}
+    answer = await send(gateway, "POST", path, json=body)
+    assert answer.status == 400
+    assert answer.error["param"] == f"{field}[1]"
+    assert re.fullmatch(rf"{field}\[1\]: the model has \d+ tokens; got {10**6}", answer.error["message"])
 
 
 def test_environment_of_the_profile_reaches_the_engine(gateway: Gateway) -> None:

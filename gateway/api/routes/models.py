@@ -6,8 +6,9 @@ from fastapi import APIRouter, Response
 
 from engine_config.profile import EngineProfile
 from gateway.api.streaming import json_response
+from gateway.engine.interface import Model
 from gateway.engine.supervisor import Supervisor
-from gateway.errors import ModelNotFound
+from gateway.errors import EngineNotReady, ModelNotFound
 from gateway.schema.models import Capabilities, ModelCard, ModelList
 from gateway.schema.paths import short
 from gateway.settings import Settings
@@ -19,13 +20,20 @@ def router(profile: EngineProfile, settings: Settings, engine: Supervisor) -> AP
     created = int(time.time())
     names = (profile.served_name, *profile.aliases, *settings.aliases)
 
+    def loaded() -> Model | None:
+        try:
+            return engine.model
+        except EngineNotReady:
+            return None
+
     def capabilities() -> Capabilities:
-        tokens = engine.model.tokens_per_image if engine.ready else None
+        model = loaded()
+        length = model.context_length if model else profile.max_model_len
         # Beside its pictures a prompt has `<s>`, and there must be room for an answer.
-        room = (profile.max_model_len - 2) // tokens if tokens else settings.max_images
+        room = (length - 2) // model.tokens_per_image if model else settings.max_images
         return Capabilities(
-            context_length=profile.max_model_len,
-            tokens_per_image=tokens,
+            context_length=length,
+            tokens_per_image=model.tokens_per_image if model else None,
             max_images=min(settings.max_images, room),
             prompt_style=profile.prompt_style,
             image_fit=settings.image_fit or profile.image_fit,
@@ -33,7 +41,8 @@ def router(profile: EngineProfile, settings: Settings, engine: Supervisor) -> AP
         )
 
     def card(name: str) -> ModelCard:
-        return ModelCard(name, created, profile.served_name, profile.max_model_len, capabilities())
+        able = capabilities()
+        return ModelCard(name, created, profile.served_name, able.context_length, able)
 
     @routes.get("/v1/models", response_model=None)
     async def list_models() -> Response:

@@ -72,8 +72,9 @@ def errors() -> None:
 
 
 def abort() -> None:
+    long = OpenAILike(model=MODEL, **(OPTIONS | {"max_tokens": 2000}))  # it takes none with a request
     with leaving():
-        stream = llm.stream_chat([ASKED], max_tokens=2000, extra_body=LONG)
+        stream = long.stream_chat([ASKED], extra_body=LONG)
         next(stream)
         stream.close()
         del stream
