@@ -2,12 +2,11 @@
 
     python -m tests.clients [NAME …] [--write]
 
-Environments are made below .clients/ and kept. `--write` puts the table into docs/clients.md.
+Environments are made below .clients/ and kept. `--write` puts the tables into docs/clients.md and README.md.
 """
 
 import argparse
 import asyncio
-import datetime as dt
 import json
 import os
 import queue
@@ -17,12 +16,13 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from gateway.access.keys import hashed
-from tests.clients.catalogue import CASES, CLIENTS, Client
+from tests.clients.catalogue import CLIENTS, Client
+from tests.clients.page import Results, failed, table, write
 from tests.debian import require
 from tests.scripted_engine import ScriptedEngine
 from tests.servers import Gateway, served_gateway, supervised_gateway
@@ -31,25 +31,21 @@ from tests.shapes import data_url
 ROOT = Path(__file__).parents[2]
 ENVIRONMENTS = ROOT / ".clients"
 PROGRAMS = Path(__file__).with_name("programs")
-PAGE = ROOT / "docs/clients.md"
 KEY = "sk-matrix"
 LIMIT = 300  # seconds for a client's program
-
-NOTES = "¹²³⁴⁵⁶⁷⁸⁹"
-IMPOSSIBLE = [(client, case) for client in CLIENTS for case in client.cannot]
-
-Results = dict[str, str]  # case → "yes", or why it failed
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="; ".join(client.name for client in CLIENTS))
-    parser.add_argument("--write", action="store_true", help="write the table into docs/clients.md")
+    parser.add_argument("--write", action="store_true", help="write the tables, after a run of all clients")
     arguments = parser.parse_args()
-    unknown = set(arguments.names) - {client.name for client in CLIENTS}
-    if unknown:
-        parser.error(f"no such client: {', '.join(sorted(unknown))}")
-    chosen = [client for client in CLIENTS if not arguments.names or client.name in arguments.names]
+    if arguments.write and arguments.names:
+        parser.error(f"--write needs a run of all clients; got {', '.join(arguments.names)}")
+    try:
+        chosen = find(arguments.names)
+    except LookupError as error:
+        parser.error(str(error))
     for client in chosen:
         print(f"installing {client.name}", flush=True)
         install(client)
@@ -64,7 +60,19 @@ def main() -> None:
     print("\n" + table(results))
     if arguments.write:
         write(results)
-    sys.exit(any(told != "yes" for cases in results.values() for told in cases.values()))
+    sys.exit(any(failed(client, results[client.name]) for client in chosen))
+
+
+def find(names: Sequence[str]) -> Sequence[Client]:
+    """Return the clients of these names, all where there are none. Raises LookupError.
+
+    A name may also be written as its environment's folder is: `openai-javascript`.
+    """
+    known = {home(client).name: client for client in CLIENTS}
+    if unknown := [name for name in names if slug(name) not in known]:
+        there = ", ".join(repr(client.name) for client in CLIENTS)
+        raise LookupError(f"no such client: {', '.join(map(repr, unknown))}; there are {there}")
+    return [known[slug(name)] for name in names] or CLIENTS
 
 
 def limited_keys(folder: Path) -> Path:
@@ -103,7 +111,11 @@ def starting_gateway() -> Iterator[str]:
 
 
 def home(client: Client) -> Path:
-    return ENVIRONMENTS / re.sub(r"[^a-z0-9]+", "-", client.name.lower())
+    return ENVIRONMENTS / slug(client.name)
+
+
+def slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
 def install(client: Client) -> None:
@@ -165,49 +177,6 @@ def show(client: Client, gateway: Gateway, away: str = "") -> Results:
         results = {"whole": f"the program failed: {log.read_text()[-200:]!r}"}
     print(f"{client.name}: {results}", flush=True)
     return results
-
-
-def table(results: dict[str, Results]) -> str:
-    lines = ["| client | " + " | ".join(CASES) + " |", "| --- |" + " --- |" * len(CASES)]
-    for client in CLIENTS:
-        if (cases := results.get(client.name)) is not None:
-            cells = [_cell(client, case, cases.get(case)) for case in CASES]
-            lines.append(f"| {client.name} (`{client.packages[0]}`) | " + " | ".join(cells) + " |")
-    notes = [
-        f"{NOTES[place]} {client.name}, {case}: {client.cannot[case]}"
-        for place, (client, case) in enumerate(IMPOSSIBLE)
-        if client.name in results
-    ]
-    return "\n".join([*lines, *([""] if notes else []), *notes]) + "\n"
-
-
-def _cell(client: Client, case: str, told: str | None) -> str:
-    if told is None and case in client.cannot:
-        return f"–{NOTES[IMPOSSIBLE.index((client, case))]}"
-    return "" if told is None else "yes" if told == "yes" else "**no**"
-
-
-def write(results: dict[str, Results]) -> None:
-    """Replace the table between the page's marks, and note the day."""
-    today = dt.datetime.now(dt.UTC).date()
-    failures = [
-        f"- {name}, {case}: {why}"
-        for name, cases in results.items()
-        for case, why in cases.items()
-        if why != "yes"
-    ]
-    told = f"Run on {today}, Python {sys.version.split()[0]}.\n\n{table(results)}" + (
-        "\n" + "\n".join(failures) + "\n" if failures else ""
-    )
-    page = PAGE.read_text()
-    PAGE.write_text(
-        re.sub(
-            r"(<!-- matrix -->\n).*?(<!-- /matrix -->)",
-            lambda found: found[1] + told + found[2],
-            page,
-            flags=re.DOTALL,
-        )
-    )
 
 
 if __name__ == "__main__":

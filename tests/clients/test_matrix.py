@@ -5,8 +5,9 @@
 
 import pytest
 
-from tests.clients.__main__ import PAGE, install, show, table
+from tests.clients.__main__ import find, install, show
 from tests.clients.catalogue import CASES, CLIENTS
+from tests.clients.page import PAGE, README, short, table
 from tests.servers import Gateway
 
 SHORT = ("openai", "openai (JavaScript)")
@@ -28,6 +29,30 @@ def test_the_page_has_a_row_for_each_client() -> None:
     assert [row.partition("`)")[0] for row in rows] == [
         f"| {client.name} (`{client.packages[0]}" for client in CLIENTS
     ]
+
+
+def test_a_client_is_found_by_its_name_and_by_its_folders() -> None:
+    assert find([]) == CLIENTS
+    assert [find([client.name]) for client in CLIENTS] == [[client] for client in CLIENTS]
+    assert [client.name for client in find(["ai-sdk", "openai-javascript"])] == [
+        "AI SDK",
+        "openai (JavaScript)",
+    ]
+    with pytest.raises(
+        LookupError, match=r"no such client: 'gpt'; there are 'openai', 'openai 2', .*'AI SDK'$"
+    ):
+        find(["openai", "gpt"])
+
+
+def test_the_readme_names_each_client_that_the_page_has() -> None:
+    passed = {client.name: dict.fromkeys(CASES, "yes") for client in CLIENTS}
+    assert f"| Python | JavaScript |\n| --- | --- |\n{short(passed)}" in README.read_text()
+    failed = short(passed | {"openai 2": passed["openai"] | {"tool": "ValueError: x"}})
+    assert failed.startswith("| openai 3.57.0, openai 2.8.0 (not: tool), langchain-openai 1.7.4, ")
+
+
+def test_the_page_says_which_clients_make_test_runs() -> None:
+    assert f"`make test` runs {' and '.join(SHORT)}." in PAGE.read_text()
 
 
 def test_what_failed_is_told_and_what_was_not_shown_is_left_empty_or_explained() -> None:
