@@ -8,7 +8,7 @@ import base64
 import mimetypes
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final, TypeVar
@@ -22,6 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from gateway.schema.batches import InputLine, LineError, read_line, result_line
 
 RETRIES: Final = 8  # of a request that is refused for want of room; the client waits longer each time
+ERROR_BYTES: Final = 300  # that are told of an answer that is not the gateway's
 TICK: Final = 5.0  # seconds between two lines of progress where there is no terminal
 PICTURES: Final = frozenset({".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp"})
 
@@ -193,7 +194,18 @@ async def _posted(client: AsyncOpenAI, path: str, body: Any) -> tuple[int, bytes
     try:
         return 200, orjson.dumps(await client.post(path, body=body, cast_to=object))
     except APIStatusError as error:
-        return error.status_code, error.response.content or b"null"
+        return error.status_code, _as_json(error)
+
+
+def _as_json(error: APIStatusError) -> bytes:
+    """Return what was answered as an error object, also where a proxy before the gateway wrote it."""
+    content = error.response.content
+    with suppress(orjson.JSONDecodeError):
+        found = orjson.loads(content)
+        if isinstance(found, dict) and isinstance(found.get("error"), dict):
+            return content
+    said = content[:ERROR_BYTES].decode(errors="replace").strip() or error.response.reason_phrase
+    return orjson.dumps({"error": {"message": said, "type": None, "param": None, "code": None}})
 
 
 def _pictures(folder: Path) -> list[Path]:

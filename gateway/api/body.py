@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive
 
+from gateway.api import media
 from gateway.api.streaming import ClientLeft
 from gateway.errors import BodyTimeout, BodyTooLarge
 from gateway.settings import Settings
@@ -45,16 +46,21 @@ def announced(headers: Headers) -> int | None:
     return int(told) if plain and told.isascii() and told.isdigit() else None
 
 
-async def read(headers: Headers, receive: Receive, settings: Settings) -> bytes:
-    """Return the whole body. Raises BodyTooLarge (413), BodyTimeout (408) and ClientLeft."""
-    limit = settings.body_max_bytes
-    _check_announced(headers, limit)
+async def read(headers: Headers, receive: Receive, settings: Settings, *, limit: int | None = None) -> bytes:
+    """Return the whole body, inflated where it is gzip; it may have `limit` bytes, if not what is set.
+
+    Raises BodyTooLarge (413), BodyTimeout (408), InvalidValue for bad gzip, and ClientLeft.
+    """
+    most = settings.body_max_bytes if limit is None else min(limit, settings.body_max_bytes)
+    _check_announced(headers, most)
     arrives_in_time = _Pace(settings.body_timeout, settings.body_min_rate)
+    inflated = media.inflated(headers, receive)
     try:
         async with asyncio.timeout(None) as patience:
-            return await _collect(receive, limit, lambda size: patience.reschedule(arrives_in_time(size)))
+            body = await _collect(inflated, most, lambda size: patience.reschedule(arrives_in_time(size)))
     except TimeoutError:
         raise _late(settings.body_timeout, settings) from None
+    return body.removeprefix(media.BOM)
 
 
 async def stream(
@@ -71,12 +77,9 @@ async def stream(
                 message = await receive()
         except TimeoutError:
             raise _late(longest, settings) from None
-        if message["type"] == "http.disconnect":
-            raise ClientLeft
-        part: bytes = message.get("body", b"")
+        part = _part(message)
         size += len(part)
-        if size > limit:
-            raise BodyTooLarge(f"the request body is over the limit of {limit} bytes")
+        _check_size(size, limit)
         yield part
         more = message.get("more_body", False)
 
@@ -113,12 +116,21 @@ async def _collect(receive: Receive, limit: int, came: Callable[[int], None]) ->
     while True:
         came(size)
         message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientLeft
-        part: bytes = message.get("body", b"")
+        part = _part(message)
         size += len(part)
-        if size > limit:
-            raise BodyTooLarge(f"the request body is over the limit of {limit} bytes")
+        _check_size(size, limit)
         parts.append(part)
         if not message.get("more_body", False):
             return b"".join(parts)
+
+
+def _part(message: Message) -> bytes:
+    if message["type"] == "http.disconnect":
+        raise ClientLeft
+    part: bytes = message.get("body", b"")
+    return part
+
+
+def _check_size(size: int, limit: int) -> None:
+    if size > limit:
+        raise BodyTooLarge(f"the request body is over the limit of {limit} bytes")

@@ -138,8 +138,7 @@ class Exchange:
         return caller
 
     async def _content(self, request: Request, ahead: body.ReadAhead) -> bytes:
-        receive = media.inflated(request.headers, ahead.receive)
-        return (await body.read(request.headers, receive, self.settings)).removeprefix(media.BOM)
+        return await body.read(request.headers, ahead.receive, self.settings)
 
     async def _settle(self, caller: Caller, running: Running) -> None:
         await self.limits.owe(caller, running.tokens)

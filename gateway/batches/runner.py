@@ -73,15 +73,19 @@ class BatchRunner:
         self._woken.set()
 
     async def run(self) -> None:
-        """Run batches until cancelled; a failing disk is told in the log and tried again."""
+        """Run batches until cancelled; whatever fails is told in the log and tried again."""
         running: dict[str, asyncio.Task[None]] = {}
         lock: int | None = None
         try:
             while True:
-                with suppress(StorageFull, StorageUnavailable):  # The storage has told it in the log.
+                try:
                     lock = self._locked() if lock is None else lock
                     if lock is not None:
                         await self._begin(running)
+                except (StorageFull, StorageUnavailable):
+                    pass  # The storage has told it in the log.
+                except Exception:
+                    log.exception("batches_not_begun")
                 with suppress(TimeoutError):
                     async with asyncio.timeout(LOOK_EVERY):
                         await self._woken.wait()

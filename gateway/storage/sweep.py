@@ -18,13 +18,15 @@ log = structlog.get_logger()
 
 
 async def sweep_forever(database: Database) -> None:
-    """Sweep until cancelled; a failing disk is logged and does not end it."""
+    """Sweep until cancelled; whatever fails is told in the log and tried again."""
     while True:
         try:
             if database.exists():
                 await sweep(database, int(time.time()))
         except (StorageUnavailable, StorageFull) as error:
             log.warning("sweep_failed", reason=error.message)
+        except Exception:
+            log.exception("sweep_failed")
         await asyncio.sleep(EVERY)
 
 

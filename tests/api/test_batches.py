@@ -1,6 +1,7 @@
 """`/v1/batches` through OpenAI's own client: every line once, whatever happens on the way."""
 
 import asyncio
+import gzip
 import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -10,13 +11,17 @@ import openai
 import orjson
 import pytest
 from openai.types import Batch
+from structlog.testing import capture_logs
 
 from gateway.errors import EngineNotReady, GenerationFailed
+from gateway.storage.batches import Batches
 from tests.api.asking import MODEL, QUESTION, sdk
+from tests.api.wire import connected, head
 from tests.scripted_engine import ScriptedEngine
 from tests.servers import Gateway, metric, samples, scripted_gateway, until
 
 CHAT: Final = "/v1/chat/completions"
+KEY: Final = "authorization: Bearer sk-secret"  # the client's
 RUNNING: Final = "gateway_batch_lines_running"
 WAITING: Final = "gateway_batch_lines_waiting"
 
@@ -191,6 +196,28 @@ async def test_bad_batch_is_refused_by_name(
     with pytest.raises(openai.BadRequestError) as caught:
         await client.post("/batches", body=asked, cast_to=Batch)
     assert (caught.value.param or "").startswith(param)
+
+
+async def test_body_that_makes_a_batch_is_small_and_may_be_gzip(
+    gateway: Gateway, client: openai.AsyncOpenAI
+) -> None:
+    file = await client.files.create(file=("in.jsonl", orjson.dumps(line("a"))), purpose="batch")
+    body = orjson.dumps({"input_file_id": file.id, "endpoint": CHAT, "completion_window": "24h"})
+    async with connected(gateway) as connection:
+        await connection.send(batches(gzip.compress(body), "content-encoding: gzip"))
+        assert (await connection.answer()).status == 200
+        await connection.send(batches(body.ljust(65_536)))
+        assert (await connection.answer()).status == 200
+        await connection.send(batches(body.ljust(65_537)))
+        answer = await connection.answer()
+    assert (answer.status, answer.error["message"]) == (
+        413,
+        "the request body is 65537 bytes; the limit is 65536",
+    )
+
+
+def batches(body: bytes, *headers: str) -> bytes:
+    return head("POST", "/v1/batches", KEY, f"content-length: {len(body)}", *headers) + body
 
 
 async def test_input_must_be_of_purpose_batch(client: openai.AsyncOpenAI) -> None:
@@ -425,6 +452,25 @@ async def fill(client: openai.AsyncOpenAI) -> list[str]:
             ids.append((await client.files.create(file=("x", bytes(100_000)), purpose="user_data")).id)
         except openai.InternalServerError:
             return ids
+
+
+async def test_batches_go_on_after_an_error_of_the_gateways_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    healthy, seen = Batches.unfinished, 0
+
+    async def broken_once(self: Batches, limit: int) -> Any:
+        nonlocal seen
+        seen += 1
+        if seen == 1:
+            raise TypeError("a field that is not known")
+        return await healthy(self, limit)
+
+    monkeypatch.setattr(Batches, "unfinished", broken_once)
+    monkeypatch.setattr("gateway.batches.runner.LOOK_EVERY", 0.05)
+    with capture_logs() as lines:
+        async with scripted_gateway(ScriptedEngine()) as gateway, sdk(gateway) as client:
+            batch = await ended(client, await start(client, [line("a")]))
+    assert batch.status == "completed"
+    assert [told["exc_info"] for told in lines if told["event"] == "batches_not_begun"] == [True]
 
 
 async def test_results_that_cannot_be_stored_now_are_stored_later(

@@ -9,8 +9,11 @@ from typing import Any
 
 import orjson
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from typer.testing import CliRunner
 
+from gateway import bulk
 from gateway.cli import app
 from tests.api.asking import MODEL, QUESTION
 from tests.scripted_engine import ScriptedEngine
@@ -168,6 +171,31 @@ async def test_folder_without_pictures_is_told(gateway: Gateway, tmp_path: Path)
     code, told = await run(gateway, "caption", tmp_path)
     assert code == 2
     assert "there are no pictures in this folder" in told
+
+
+async def test_what_a_proxy_answers_is_told_as_an_error(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def models(_: web.Request) -> web.Response:
+        return web.json_response({"object": "list", "data": [{"id": MODEL, "object": "model"}]})
+
+    async def broken(_: web.Request) -> web.Response:
+        return web.Response(status=502, text="<html>Bad Gateway</html>\n")
+
+    monkeypatch.setattr(bulk, "RETRIES", 0)
+    site = web.Application()
+    site.add_routes([web.get("/v1/models", models), web.post("/v1/chat/completions", broken)])
+    async with TestServer(site) as server:
+        proxy = Gateway(str(server.make_url("")).rstrip("/"))
+        source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+        source.write_bytes(line("a"))
+        code, _ = await run(proxy, "batch", source, target)
+        (result,) = results(target)
+        captioned, told = await run(proxy, "caption", folder)
+    assert (code, captioned) == (1, 1)
+    assert result["response"]["status_code"] == 502
+    assert result["response"]["body"]["error"]["message"] == "<html>Bad Gateway</html>"
+    assert "a.png: 502 <html>Bad Gateway</html>" in told.splitlines()
 
 
 async def test_where_no_gateway_answers_that_is_told(tmp_path: Path) -> None:

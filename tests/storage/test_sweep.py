@@ -34,6 +34,27 @@ def chunks(connection: sqlite3.Connection) -> int:
     return int(rows)
 
 
+async def test_sweeping_goes_on_after_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    database, swept = Database(tmp_path, 2**30), asyncio.Event()
+    await database.write(add, "a", None)
+
+    async def broken_once(*_: object) -> int:
+        monkeypatch.setattr(room, "sweep", healthy)
+        raise ValueError
+
+    async def healthy(*_: object) -> int:
+        swept.set()
+        return 0
+
+    monkeypatch.setattr(room, "EVERY", 0.01)
+    monkeypatch.setattr(room, "sweep", broken_once)
+    sweeping = asyncio.create_task(room.sweep_forever(database))
+    async with asyncio.timeout(5):
+        await swept.wait()
+    sweeping.cancel()
+    await database.close()
+
+
 async def test_only_what_has_expired_goes(tmp_path: Path) -> None:
     database = Database(tmp_path, 2**30)
 

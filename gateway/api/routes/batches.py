@@ -6,6 +6,7 @@ from uuid import uuid4
 
 from fastapi import APIRouter, Request, Response
 
+from gateway.access import memory
 from gateway.access.lifecycle import Lifecycle
 from gateway.api import body, media, query
 from gateway.api.exchange import caller_of
@@ -36,7 +37,9 @@ def router(
         lifecycle.check()
         media.check_json(request.headers)
         caller = caller_of(request)
-        asked = parse(await body.read(request.headers, request.receive, settings), BatchCreate)
+        # No ticket is asked for and no memory counted, so it must be small.
+        content = await body.read(request.headers, request.receive, settings, limit=memory.FREE)
+        asked = parse(content, BatchCreate)
         if asked.endpoint not in endpoints:
             known = " or ".join(f'"{endpoint}"' for endpoint in endpoints)
             raise InvalidValue(
