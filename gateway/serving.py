@@ -38,6 +38,7 @@ OWN_FILES = 512  # descriptors for the engine, fetched images, logs, and connect
 IDLE = 10.0  # seconds without a request after which freed memory goes back to the system
 TO_TELL = 2.0  # seconds for those that are ended to be told
 TICK = 5.0  # seconds between two lines about a start that goes on, where there is no terminal
+ACCEPTS = 32  # connections that are accepted in one round of the event loop
 
 log = structlog.get_logger()
 
@@ -119,6 +120,25 @@ class Server(uvicorn.Server):
         self._lifecycle: Lifecycle = app.state.lifecycle
         self._running: RunningRequests = app.state.running
         self._settings = settings
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, ACCEPTS times on each socket.
+
+        uvloop accepts one connection per listener and round. Under load a round takes a tenth of a second,
+        and a new connection would wait for seconds behind hundreds that came before it.
+        """
+        await super().startup(sockets)
+        loop = asyncio.get_running_loop()
+        for listening in [found for server in self.servers for found in server.sockets]:
+            for _ in range(ACCEPTS - 1):
+                again = socket.fromfd(listening.fileno(), listening.family, listening.type)
+                self.servers.append(
+                    await loop.create_server(self._protocol, sock=again, backlog=self.config.backlog)
+                )
+
+    def _protocol(self) -> asyncio.Protocol:
+        make: Callable[..., asyncio.Protocol] = self.config.http_protocol_class
+        return make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to end; a second signal ends at once."""

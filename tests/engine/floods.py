@@ -1,0 +1,111 @@
+"""Floods by one caller, eve: `python -m tests.engine.floods NAME URL` sends one until it is ended.
+
+It is a process of its own, so that it takes no time of the loop that measures another caller's requests.
+"""
+
+import asyncio
+import base64
+import io
+import os
+import sys
+from collections.abc import Callable, Coroutine, Iterable
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import orjson
+import uvloop
+from PIL import Image
+
+from tests.api.wire import CHAT, connected, head, post
+from tests.engine.keyed import KEYS
+from tests.servers import Gateway
+
+PICTURES = int(os.environ.get("FAIRNESS_PICTURES", "60"))
+PATIENCE = 120.0  # seconds
+GONE = (ConnectionError, asyncio.IncompleteReadError, RuntimeError)  # uvloop's, of a closed transport
+IN_NAME = f"authorization: Bearer {KEYS['eve']}"
+
+Flood = Callable[[Gateway], Coroutine[Any, Any, None]]
+
+
+def saying(content: Any, **fields: Any) -> dict[str, Any]:
+    return {"model": "llava-demo", "messages": [{"role": "user", "content": content}], **fields}
+
+
+async def posted(gateway: Gateway, bodies: Iterable[dict[str, Any]]) -> None:
+    """Send `bodies` at once, each on a connection of its own, and again as soon as it is answered."""
+
+    async def again(request: bytes) -> None:
+        while True:
+            # A connection that the gateway closed is opened again.
+            with suppress(*GONE):
+                async with connected(gateway) as connection:
+                    while True:
+                        await connection.send(request)
+                        await connection.answer(PATIENCE)
+
+    await asyncio.gather(*(again(post(orjson.dumps(body), IN_NAME)) for body in bodies))
+
+
+def heavy(count: int) -> Flood:
+    async def flood(gateway: Gateway) -> None:
+        await posted(
+            gateway, [saying("Hello", n=16, max_tokens=1000, temperature=1, ignore_eos=True)] * count
+        )
+
+    return flood
+
+
+async def slow_connections(gateway: Gateway) -> None:
+    """Hold 400 connections whose bodies come by a byte every half second; reopen what is closed."""
+    opening = head("POST", CHAT, IN_NAME, "content-length: 1000")
+
+    async def again() -> None:
+        while True:
+            with suppress(*GONE):
+                async with connected(gateway) as connection:
+                    await connection.send(opening)
+                    while True:
+                        await connection.send(b"{")
+                        await asyncio.sleep(0.5)
+
+    await asyncio.gather(*(again() for _ in range(400)))
+
+
+def refused(text: str) -> Flood:
+    """Send texts that are too long for the model, 500 at once."""
+
+    async def flood(gateway: Gateway) -> None:
+        await posted(gateway, [saying(text)] * 500)
+
+    return flood
+
+
+async def large_pictures(gateway: Gateway) -> None:
+    """Send pictures of 12 megapixels at once; what stands behind each one's end makes it another."""
+    noise = np.random.default_rng(1).integers(0, 256, (300, 400, 3), dtype=np.uint8)
+    data = io.BytesIO()
+    Image.fromarray(noise).resize((4000, 3000)).save(data, "jpeg")
+    urls = (
+        f"data:image/jpeg;base64,{base64.b64encode(data.getvalue() + bytes(number)).decode()}"
+        for number in range(PICTURES)
+    )
+    await posted(
+        gateway,
+        (saying([{"type": "image_url", "image_url": {"url": url}}], max_tokens=8) for url in urls),
+    )
+
+
+FLOODS: dict[str, Flood] = {
+    "8 requests of 16 answers": heavy(8),
+    "64 requests of 16 answers": heavy(64),
+    "400 slow connections": slow_connections,
+    # Each has fewer bytes than the longest prompt can have, so that they must be looked at.
+    "refused texts of many words": refused("circle " * 15_700),
+    "refused texts of one word": refused("x" * 110_000),
+    "large pictures": large_pictures,
+}
+
+if __name__ == "__main__":
+    uvloop.run(FLOODS[sys.argv[1]](Gateway(sys.argv[2])))
