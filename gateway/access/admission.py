@@ -3,6 +3,7 @@
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from math import ceil
 
 from gateway.access.callers import Caller
 from gateway.access.shares import Shares
@@ -12,6 +13,8 @@ from gateway.telemetry.metrics import Metrics
 
 RESERVE = 8  # one ticket in this many is for callers who hold none
 SEATS_RESERVE = 5  # likewise one seat in this many
+PER_PRIORITY = 256  # expected tokens that a caller has under way, for each step that its next job comes later
+LOWEST = 999_999  # batches come after all
 
 
 class Admission:
@@ -76,8 +79,11 @@ class Admission:
             self._quiet_since = time.monotonic()
 
     @asynccontextmanager
-    async def seats(self, caller: Caller, number: int) -> AsyncIterator[int]:
-        """Hold `number` seats, one for each choice; yields the job's priority, 0 the highest."""
-        async with self._seats.hold(caller, number):
-            held_before = max(0, self._seats.held(caller) - number)
-            yield round(held_before / caller.klass.weight)
+    async def seats(self, caller: Caller, number: int, tokens: int) -> AsyncIterator[int]:
+        """Hold `number` seats, one for each choice; yields the job's priority, 0 the highest.
+
+        `tokens` are what the request is expected to take; the caller whose requests take least comes next.
+        """
+        async with self._seats.hold(caller, number, tokens) as holding:
+            before = self._seats.cost(caller) - holding.cost
+            yield min(LOWEST, ceil(before / PER_PRIORITY / caller.klass.weight))

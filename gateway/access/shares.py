@@ -24,6 +24,7 @@ LONGEST_RETRY = 60  # seconds
 class _Asked:
     caller: Caller
     amount: int
+    cost: int
     number: int
     granted: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
@@ -35,12 +36,15 @@ class Holding:
     _shares: "Shares"
     _caller: Caller
     amount: int
+    cost: int
 
     def keep(self, amount: int) -> None:
         """Give back all but `amount`."""
         if (spare := self.amount - amount) > 0:
+            cheaper = self.cost * spare // self.amount
             self.amount = amount
-            self._shares._give_back(self._caller, spare)  # noqa: SLF001  # its own handle
+            self.cost -= cheaper
+            self._shares._give_back(self._caller, spare, cheaper)  # noqa: SLF001  # its own handle
 
     def release(self) -> None:
         """Give back all that is left, if anything is."""
@@ -58,6 +62,7 @@ class Shares:
         self._max_waiting = max_waiting
         self._max_wait = max_wait
         self._held: Counter[str] = Counter()
+        self._cost: Counter[str] = Counter()  # of what is held
         self._queues: dict[str, deque[_Asked]] = {}
         self._waiting = 0
         self._number = 0
@@ -82,30 +87,36 @@ class Shares:
         """Return how many places `caller` holds."""
         return self._held[caller.name]
 
+    def cost(self, caller: Caller) -> int:
+        """Return what the places that `caller` holds cost."""
+        return self._cost[caller.name]
+
     def under_way(self, caller: Caller) -> int:
         """Return how many places `caller` holds and how many times it waits for some, together."""
         return self._held[caller.name] + len(self._queues.get(caller.name, ()))
 
     @asynccontextmanager
-    async def hold(self, caller: Caller, amount: int = 1) -> AsyncIterator[Holding]:
+    async def hold(self, caller: Caller, amount: int = 1, cost: int | None = None) -> AsyncIterator[Holding]:
         """Hold `amount` places while the block runs. Raises what `take` raises."""
-        holding = await self.take(caller, amount)
+        holding = await self.take(caller, amount, cost)
         try:
             yield holding
         finally:
             holding.release()
 
-    async def take(self, caller: Caller, amount: int = 1) -> Holding:
+    async def take(self, caller: Caller, amount: int = 1, cost: int | None = None) -> Holding:
         """Return `amount` places, to be released; whoever asks for none does not wait.
 
-        Raises Overloaded where the queue is full or the wait too long.
+        What they cost says who comes next, not how many can be held. Raises Overloaded where the queue is
+        full or the wait too long.
         """
         amount = min(amount, self.most)
+        cost = amount if cost is None else cost
         if amount and (self._waiting or not self._fits(caller, amount)):
-            await self._wait(_Asked(caller, amount, self._number))
+            await self._wait(_Asked(caller, amount, cost, self._number))
         elif amount:
-            self._take(caller, amount)
-        return Holding(self, caller, amount)
+            self._take(caller, amount, cost)
+        return Holding(self, caller, amount, cost)
 
     @property
     def most(self) -> int:
@@ -123,17 +134,20 @@ class Shares:
         spare = self._reserve if self._held[caller.name] else 0
         return self._free - amount >= spare
 
-    def _take(self, caller: Caller, amount: int) -> None:
+    def _take(self, caller: Caller, amount: int, cost: int) -> None:
         self._free -= amount
         self._held[caller.name] += amount
+        self._cost[caller.name] += cost
         self._takings += 1
         self._served[caller.name] = self._takings
 
-    def _give_back(self, caller: Caller, amount: int) -> None:
+    def _give_back(self, caller: Caller, amount: int, cost: int) -> None:
         self._free += amount
         self._held[caller.name] -= amount
+        self._cost[caller.name] -= cost
         if not self._held[caller.name]:
             del self._held[caller.name]
+            del self._cost[caller.name]
             self._forget_served(caller.name)
         self._grant()
 
@@ -150,7 +164,7 @@ class Shares:
         except BaseException as error:
             if asked.granted.done() and not asked.granted.cancelled() and not asked.granted.exception():
                 # The places came in the same moment; they must not be lost with who asked for them.
-                self._give_back(asked.caller, asked.amount)
+                self._give_back(asked.caller, asked.amount, asked.cost)
             else:
                 self._forget(asked)
             if isinstance(error, TimeoutError):
@@ -197,7 +211,7 @@ class Shares:
                 return
             self._forget_granted(asked)
             if not asked.granted.done():  # cancelled in this very moment
-                self._take(asked.caller, asked.amount)
+                self._take(asked.caller, asked.amount, asked.cost)
                 asked.granted.set_result(None)
             else:
                 self._forget_served(name)
@@ -215,4 +229,4 @@ class Shares:
 
     def _share(self, name: str) -> tuple[float, int, int]:
         first = self._queues[name][0]
-        return self._held[name] / first.caller.klass.weight, self._served.get(name, 0), first.number
+        return self._cost[name] / first.caller.klass.weight, self._served.get(name, 0), first.number

@@ -96,7 +96,7 @@ class Exchange:
                 if path.span is not None:
                     path.span.set_attributes(_asked(prepared))
                 path.enter("seat")
-                seats = self.admission.seats(caller, prepared.choices)
+                seats = self._seats(caller, prepared)
                 priority = await held.enter_async_context(seats)
                 traced = path.trace_headers or None
                 jobs = [replace(job, priority=priority, trace_headers=traced) for job in prepared.jobs]
@@ -125,6 +125,10 @@ class Exchange:
                 await held.enter_async_context(self.admission.ticket(caller))
             await held.enter_async_context(self._memory_for(request, caller))
             return await answer(await self._content(request, ahead), caller)
+
+    def _seats(self, caller: Caller, prepared: Prepared) -> AbstractAsyncContextManager[int]:
+        expected = self.pipeline.expected_tokens(prepared)
+        return self.admission.seats(caller, prepared.choices, expected)
 
     def _memory_for(self, request: Request, caller: Caller) -> AbstractAsyncContextManager[Holding]:
         return self.memory.body(caller, body.announced(request.headers))

@@ -31,6 +31,9 @@ from gateway.settings import Fit, Settings
 from gateway.telemetry import trail
 from gateway.telemetry.metrics import Metrics
 
+EXPECTED: Final = (
+    1024  # tokens of an answer that count, at most; a longer one also takes its places for longer
+)
 LONG: Final = 4000  # characters: a prompt of more is made in a thread, for tokenising it takes milliseconds
 
 _T = TypeVar("_T")
@@ -257,6 +260,12 @@ class Pipeline:
             raise
         finally:
             path.facts |= {"prompt_tokens": prompt_tokens, "completion_tokens": running.tokens}
+
+    def expected_tokens(self, prepared: Prepared) -> int:
+        """Return how many tokens a request is expected to take of the engine, as sharing counts them."""
+        model = self._engine.model
+        prompts = sum(tokens.length(job.token_ids, model) for job in prepared.jobs)
+        return prompts + prepared.choices * min(prepared.job.sampling.max_tokens, EXPECTED)
 
     def _cache_salt(self, request: GenerationRequest) -> str | None:
         return request.caller if self._settings.cache_scope == "caller" else None

@@ -29,15 +29,17 @@ class Room:
         self.inside: list[str] = []
         self.tasks: list[asyncio.Task[None]] = []
 
-    async def ask(self, who: Caller, amount: int = 1, times: int = 1) -> list[asyncio.Event]:
+    async def ask(
+        self, who: Caller, amount: int = 1, times: int = 1, cost: int | None = None
+    ) -> list[asyncio.Event]:
         """Have `who` ask for `amount` places `times` times; return what lets each of them leave."""
         doors = [asyncio.Event() for _ in range(times)]
-        self.tasks += [asyncio.create_task(self._stay(who, amount, door)) for door in doors]
+        self.tasks += [asyncio.create_task(self._stay(who, amount, cost, door)) for door in doors]
         await turns()
         return doors
 
-    async def _stay(self, who: Caller, amount: int, door: asyncio.Event) -> None:
-        async with self.shares.hold(who, amount):
+    async def _stay(self, who: Caller, amount: int, cost: int | None, door: asyncio.Event) -> None:
+        async with self.shares.hold(who, amount, cost):
             self.inside.append(who.name)
             await door.wait()
             self.inside.remove(who.name)
@@ -82,6 +84,30 @@ async def test_the_last_places_are_for_who_holds_none() -> None:
     await room.ask(BEN)
     assert sorted(room.inside) == ["ann", "ben", *["eve"] * 8]
     room.close()
+
+
+async def test_of_as_many_places_the_cheaper_count_less(rooms: list[Room]) -> None:
+    room = Room(3)
+    rooms.append(room)
+    await room.ask(EVE, cost=4000)
+    await room.ask(ANN, cost=10)
+    (ben,) = await room.ask(BEN)
+    await room.ask(EVE, cost=10)
+    await room.ask(ANN, cost=4000)
+    ben.set()
+    await turns()
+    assert sorted(room.inside) == ["ann", "ann", "eve"]  # though eve asked and was served before
+
+
+async def test_what_is_given_back_no_longer_costs() -> None:
+    shares = Shares(10, reserve=0, max_waiting=1, max_wait=1)
+    async with shares.hold(EVE, 4, cost=1001) as holding:
+        assert shares.cost(EVE) == 1001
+        holding.keep(1)
+        assert shares.cost(EVE) == 251
+        async with shares.hold(EVE, 2):
+            assert shares.cost(EVE) == 253
+    assert shares.cost(EVE) == 0
 
 
 async def test_weight_is_a_share() -> None:

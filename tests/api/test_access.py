@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import openai
 import pytest
 
-from tests.api.asking import ask, chat, sdk, send
+from tests.api.asking import ask, chat, saying, sdk, send, text
 from tests.api.wire import connected, head
 from tests.scripted_engine import ScriptedEngine
 from tests.servers import Gateway, metric, scripted_gateway, until
@@ -107,3 +108,27 @@ async def test_a_flood_of_many_choices_leaves_seats_for_others() -> None:
         for flood in floods:
             flood.cancel()
         await asyncio.gather(*floods, return_exceptions=True)
+
+
+@pytest.mark.parametrize(
+    ("asked", "steps"),
+    [
+        ({"n": 1, "max_tokens": 8}, 1),
+        ({"n": 3, "max_tokens": 500}, 6),  # 1,500 tokens and the prompt's 30, by 256
+        ({"n": 3, "max_tokens": 2000}, 13),  # each answer counts 1,024 tokens at most
+        ({"messages": saying(text("a" * 600)), "max_tokens": 8}, 3),
+    ],
+)
+async def test_the_next_job_of_a_caller_comes_after_the_tokens_that_it_has_under_way(
+    asked: dict[str, Any], steps: int
+) -> None:
+    engine = ScriptedEngine(pause=30)
+    async with scripted_gateway(engine) as gateway:
+        first = asyncio.create_task(ask(gateway, chat(**asked)))
+        await until(lambda: engine.running == 1)
+        second = asyncio.create_task(ask(gateway))
+        await until(lambda: engine.running == 2)
+        assert [job.priority for job in engine.jobs] == [0, steps]
+        first.cancel()
+        second.cancel()
+        await asyncio.gather(first, second, return_exceptions=True)
