@@ -5,7 +5,7 @@ import select
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -61,15 +61,19 @@ def _show(watch: "Watch", console: "Console", interval: float) -> None:
     from gateway.glance import ScrapeError
 
     with _quit_pressed() as pressed:
-        screen = Live(watch.view(), console=console, screen=True) if console.is_terminal else None
-        with screen or nullcontext():
+        screen = Live(watch.view(), console=console, screen=True)
+        try:
+            if console.is_terminal:
+                screen.start()
             while not pressed(interval):
                 with suppress(ScrapeError):  # The view tells it.
                     watch.look()
-                if screen:
+                if console.is_terminal:
                     screen.update(watch.view(), refresh=True)
                 else:
                     console.print(watch.view())
+        finally:
+            screen.stop()  # also where Ctrl-C came in the middle of `start`
 
 
 def _never_pressed(seconds: float) -> bool:
