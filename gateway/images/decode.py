@@ -9,7 +9,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from PIL import AvifImagePlugin, ExifTags, Image
+from PIL import AvifImagePlugin, ExifTags, Image, PngImagePlugin
 from PIL.AvifImagePlugin import AvifImageFile
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
@@ -32,6 +32,7 @@ _READERS: dict[str, type[ImageFile]] = {
 }
 # Pictures are decoded side by side already, each by a thread.
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+PngImagePlugin.MAX_TEXT_MEMORY = 2**24  # characters of all texts of a PNG, which are dropped at once
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -62,6 +63,8 @@ _MAX_SIDE = 65_535
 # A progressive JPEG has about ten scans; each costs a pass over all pixels, whatever few bytes it has.
 _MAX_SCANS = 100
 _MAX_SCAN_PIXELS = 10**9  # of all scans together, in a thread: about a second
+# What readers keep of a file beside its pixels, none of which is used here.
+_NOTES = frozenset({"exif", "icc_profile", "xmp", "photoshop", "flashpix", "comment", "mp"})
 _FOR_A_PROCESS = frozenset({"webp", "avif"})
 _START_OF_SCAN = b"\xff\xda"
 
@@ -140,9 +143,31 @@ def read_header(data: bytes, *, max_pixels: int) -> Header:
         bytes_per_pixel = _DECODERS_BYTES[format_.upper()] + (_BYTES_PER_PIXEL["RGB"] if opaque else _LAYERED)
         return Header(format_, size, None, size[0] * size[1] * bytes_per_pixel + MB)
     image = open_image(data, max_pixels=max_pixels)
+    _forget_notes(image)
     memory = memory_for(image, 1)
     slow = isinstance(image, JpegImageFile) and _scan_pixels(image, data) > _MAX_SCAN_PIXELS
     return Header(format_, image.size, None if slow else image, memory)
+
+
+def _forget_notes(image: ImageFile) -> None:
+    """Drop all notes but the orientation: a reader may keep several times the file's size of them."""
+    # What is text is a PNG's, and none of it is used.
+    kept = {k: v for k, v in image.info.items() if k not in _NOTES and not isinstance(v, str)}
+    with contextlib.suppress(Exception):  # A picture is not broken because a note in it is.
+        # Not PNG's own `getexif`, which reads the pixels where no Exif comes before them.
+        orientation = Image.Image.getexif(image).get(ExifTags.Base.Orientation)
+        if orientation is not None:
+            note = Image.Exif()
+            note[ExifTags.Base.Orientation] = int(orientation)
+            kept["exif"] = note.tobytes()
+    image._exif = None  # noqa: SLF001  # it keeps the file's
+    if isinstance(image, JpegImageFile):
+        image.applist, image.app, image.icclist = [], {}, []
+    elif isinstance(image, PngImageFile) and image.png is not None:
+        image.private_chunks = []
+        image.png.im_text.clear()
+        image.png.im_info = kept  # one dictionary: notes behind the pixels are read into it
+    image.info = kept
 
 
 def open_image(data: bytes, *, max_pixels: int) -> ImageFile:

@@ -3,6 +3,7 @@
 import io
 import struct
 import time
+import tracemalloc
 import zlib
 from collections.abc import Callable
 
@@ -11,7 +12,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from gateway.errors import ImageError, ImageTooLarge, UnsupportedImage
-from gateway.images.decode import open_image
+from gateway.images.decode import decode, open_image, read_header
 from gateway.images.structure import webp_size
 from tests.images.pictures import encoded, noisy
 
@@ -127,3 +128,63 @@ def test_a_webp_too_large_is_refused_before_its_memory_is_taken() -> None:
     for cut in range(0, 40, 3):
         with pytest.raises(ImageError):
             open_image(data.getvalue()[:cut] or b"x", max_pixels=10**8)
+
+
+def test_notes_are_dropped_when_the_header_is_read() -> None:
+    """Opened, a picture waits for its turn: what it holds then is its file and no more."""
+    texts = chunks(b"zTXt", b"a\0\0" + zlib.compress(bytes(MB)), 15)
+    profiled = io.BytesIO()
+    noisy(64, 48).save(profiled, "JPEG", icc_profile=bytes(3 * MB), comment=b"x" * 60_000)
+    exif = segments(0xE1, b"Exif\0\0" + bytes(60_000), 60)
+    private = chunks(b"prVt", bytes(3 * MB), 1)
+    for data in (texts, private, profiled.getvalue(), exif, segments(0xE5, bytes(60_000), 300)):
+        tracemalloc.start()
+        header = read_header(data, max_pixels=10**8)
+        kept, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert header.size == (64, 48)
+        assert kept < MB
+
+
+XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+
+
+def turned_by_exif() -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return encoded(noisy(64, 48), "JPEG", exif=exif)
+
+
+def turned_by_png_exif() -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return encoded(noisy(64, 48), "PNG", exif=exif)
+
+
+def turned_by_png_exif_at_the_end() -> bytes:
+    data = turned_by_png_exif()
+    start = data.index(b"eXIf") - 4
+    end = start + 12 + int.from_bytes(data[start : start + 4])
+    return data[:start] + data[end:-12] + data[start:end] + data[-12:]
+
+
+def turned_by_png_xmp() -> bytes:
+    notes = PngInfo()
+    notes.add_itxt("XML:com.adobe.xmp", XMP.decode())
+    return encoded(noisy(64, 48), "PNG", pnginfo=notes)
+
+
+TURNED = {
+    "JPEG, Exif": turned_by_exif(),
+    "JPEG, XMP": encoded(noisy(64, 48), "JPEG", xmp=XMP),
+    "PNG, Exif": turned_by_png_exif(),
+    "PNG, Exif behind the pixels": turned_by_png_exif_at_the_end(),
+    "PNG, XMP": turned_by_png_xmp(),
+}
+
+
+@pytest.mark.parametrize("data", TURNED.values(), ids=TURNED)
+def test_the_orientation_outlives_the_notes_that_tell_it(data: bytes) -> None:
+    image = read_header(data, max_pixels=10**8).image
+    assert image is not None
+    assert decode(image, shrink=1).pixels.size == (48, 64)
