@@ -62,6 +62,9 @@ def parse(url: str, *, param: str, max_bytes: int) -> DataURL | WebURL:
 
     Raises ImageError, or ImageTooLarge for base64 of more than `max_bytes` bytes; `param` is the part's path.
     """
+    if len(url) > _WEB_URL_MAX and not url.isascii():
+        # One such character would have Python keep all of it in four bytes a character.
+        raise ImageError(f"{param}: a data URL must consist of ASCII characters", param=param)
     scheme, colon, _ = url[:_DATA_HEADER_MAX].partition(":")
     if not colon:
         raise ImageError(f"{param}: the URL must begin with data:, http: or https:", param=param)

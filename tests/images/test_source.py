@@ -130,3 +130,9 @@ def test_bad_base64_is_an_image_error(text: str, says: str) -> None:
     assert isinstance(source, DataURL)
     with pytest.raises(ImageError, match=says):
         read(source, max_bytes=100)
+
+
+def test_a_large_url_is_ascii() -> None:
+    """One character of another kind would have Python keep all of it in four bytes a character."""
+    with pytest.raises(ImageError, match="must consist of ASCII characters"):
+        parse("data:image/png;base64," + "A" * 10_000 + "\U0001f600", param="url", max_bytes=10**6)
