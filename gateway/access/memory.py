@@ -10,12 +10,16 @@ from functools import partial
 
 from gateway.access.callers import Caller
 from gateway.access.shares import Holding, Shares
+from gateway.errors import ImageTooLarge
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
 
-KIB = 1024
+KIB, MIB = 2**10, 2**20
 RESERVE = 4  # one part in this many is for callers who hold nothing, and one of pixels for small images
 COPIES = 2  # of a body, while its pieces are joined and while it is parsed
+CHARACTER = 4  # bytes that Python keeps for each of a text's where one of them is rare
+# Of a decoding thread or process, besides pixels: a copy of an image's text, a file's notes.
+THREAD = 64 * MIB
 FREE = 64 * KIB  # a body of at most this is not counted: what runs is bounded, and so are these together
 SMALL = 4_000_000  # pixels; an image of more is large
 
@@ -50,8 +54,35 @@ class Memory:
         return self._images.hold(caller, _kib(size))
 
     def pixels(self, caller: Caller, pixels: int, size: int) -> AbstractAsyncContextManager[Holding]:
-        """Hold `size` bytes to decode an image of `pixels` pixels; a small one never waits for a large."""
-        return (self._small if pixels <= SMALL else self._large).hold(caller, _kib(size))
+        """Hold `size` bytes to decode an image of `pixels` pixels; a small one never waits for a large.
+
+        Raises ImageTooLarge where it needs more than there is for all.
+        """
+        shares = self._small if pixels <= SMALL else self._large
+        if _kib(size) > shares.most:
+            raise ImageTooLarge(
+                f"the image takes {-(-size // MIB)} MiB to decode; the limit is {shares.most * KIB // MIB}"
+            )
+        return shares.hold(caller, _kib(size))
+
+
+def at_most(settings: Settings, threads: int) -> dict[str, int]:
+    """Return what the gateway's own processes take at most besides what they take idle, in bytes by part.
+
+    `threads` decode. docs/memory.md explains each part.
+    """
+    body = settings.body_max_bytes
+    return {
+        "bodies": max(settings.memory_bodies, COPIES * body),
+        "one body while it is parsed": CHARACTER * body,
+        "images": max(settings.memory_images, settings.image_max_bytes),
+        "pixels": settings.memory_pixels,
+        "image cache": settings.image_cache_bytes,
+        "requests": 2 * MIB * settings.max_running,
+        "connections": MIB // 5 * settings.max_connections,
+        "threads": THREAD * threads,
+        "decoding processes": THREAD * (threads + -(-threads // 2)),
+    }
 
 
 def keep(holding: Holding, size: int) -> None:
@@ -73,4 +104,5 @@ def _kib(size: int) -> int:
 
 def _shares(total: int, max_waiting: int, max_wait: float) -> Shares:
     places = total // KIB
-    return Shares(places, reserve=places // RESERVE, max_waiting=max_waiting, max_wait=max_wait)
+    reserve = places // RESERVE
+    return Shares(places, reserve=reserve, max_waiting=max_waiting, max_wait=max_wait, whole=True)

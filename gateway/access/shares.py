@@ -54,9 +54,15 @@ class Holding:
 
 
 class Shares:
-    """`total` places; at most `max_waiting` may wait for some, each at most `max_wait` seconds."""
+    """`total` places; at most `max_waiting` may wait for some, each at most `max_wait` seconds.
 
-    def __init__(self, total: int, *, reserve: int, max_waiting: int, max_wait: float) -> None:
+    With `whole`, one request may have all places, the reserve among them, if its caller holds none.
+    """
+
+    def __init__(
+        self, total: int, *, reserve: int, max_waiting: int, max_wait: float, whole: bool = False
+    ) -> None:
+        self._whole = whole
         self._free = self._total = total
         self._reserve = reserve
         self._max_waiting = max_waiting
@@ -121,7 +127,7 @@ class Shares:
     @property
     def most(self) -> int:
         """How many places one request can have."""
-        return self._total - self._reserve
+        return self._total - (0 if self._whole else self._reserve)
 
     def retry_after(self) -> int:
         """Return in how many seconds who waits now will have been served, by the rate of late."""

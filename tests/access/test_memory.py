@@ -1,0 +1,37 @@
+"""Memory is asked for in full: nobody takes more than their permits say."""
+
+import asyncio
+
+import pytest
+
+from gateway.access.memory import Memory
+from gateway.errors import ImageTooLarge
+from gateway.settings import load
+from gateway.telemetry.metrics import Metrics
+from tests.access.test_shares import ANN, EVE
+
+MIB = 2**20
+LARGE = 5_000_000  # pixels
+
+
+@pytest.fixture
+def memory() -> Memory:
+    """Return 4 MiB for pixels: one for small images, three for large ones."""
+    return Memory(load(memory_pixels=4 * MIB), Metrics())
+
+
+async def test_an_image_may_take_all_memory_once_it_is_free(memory: Memory) -> None:
+    async with memory.pixels(EVE, LARGE, MIB):
+        asked = asyncio.create_task(memory.pixels(ANN, LARGE, 3 * MIB).__aenter__())
+        await asyncio.sleep(0.01)
+        assert not asked.done()
+    holding = await asked
+    assert memory._large.taken == holding.amount == 3 * 1024
+    holding.release()
+
+
+async def test_an_image_that_takes_more_memory_than_there_is_is_refused(memory: Memory) -> None:
+    with pytest.raises(ImageTooLarge, match="the image takes 4 MiB to decode; the limit is 3"):
+        async with memory.pixels(ANN, LARGE, 3 * MIB + 1):
+            pass
+    assert memory._large.taken == 0
