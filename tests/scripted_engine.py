@@ -96,7 +96,7 @@ class ScriptedEngine:
                     raise self.error
                 end = finish if place == len(words) - 1 else None
                 for choice in range(job.sampling.n):
-                    yield self._delta(job, choice, word, end, first=place == 0)
+                    yield self._delta(job, choice, word, end, first=place == choice == 0)
         finally:
             self.running -= 1
 

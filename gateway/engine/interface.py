@@ -102,7 +102,7 @@ class Delta:
     cached_tokens: int = 0
     finish_reason: FinishReason | None = None
     logprobs: tuple[TokenLogprob, ...] = ()
-    prompt_logprobs: tuple[TokenLogprob, ...] = ()  # in a choice's first delta, where asked for
+    prompt_logprobs: tuple[TokenLogprob, ...] = ()  # in a job's first delta, where asked for
     times: Times | None = None  # with a job's last delta, where the engine knows them
     made: float = 0.0  # when its last token was, in seconds on the engine's clock; 0 where it does not say
 

@@ -66,8 +66,11 @@ class TokenizerFile:
     def prompt_logprobs(
         self, tokens: Sequence[int], places: Sequence[Mapping[int, _Logprob] | None] | None, top: int | None
     ) -> tuple[TokenLogprob, ...]:
-        """Return those of a prompt's `tokens`; its first has none, and so NaN."""
-        if places is None or top is None:
+        """Return those of a prompt's `tokens`; its first has none, and so NaN.
+
+        vLLM tells them with a job's first output; with others `places` can be empty.
+        """
+        if not places or top is None:
             return ()
         return tuple(
             self._entry(token, nan) if place is None else self._place(token, place, top)

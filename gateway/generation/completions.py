@@ -41,6 +41,7 @@ class TextReply:
         self._silent = silent
         self._lengths: dict[int, int] = {}  # of the text of each choice that is out
         self._prompts: dict[int, tuple[int, int]] = {}  # tokens and cached tokens of each prompt
+        self._heads: dict[int, TextLogprobs] = {}  # of each prompt, for all its choices
         self._completion_tokens = 0
 
     def gain(self, delta: Delta) -> TextChoice | None:
@@ -55,8 +56,10 @@ class TextReply:
         told = self._lengths.get(delta.index)
         prompt = self._texts[place] if self._texts and told is None else ""
         parts = []
-        if told is None and delta.prompt_logprobs:
-            parts.append(_of_prompt(delta.prompt_logprobs, len(prompt)))
+        if delta.prompt_logprobs:
+            self._heads[place] = _of_prompt(delta.prompt_logprobs, len(self._texts[place]))
+        if told is None and place in self._heads:
+            parts.append(self._heads[place])
         if entries:
             parts.append(_logprobs(entries, (told or 0) + len(prompt)))
         text = prompt + text

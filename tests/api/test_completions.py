@@ -117,6 +117,15 @@ async def test_logprobs_have_openais_shape(served: Gateway, stream: bool) -> Non
     }
 
 
+async def test_the_prompts_log_probabilities_come_once_and_are_every_choices(served: Gateway) -> None:
+    answer = await ask(served, ["ab", "c"], echo=True, logprobs=0, n=2)
+    prompts = [["<s>", "a", "b"]] * 2 + [["<s>", "c"]] * 2
+    words = [" A", " red", " circle."]
+    assert [choice["logprobs"]["tokens"] for choice in orjson.loads(answer.body)["choices"]] == [
+        [*prompt, *words] for prompt in prompts
+    ]
+
+
 @pytest.mark.parametrize("stream", [False, True])
 async def test_echo_with_logprobs_tells_those_of_the_prompt(served: Gateway, stream: bool) -> None:
     """As evaluation harnesses ask: nothing new, and how likely the prompt is."""

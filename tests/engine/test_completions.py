@@ -1,9 +1,11 @@
 """`/v1/completions` on the real engine."""
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from openai import AsyncOpenAI
+from openai.types import CompletionChoice
 
 from tests.servers import Gateway
 
@@ -84,3 +86,30 @@ async def test_a_prompts_log_probabilities_are_those_of_generating_it(
     assert logprobs.token_logprobs[-len(spoken) :] == pytest.approx(
         generated.token_logprobs[: len(spoken)], abs=0.1
     )
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_each_choice_has_its_prompts_log_probabilities_and_then_its_own(
+    client: AsyncOpenAI, stream: bool
+) -> None:
+    fields: dict[str, Any] = {"model": MODEL, "prompt": PROMPT, "echo": True, "logprobs": 1, "n": 2}
+    fields |= {"max_tokens": 4, "extra_body": {"ignore_eos": True}}
+    choices: list[CompletionChoice] = []
+    if stream:
+        async for chunk in await client.completions.create(**fields, stream=True):
+            choices += chunk.choices
+    else:
+        choices = (await client.completions.create(**fields)).choices
+    for index in (0, 1):
+        told = [choice for choice in choices if choice.index == index]
+        tokens = [token for choice in told for token in (choice.logprobs and choice.logprobs.tokens) or ()]
+        assert tokens[0] == "<s>"
+        assert tokens.count("<s>") == 1
+        assert "".join(tokens[1:]).strip().startswith("USER: Hello\nASSISTANT:")
+        alone = await client.completions.create(
+            model=MODEL, prompt=PROMPT, echo=True, logprobs=0, max_tokens=0
+        )
+        prompt = alone.choices[0].logprobs
+        assert prompt is not None
+        assert prompt.tokens is not None
+        assert len(tokens) == len(prompt.tokens) + 4
