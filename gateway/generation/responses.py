@@ -100,6 +100,8 @@ def _sampling(request: ResponseRequest) -> dict[str, Any]:
         given["max_output_tokens"] = request.max_output_tokens
     if LOGPROBS in (request.include or ()):
         given["logprobs"] = True
+    elif request.top_logprobs:
+        raise InvalidValue(f"top_logprobs: it needs {LOGPROBS!r} in `include`", param="top_logprobs")
     return given
 
 

@@ -113,7 +113,7 @@ def _check_token(token: int, param: str, model: Model) -> None:
 
 def _logprobs(given: Mapping[str, Any], max_tokens: int) -> int | None:
     asked = given.get("logprobs", False)
-    if "top_logprobs" in given and not asked:
+    if given.get("top_logprobs") and not asked:
         raise InvalidValue("top_logprobs: it needs `logprobs` to be true", param="top_logprobs")
     if not asked:
         return None

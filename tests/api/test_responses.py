@@ -145,6 +145,8 @@ async def test_log_probabilities_are_told_with_the_words_where_included(served: 
 async def test_top_logprobs_need_the_log_probabilities(served: Gateway) -> None:
     answer = await ask(served, top_logprobs=2)
     assert (answer.status, answer.error["param"]) == (400, "top_logprobs")
+    assert answer.error["message"].endswith("it needs 'message.output_text.logprobs' in `include`")
+    assert (await ask(served, top_logprobs=0)).status == 200
 
 
 async def test_the_sdk_puts_the_stream_together(served: Gateway) -> None:
