@@ -139,6 +139,7 @@ def rows(before: Scrape, now: Scrape) -> dict[str, str]:
         "ready": "yes" if now.total("gateway_ready") else _start(before, now),
         "running": _of(now, "gateway_in_flight", "gateway_in_flight_limit"),
         "waiting": _of(now, "gateway_waiting", "gateway_waiting_limit"),
+        "waiting for a seat": _count(now.total("gateway_waiting_for_seat")),
         "first token p50 / p99": f"{_seconds(p50)} / {_seconds(p99)}",
         "tokens/s prompt / answer": f"{prompt:.1f} / {answer:.1f}",
         "images/s": f"{rate(before, now, 'gateway_images_total'):.1f}",
@@ -166,6 +167,10 @@ def _start(before: Scrape, now: Scrape) -> str:
 
 def _of(now: Scrape, name: str, limit: str) -> str:
     return f"{now.total(name):.0f} of {now.total(limit):.0f}"
+
+
+def _count(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.0f}"
 
 
 def _seconds(value: float) -> str:

@@ -31,10 +31,24 @@ def rate(metric: str, by: str = "", where: str = AT) -> str:
     return f"sum{f' by ({by})' if by else ''} (rate({metric}{{{where}}}[$__rate_interval]))"
 
 
+def total(metric: str) -> str:
+    """Return the query for a gauge, summed over the replicas."""
+    return f"sum({metric}{{{AT}}})"
+
+
+def share(part: str, whole: str) -> dict[str, str]:
+    """Return the query for one counter's growth as a share of another's."""
+    return {"hits": f"{part} / {whole}"}
+
+
+def quantile(q: float, metric: str, by: str = "le", where: str = AT) -> str:
+    """Return the query for a histogram's quantile."""
+    return f"histogram_quantile({q}, {rate(f'{metric}_bucket', by, where)})"
+
+
 def quantiles(metric: str, where: str = AT) -> dict[str, str]:
     """Return the queries for a histogram's median and 99th percentile."""
-    buckets = rate(f"{metric}_bucket", "le", where)
-    return {f"p{round(100 * q)}": f"histogram_quantile({q}, {buckets})" for q in (0.5, 0.99)}
+    return {f"p{round(100 * q)}": quantile(q, metric, where=where) for q in (0.5, 0.99)}
 
 
 def stat(title: str, query: str, unit: str = "none") -> Panel:
@@ -53,7 +67,7 @@ ROWS = {
             "percentunit",
         ),
         stat("Engine restarts in a day", f"sum(increase(gateway_engine_restarts_total{{{AT}}}[1d]))"),
-        stat("First token, p99", quantiles("gateway_time_to_first_token_seconds")["p99"], "s"),
+        stat("First token, p99", quantile(0.99, "gateway_time_to_first_token_seconds"), "s"),
         stat("Up since", f"min(process_start_time_seconds{{{AT}}}) * 1000", "dateTimeFromNow"),
         Panel(
             "How requests end",
@@ -94,13 +108,15 @@ ROWS = {
             "Requests",
             "none",
             {
-                "running": f"sum(gateway_in_flight{{{AT}}})",
-                "may run": f"sum(gateway_in_flight_limit{{{AT}}})",
-                "queued": f"sum(gateway_waiting{{{AT}}})",
-                "may queue": f"sum(gateway_waiting_limit{{{AT}}})",
+                "running": total("gateway_in_flight"),
+                "may run": total("gateway_in_flight_limit"),
+                "queued": total("gateway_waiting"),
+                "may queue": total("gateway_waiting_limit"),
+                "wait for a seat": total("gateway_waiting_for_seat"),
             },
         ),
         Panel("Time in the queue", "s", quantiles("gateway_waiting_seconds")),
+        Panel("Time to a seat in the engine", "s", quantiles("gateway_seat_waiting_seconds")),
         Panel(
             "Memory budgets in use",
             "percentunit",
@@ -110,16 +126,14 @@ ROWS = {
             "Batches: lines",
             "none",
             {
-                "running": f"sum(gateway_batch_lines_running{{{AT}}})",
-                "to do": f"sum(gateway_batch_lines_waiting{{{AT}}})",
+                "running": total("gateway_batch_lines_running"),
+                "to do": total("gateway_batch_lines_waiting"),
             },
-            width=12,
         ),
         Panel(
             "Batches: lines per second",
             "none",
             {"{{outcome}}": rate("gateway_batch_lines_total", "outcome")},
-            width=12,
         ),
     ],
     "Images": [
@@ -131,16 +145,15 @@ ROWS = {
         Panel(
             "Time per image, p99",
             "s",
-            {"{{step}}": f"histogram_quantile(0.99, {rate('gateway_image_seconds_bucket', 'le, step')})"},
+            {"{{step}}": quantile(0.99, "gateway_image_seconds", "le, step")},
         ),
         Panel(
             "Found in the cache",
             "percentunit",
-            {
-                "hits": rate("gateway_image_cache_total", where=f'{AT},result="hit"')
-                + " / "
-                + rate("gateway_image_cache_total")
-            },
+            share(
+                rate("gateway_image_cache_total", where=f'{AT},result="hit"'),
+                rate("gateway_image_cache_total"),
+            ),
             width=4,
         ),
         Panel(
@@ -156,14 +169,14 @@ ROWS = {
             "In the engine",
             "none",
             {
-                "running": f"sum(vllm:num_requests_running{{{AT}}})",
-                "waiting": f"sum(vllm:num_requests_waiting{{{AT}}})",
+                "running": total("vllm:num_requests_running"),
+                "waiting": total("vllm:num_requests_waiting"),
             },
         ),
         Panel(
             "Prompt tokens found in the prefix cache",
             "percentunit",
-            {"hits": f"{rate('vllm:prefix_cache_hits_total')} / {rate('vllm:prefix_cache_queries_total')}"},
+            share(rate("vllm:prefix_cache_hits_total"), rate("vllm:prefix_cache_queries_total")),
         ),
         Panel("Engine's queue", "s", quantiles("vllm:request_queue_time_seconds")),
         Panel("Prefill", "s", quantiles("vllm:request_prefill_time_seconds")),

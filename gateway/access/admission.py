@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from math import ceil
 
+from prometheus_client import Gauge, Histogram
+
 from gateway.access.callers import Caller
 from gateway.access.shares import Shares
 from gateway.errors import RateLimited
@@ -55,13 +57,8 @@ class Admission:
             self._metrics.limited.labels("at_once", caller.klass.name).inc()
             raise RateLimited(f"the limit is {most} requests at once", retry_after=1)
         with self._busy():
-            arrived = time.perf_counter()
-            self._metrics.waiting.inc()
-            try:
+            with _waiting(self._metrics.waiting, self._metrics.waiting_seconds):
                 holding = await self._tickets.take(caller)
-            finally:
-                self._metrics.waiting.dec()
-            self._metrics.waiting_seconds.observe(time.perf_counter() - arrived)
             self._metrics.in_flight.inc()
             try:
                 yield
@@ -84,6 +81,22 @@ class Admission:
 
         `tokens` are what the request is expected to take; the caller whose requests take least comes next.
         """
-        async with self._seats.hold(caller, number, tokens) as holding:
+        with _waiting(self._metrics.waiting_for_seat, self._metrics.seat_seconds):
+            holding = await self._seats.take(caller, number, tokens)
+        try:
             before = self._seats.cost(caller) - holding.cost
             yield min(LOWEST, ceil(before / PER_PRIORITY / caller.klass.weight))
+        finally:
+            holding.release()
+
+
+@contextmanager
+def _waiting(now: Gauge, seconds: Histogram) -> Iterator[None]:
+    """Count a request that waits, and for how long where it gets what it waits for."""
+    arrived = time.perf_counter()
+    now.inc()
+    try:
+        yield
+    finally:
+        now.dec()
+    seconds.observe(time.perf_counter() - arrived)

@@ -86,6 +86,11 @@ class Metrics:
         self.waiting_seconds = families.histogram(
             "gateway_waiting_seconds", "Time a request waited for its turn in the gateway's queue.", _SECONDS
         )
+        self.seat_seconds = families.histogram(
+            "gateway_seat_waiting_seconds",
+            "Time a request that runs waited for a seat in the engine's batch.",
+            _SECONDS,
+        )
         self.stalled = families.counter(
             "gateway_stalled_requests", "Requests ended because the engine gave nothing for too long."
         )
@@ -124,10 +129,15 @@ class Metrics:
         )
 
     def _capacity(self, families: Families) -> None:
-        self.in_flight = families.gauge("gateway_in_flight", "Requests that run, up to the limit.")
+        self.in_flight = families.gauge(
+            "gateway_in_flight", "Requests that run, up to the limit; some may wait for a seat."
+        )
         self.in_flight_limit = families.gauge("gateway_in_flight_limit", "Requests that may run at once.")
         self.waiting = families.gauge("gateway_waiting", "Requests in the queue.")
         self.waiting_limit = families.gauge("gateway_waiting_limit", "Requests that may be in the queue.")
+        self.waiting_for_seat = families.gauge(
+            "gateway_waiting_for_seat", "Requests that run and wait for a seat in the engine's batch."
+        )
         self.memory_held = families.gauge(
             "gateway_memory_held_bytes", "Memory in use for what clients send, by budget.", {"kind": _BUDGET}
         )

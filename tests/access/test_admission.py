@@ -37,6 +37,10 @@ class Desk:
             finally:
                 self.inside -= 1
 
+    async def seated(self) -> None:
+        async with self.admission.seats(ANN, 1, 1):
+            pass
+
     def gauge(self, name: str) -> float | None:
         return self.metrics.registry.get_sample_value(name)
 
@@ -182,3 +186,20 @@ async def test_no_ticket_is_lost_or_doubled_whoever_leaves_when(seed: int) -> No
     assert desk.inside == running
     door.set()
     await asyncio.gather(*last, return_exceptions=True)
+
+
+async def test_wait_for_a_seat_is_shown_and_counted() -> None:
+    desk = Desk(running=10, waiting=10)
+    async with desk.admission.seats(ANN, 80, 1):  # all that one caller may have of 100
+        waiting = asyncio.create_task(desk.seated())
+        given_up = asyncio.create_task(desk.seated())
+        await turns()
+        assert desk.gauge("gateway_waiting_for_seat") == 2
+        given_up.cancel()
+        await turns()
+        assert desk.gauge("gateway_waiting_for_seat") == 1
+        await asyncio.sleep(0.05)
+    await waiting
+    assert desk.gauge("gateway_waiting_for_seat") == 0
+    assert desk.gauge("gateway_seat_waiting_seconds_count") == 2
+    assert 0.05 <= (desk.gauge("gateway_seat_waiting_seconds_sum") or 0) < 1
