@@ -99,9 +99,9 @@ constraints: ## Write the tested versions down in engine_config/constraints/ (ne
 	@.venv/bin/python -m venv .venv/constraints && .venv/constraints/bin/pip install -q uv
 	@.venv/bin/python -m engine_config.constraints .venv/constraints/bin/uv
 
-hostile: ## Every one of Pillow's own test files, sent to the gateway (47 MB to fetch).
+hostile: ## Pillow's own test files (47 MB to fetch); sampling extremes and image caches on the real engine.
 	$(SETUP) --dev
-	@.venv/bin/pytest tests/hostile/pillow_files.py $(ARGS)
+	@HOSTILE_EXTREMES=1500 .venv/bin/pytest --timeout 1800 tests/hostile/pillow_files.py tests/hostile/test_extremes.py tests/hostile/picture_caches.py $(ARGS)
 
 fuzz: ## Search for bytes that break decoding, URLs or fetching, guided by coverage (SECONDS=60 for each; finds in .fuzz/).
 	$(SETUP) --dev

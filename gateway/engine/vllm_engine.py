@@ -120,7 +120,7 @@ class VLLMEngine:
         from gateway.engine.vllm_sampling import sampling_params
 
         assert self._vocabulary is not None  # `start` has returned
-        constraint, attempt = job.sampling.constraint, 0
+        constraint, attempt, told = job.sampling.constraint, 0, False
         try:
             for attempt in range(ATTEMPTS):
                 followed = await self._constraints.follow(constraint) if constraint else None
@@ -141,9 +141,12 @@ class VLLMEngine:
                         if followed:
                             followed.take(output)
                         for delta in deltas(output, ids, job.sampling, self._vocabulary):
+                            told = True
                             yield delta
                     else:
                         return
+                if told:  # of another choice: nothing may be said twice
+                    break
         except GatewayError:
             raise
         except Exception as error:
