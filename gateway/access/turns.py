@@ -23,13 +23,7 @@ class Turns:
         self, name: str, threads: int, settings: Settings, start: Callable[[], None] | None = None
     ) -> None:
         self._threads = ThreadPoolExecutor(threads, name, initializer=start)
-        self._shares = Shares(
-            threads,
-            reserve=0,
-            # Whoever holds a ticket may wait, as long as its answer may take; each has a few images.
-            max_waiting=settings.max_running * settings.max_images,
-            max_wait=settings.request_timeout,
-        )
+        self._shares = places(threads, settings)
 
     async def run(self, caller: Caller, work: Callable[[], _T]) -> _T:
         """Return what `work` returns, when it is the turn of `caller`. Raises Overloaded."""
@@ -39,6 +33,16 @@ class Turns:
     async def close(self) -> None:
         """Wait for what runs and end the threads."""
         await asyncio.to_thread(self._threads.shutdown, cancel_futures=True)
+
+
+def places(number: int, settings: Settings) -> Shares:
+    """Return `number` places to work at: whoever holds a ticket may wait, as long as its answer may take."""
+    return Shares(
+        number,
+        reserve=0,
+        max_waiting=settings.max_running * settings.max_images,
+        max_wait=settings.request_timeout,
+    )
 
 
 async def _to_the_end(threads: Executor, work: Callable[[], _T]) -> _T:

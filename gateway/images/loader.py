@@ -73,8 +73,8 @@ class PictureLoader:
         # Threads of their own: what is small must not stand behind them.
         self._patient_threads = Turns("large-image", size, settings, start=_step_back)
         # What a thread can't be stopped in is for processes.
-        self._workers = Workers(size, nice=False)
-        self._patient_workers = Workers(-(-size // 2), nice=True)
+        self._workers = Workers(size, settings, nice=False)
+        self._patient_workers = Workers(-(-size // 2), settings, nice=True)
         self._cache = PictureCache(settings.image_cache_bytes)
         self._flights = Flights()
         # Nobody outside can compute a key, and so nobody can look for a picture that makes the same.
@@ -179,7 +179,8 @@ class PictureLoader:
             if header.image is None:
                 assert opened.data is not None
                 workers = self._patient_workers if large else self._workers
-                pixels = await self._by_process(workers, self._task(wanted, memory), opened.data)
+                with self._step("decode"):
+                    pixels = await workers.decode(caller, self._task(wanted, memory), opened.data)
             else:
                 threads = self._patient_threads if large else self._threads
                 pixels = await threads.run(caller, partial(self._fitted, header.image, wanted, shrink))
@@ -197,10 +198,6 @@ class PictureLoader:
             memory=memory,
             seconds=settings.image_decode_timeout,
         )
-
-    async def _by_process(self, workers: Workers, task: Task, data: bytes) -> Image.Image:
-        with self._step("decode"):
-            return await workers.decode(task, data)
 
     def _fitted(self, image: ImageFile, wanted: _Wanted, shrink: int) -> Image.Image:
         with self._step("decode"):

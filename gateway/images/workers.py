@@ -1,4 +1,7 @@
-"""The processes that decode what a thread can't be stopped in; each is ended on a time-out and replaced."""
+"""The processes that decode what a thread can't be stopped in; each is ended on a time-out and replaced.
+
+The next image is of the caller who has fewest in them: a caller's flood waits behind itself.
+"""
 
 import asyncio
 import os
@@ -18,8 +21,11 @@ import structlog
 from PIL import Image
 
 from gateway import errors
+from gateway.access.callers import Caller
+from gateway.access.turns import places
 from gateway.errors import ImageError, Overloaded, Unavailable
 from gateway.images.worker import Task, receive, send
+from gateway.settings import Settings
 
 LEFT = 0.2  # seconds that an image may still take once nobody waits for it
 LATE = 4  # times an image's processor time that it may take by the clock
@@ -32,18 +38,23 @@ log = structlog.get_logger()
 class Workers:
     """At most `size` processes, started when they are first needed. A `nice` one steps back for others."""
 
-    def __init__(self, size: int, *, nice: bool) -> None:
+    def __init__(self, size: int, settings: Settings, *, nice: bool) -> None:
         self._nice = nice
+        self._places = places(size, settings)
         self._threads = ThreadPoolExecutor(size, "decoder")  # each waits for one process
         self._idle: list[_Worker] = []
         self._lock = threading.Lock()
 
-    async def decode(self, task: Task, data: bytes) -> Image.Image:
+    async def decode(self, caller: Caller, task: Task, data: bytes) -> Image.Image:
         """Return the fitted image. If cancelled, the process is ended before this returns.
 
         Raises ImageError and its kinds, also where the image takes longer than `task.seconds` or where the
         decoder crashes over it; Overloaded and Unavailable (503) where it is not the image's fault.
         """
+        async with self._places.hold(caller):
+            return await self._by_thread(task, data)
+
+    async def _by_thread(self, task: Task, data: bytes) -> Image.Image:
         job = _Job()
         future = self._threads.submit(copy_context().run, self._run, job, task, data)
         done = asyncio.wrap_future(future)

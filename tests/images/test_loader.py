@@ -15,10 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from gateway.access.callers import Caller
+from gateway.access.keys import CallerClass
 from gateway.errors import ImageError, ImageTooLarge
 from gateway.images import loader as loader_module
 from gateway.images.decode import decode
 from gateway.images.loader import _Wanted
+from gateway.images.source import read
 from gateway.images.worker import NICE
 from tests.images.conftest import PARAM, Loading
 from tests.images.pictures import data_url, encoded, noisy, png, url_of
@@ -233,6 +236,32 @@ async def test_many_different_pictures_at_once_come_out_each_as_itself(loading: 
     pictures = await asyncio.gather(*(one.load(url_of(Image.new("RGB", (300, 200), c))) for c in colours))
     assert [picture.pixels.getpixel((5, 5)) for picture in pictures] == colours
     assert len({picture.key for picture in pictures}) == 32
+
+
+# Fairness
+
+
+async def test_a_callers_flood_of_files_to_open_waits_behind_itself(
+    loading: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, gate = loading(image_threads=1), threading.Event()
+    opened: list[int] = []
+
+    def reading(source: Any, *, max_bytes: int) -> bytes:
+        gate.wait(10)
+        data = read(source, max_bytes=max_bytes)
+        opened.append(len(data))
+        return data
+
+    monkeypatch.setattr(loader_module, "read", reading)
+    small, large = encoded(noise()), encoded(noise(), "JPEG") + bytes(100_000)
+    flood = [asyncio.create_task(one.load(data_url(large + bytes([n])))) for n in range(20)]
+    await asyncio.sleep(0)
+    ann = asyncio.create_task(one.load(data_url(small), caller=Caller("ann", "ann", CallerClass())))
+    await asyncio.sleep(0.01)
+    gate.set()
+    await asyncio.gather(ann, *flood)
+    assert opened.index(len(small)) == 1
 
 
 # Leaving

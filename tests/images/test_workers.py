@@ -14,11 +14,14 @@ import psutil
 import pytest
 from PIL import Image
 
+from gateway.access.callers import Caller
+from gateway.access.keys import CallerClass
 from gateway.errors import ImageError, ImageTooLarge, Overloaded, Unavailable
 from gateway.images.decode import memory_for, open_image, read_header
 from gateway.images.worker import Task, run
 from gateway.images.workers import Workers, _Worker
-from tests.images.conftest import Loading
+from gateway.settings import Settings
+from tests.images.conftest import ME, Loading
 from tests.images.pictures import data_url, encoded, noisy
 
 pytestmark = pytest.mark.slow
@@ -55,7 +58,7 @@ def slow() -> bytes:
 
 @pytest.fixture
 async def workers() -> AsyncIterator[Workers]:
-    made = Workers(2, nice=False)
+    made = Workers(2, Settings(), nice=False)
     yield made
     await asyncio.to_thread(made.close)
 
@@ -104,7 +107,7 @@ IMAGES = {
 async def test_a_process_makes_the_pixels_that_a_thread_would(workers: Workers, name: str) -> None:
     for fit in ("pad", "crop", "squash"):
         asked = task(fit=fit)
-        by_process = await workers.decode(asked, IMAGES[name])
+        by_process = await workers.decode(ME, asked, IMAGES[name])
         assert np.array_equal(np.asarray(by_process), np.asarray(run(asked, IMAGES[name])))
 
 
@@ -141,23 +144,23 @@ async def test_what_takes_too_long_is_refused_and_the_next_is_decoded(
     monkeypatch.setattr("gateway.images.workers.LATE", 100)  # however busy this machine is
     if ended_by == "the system":
         monkeypatch.setattr(_Worker, "_cpu_seconds", lambda _: 0.0)
-    await workers.decode(task(), IMAGES["WebP"])  # it has started
+    await workers.decode(ME, task(), IMAGES["WebP"])  # it has started
     with pytest.raises(ImageError, match=r"the image takes longer than 0\.7 s to decode"):
-        await workers.decode(task(seconds=0.7), slow)
+        await workers.decode(ME, task(seconds=0.7), slow)
     assert processes() == []
-    assert (await workers.decode(task(), IMAGES["WebP"])).size == (SIDE, SIDE)
+    assert (await workers.decode(ME, task(), IMAGES["WebP"])).size == (SIDE, SIDE)
 
 
 async def test_a_process_without_processor_time_is_not_the_images_fault(
     workers: Workers, processes: Processes
 ) -> None:
-    await workers.decode(task(), IMAGES["WebP"])
+    await workers.decode(ME, task(), IMAGES["WebP"])
     (one,) = processes()
     one.suspend()
     with pytest.raises(Overloaded):
-        await workers.decode(task(seconds=0.1), IMAGES["WebP"])
+        await workers.decode(ME, task(seconds=0.1), IMAGES["WebP"])
     assert not one.is_running()
-    await workers.decode(task(), IMAGES["WebP"])
+    await workers.decode(ME, task(), IMAGES["WebP"])
 
 
 @pytest.mark.parametrize(
@@ -167,21 +170,21 @@ async def test_a_process_without_processor_time_is_not_the_images_fault(
 async def test_a_decoder_that_dies_fails_one_image(
     slow: bytes, workers: Workers, processes: Processes, number: signal.Signals, error: type[Exception]
 ) -> None:
-    asked = asyncio.create_task(workers.decode(task(), slow))
+    asked = asyncio.create_task(workers.decode(ME, task(), slow))
     os.kill((await busy_one(processes)).pid, number)
     with pytest.raises(error, match="decoder"):
         await asked
-    assert (await workers.decode(task(), IMAGES["AVIF"])).size == (SIDE, SIDE)
+    assert (await workers.decode(ME, task(), IMAGES["AVIF"])).size == (SIDE, SIDE)
 
 
 async def test_a_process_that_died_while_idle_is_replaced_unnoticed(
     workers: Workers, processes: Processes
 ) -> None:
-    await workers.decode(task(), IMAGES["WebP"])
+    await workers.decode(ME, task(), IMAGES["WebP"])
     (one,) = processes()
     one.kill()
     await asyncio.to_thread(one.wait, 5)
-    await workers.decode(task(), IMAGES["WebP"])
+    await workers.decode(ME, task(), IMAGES["WebP"])
 
 
 async def test_who_leaves_frees_everything_within_a_second(
@@ -201,11 +204,11 @@ async def test_who_leaves_frees_everything_within_a_second(
 
 async def test_more_pixels_than_the_header_told_are_refused(workers: Workers) -> None:
     with pytest.raises(ImageTooLarge, match="more memory than its header says"):
-        await workers.decode(task(memory=10_000), IMAGES["WebP"])
+        await workers.decode(ME, task(memory=10_000), IMAGES["WebP"])
 
 
 async def test_idle_processes_are_ended(workers: Workers, processes: Processes) -> None:
-    await workers.decode(task(), IMAGES["WebP"])
+    await workers.decode(ME, task(), IMAGES["WebP"])
     assert len(processes()) == 1
     workers.rest()
     assert processes() == []
@@ -229,6 +232,24 @@ async def test_a_small_image_does_not_wait_for_large_ones(loading: Make) -> None
     await asyncio.wait(larges)
 
 
+async def test_a_callers_flood_of_images_for_processes_waits_behind_itself(loading: Make) -> None:
+    one = loading(image_threads=1)
+    await one.load(data_url(IMAGES["WebP"]))  # the process has started
+    done: list[str] = []
+
+    async def load(name: str, data: bytes, scope: str) -> None:
+        await one.load(data_url(data), scope=scope, caller=Caller(scope, scope, CallerClass()))
+        done.append(name)
+
+    webp = encoded(noisy(1500, 1500), "WEBP", method=0)
+    flood = [asyncio.create_task(load("eve", webp + bytes([n]), "eve")) for n in range(20)]
+    await asyncio.sleep(0.1)
+    before = len(done)
+    await load("ann", IMAGES["AVIF"], "ann")
+    await asyncio.gather(*flood)
+    assert done.index("ann") - before <= 2
+
+
 def test_a_worker_imports_little() -> None:
     program = "import gateway.images.worker, sys; print(*sys.modules)"
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
@@ -245,8 +266,9 @@ def test_processes_end_with_a_gateway_that_is_killed(slow: bytes, tmp_path: Any)
     (tmp_path / "slow").write_bytes(slow)
     program = (
         "import asyncio, sys, pathlib; from gateway.images.workers import Workers, _Worker\n"
-        "from tests.images.test_workers import task\n"
-        "asyncio.run(Workers(1, nice=True).decode(task(), pathlib.Path(sys.argv[1]).read_bytes()))"
+        "from tests.images.test_workers import ME, Settings, task\n"
+        "workers, data = Workers(1, Settings(), nice=True), pathlib.Path(sys.argv[1]).read_bytes()\n"
+        "asyncio.run(workers.decode(ME, task(), data))"
     )
     parent = subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "slow")])
     deadline = time.monotonic() + 20
