@@ -36,6 +36,7 @@ from gateway.telemetry import logs
 
 OWN_FILES = 512  # descriptors for the engine, fetched images, logs, and connections that are being refused
 IDLE = 10.0  # seconds without a request after which freed memory goes back to the system
+TRIMS = 3  # times: what had been cancelled may end later than the last request
 TO_TELL = 2.0  # seconds for those that are ended to be told
 TICK = 5.0  # seconds between two lines about a start that goes on, where there is no terminal
 ACCEPTS = 32  # connections that are accepted in one round of the event loop
@@ -86,14 +87,14 @@ def _with_descriptors(settings: Settings, console: Console) -> Settings:
 async def _trim_when_idle(running: RunningRequests, loader: PictureLoader) -> None:
     """Give memory back to the system once nothing has run for a while. malloc_trim(3)."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    idle_since: float | None = None
+    idle_since, left = asyncio.get_running_loop().time(), 0
     while trim is not None:
         await asyncio.sleep(1)
         now = asyncio.get_running_loop().time()
         if running:
-            idle_since = now
-        elif idle_since is not None and now - idle_since > IDLE:
-            idle_since = None
+            idle_since, left = now, TRIMS
+        elif left and now - idle_since > IDLE:
+            idle_since, left = now, left - 1
             loader.rest()
             gc.collect()
             await asyncio.to_thread(trim, 0)
@@ -102,12 +103,14 @@ async def _trim_when_idle(running: RunningRequests, loader: PictureLoader) -> No
 def _keep_freed_memory() -> None:
     """Have glibc use freed memory again, where it would give it back and ask for it with every picture.
 
-    Each new page costs a fault, and a picture of 4 MB passes through thousands of them. mallopt(3).
+    Each new page costs a fault, and a picture of 4 MB passes through thousands of them. All threads share
+    one arena: malloc_trim leaves up to 64 MB in each other one. mallopt(3).
     """
-    trim_threshold, top_pad, mmap_threshold = -1, -2, -3
+    trim_threshold, top_pad, mmap_threshold, arena_max = -1, -2, -3, -8
     with suppress(AttributeError, OSError):  # another C library
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(mmap_threshold, 2**25)  # bytes, the most that it takes
+        mallopt(arena_max, 1)
         mallopt(trim_threshold, 2**28)
         mallopt(top_pad, 2**24)
 

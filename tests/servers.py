@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import uvicorn
+from fastapi import FastAPI
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
@@ -41,6 +42,7 @@ class Gateway:
     log: Path | None = None
     supervisor: Supervisor | None = None
     server: Server | None = None
+    app: FastAPI | None = None
 
     @property
     def api(self) -> str:
@@ -82,7 +84,7 @@ async def supervised_gateway(
     await until(lambda: server.started)
     port = server.servers[0].sockets[0].getsockname()[1]
     try:
-        yield Gateway(f"http://127.0.0.1:{port}", supervisor=app.state.supervisor, server=server)
+        yield Gateway(f"http://127.0.0.1:{port}", supervisor=app.state.supervisor, server=server, app=app)
     finally:
         server.should_exit = True
         await serving

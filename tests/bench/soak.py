@@ -1,6 +1,7 @@
 """`python -m tests.bench.soak`: many requests, each with another picture, and the memory they leave taken."""
 
 import json
+import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -17,9 +18,13 @@ import typer
 from rich.console import Console
 
 from engine_config import profile as profiles
+from gateway.access.memory import at_most
+from gateway.settings import Settings
+from tests.bench import hostile as attacks
 from tests.bench import report, servers
 from tests.bench.pictures import photograph_jpeg
 from tests.bench.workloads import pictures
+from tests.servers import served_gateway
 
 SETTLED = 1000  # requests after which the caches are as full as they get
 GROWTH = 0.05  # of what the gateway took then
@@ -42,12 +47,17 @@ def main(
         int, typer.Option(min=2 * SETTLED, help="Requests, each with its own picture.")
     ] = 10_000,
     profile: Annotated[str, typer.Option(help="Profile, or the path of one.")] = "demo",
+    hostile: Annotated[
+        float, typer.Option(min=0, help="Seconds of attacks on the memory, instead of those requests.")
+    ] = 0,
     out: Annotated[Path, typer.Option(help="Folder for JSON, chart and log.")] = Path(__file__).parent
     / "results",
 ) -> None:
     """Ask, watch the memory, write soak.json and soak.png; leave with 1 where it grew too much."""
     out.mkdir(parents=True, exist_ok=True)
     console = Console()
+    if hostile:
+        raise typer.Exit(0 if withstands(profile, out, hostile, console) else 1)
     with servers.running("ours", profile, out / "soak.log") as server:
         samples = []
         for sample in soak(server, profiles.load(profile).served_name, requests):
@@ -68,6 +78,30 @@ def main(
     console.print(f"after the first {SETTLED} requests the gateway's memory changed by {grown:+.1%}")
     if grown > GROWTH:
         raise typer.Exit(1)
+
+
+def withstands(profile: str, out: Path, seconds: float, console: Console) -> bool:
+    """Attack the gateway's memory and write hostile.json. Say whether it held docs/memory.md."""
+    model = profiles.load(profile).served_name
+    with served_gateway(out, profile=profile, fetch_allow="127.0.0.1/32") as gateway:
+        outcome = attacks.run(gateway.url, gateway.pid, model, seconds=seconds, scale=1, rest=90)
+    settings = Settings().completed(profiles.load(profile).max_num_seqs, keyed=False)
+    allowed = at_most(settings, len(os.sched_getaffinity(0)))
+    for (name, status), number in sorted(outcome.answers.items()):
+        console.print(f"{name:28} {status or 'left':>4} {number:6}")
+    console.print(outcome.summary(sum(allowed.values())))
+    figures = {
+        "machine": report.machine(),
+        "seconds": seconds,
+        "before": outcome.before,
+        "peak": outcome.peak,
+        "after": outcome.after,
+        "allowed": allowed,
+        "honest": outcome.honest,
+        "answers": [[*asked, number] for asked, number in sorted(outcome.answers.items())],
+    }
+    (out / "hostile.json").write_text(json.dumps(figures, indent=1) + "\n")
+    return outcome.holds(sum(allowed.values()))
 
 
 def soak(server: servers.Server, model: str, requests: int) -> Iterable[Sample]:
