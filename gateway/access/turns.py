@@ -54,4 +54,5 @@ async def _to_the_end(threads: Executor, work: Callable[[], _T]) -> _T:
     except asyncio.CancelledError:
         if not future.cancel():
             await asyncio.wait({done})
+            done.exception()  # nobody waits for it any more
         raise

@@ -1,6 +1,7 @@
 """Work in threads comes in turn between callers, and is not forgotten when its caller leaves."""
 
 import asyncio
+import gc
 import threading
 from collections.abc import AsyncIterator, Callable
 
@@ -66,3 +67,24 @@ async def test_what_the_work_raises_is_raised(one: Turns) -> None:
     with pytest.raises(ZeroDivisionError):
         await one.run(ANN, lambda: 1 // 0)
     assert await one.run(ANN, lambda: 7) == 7
+
+
+async def test_what_the_work_of_one_who_left_raises_is_not_logged(
+    one: Turns, caplog: pytest.LogCaptureFixture
+) -> None:
+    entered, gate = threading.Event(), threading.Event()
+
+    def work() -> None:
+        entered.set()
+        gate.wait(10)
+        raise ValueError
+
+    leaves = asyncio.create_task(one.run(EVE, work))
+    await until(entered.is_set)
+    leaves.cancel()
+    await asyncio.sleep(0)
+    gate.set()
+    await asyncio.wait({leaves})
+    del leaves
+    gc.collect()
+    assert caplog.text == ""
