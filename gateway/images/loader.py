@@ -75,7 +75,8 @@ class PictureLoader:
         # What a thread can't be stopped in is for processes.
         self._workers = Workers(size, settings, nice=False)
         self._patient_workers = Workers(-(-size // 2), settings, nice=True)
-        self._cache = PictureCache(settings.image_cache_bytes)
+        self._cache = cache = PictureCache(settings.image_cache_bytes)
+        metrics.image_cache_bytes.set_function(lambda: cache.bytes)
         self._flights = Flights()
         # Nobody outside can compute a key, and so nobody can look for a picture that makes the same.
         self._secret = secrets.token_bytes(hashlib.blake2b.MAX_KEY_SIZE)

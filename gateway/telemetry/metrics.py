@@ -119,6 +119,9 @@ class Metrics:
             "Images looked up in the cache of decoded images.",
             {"result": "`hit`, `miss`"},
         )
+        self.image_cache_bytes = families.gauge(
+            "gateway_image_cache_bytes", "Memory that the cache of decoded images takes."
+        )
         self.fetch_failures = families.counter(
             "gateway_image_fetch_failures",
             "Images that could not be fetched from their URL.",

@@ -203,6 +203,7 @@ async def test_a_picture_asked_for_again_is_not_decoded_again(loading: Make) -> 
     assert one.count("gateway_image_cache_total", result="hit") == 1
     assert one.count("gateway_image_seconds_count", step="fit") == 1
     assert one.count("gateway_images_total", source="data", format="png") == 2
+    assert one.count("gateway_image_cache_bytes") == 4 * 56**2
 
 
 async def test_a_cache_of_no_bytes_keeps_nothing(loading: Make) -> None:
