@@ -85,7 +85,7 @@ schemathesis: ## Requests made from the API's description, 100 a route (EXAMPLES
 		SCHEMATHESIS_PHASES=examples,coverage,fuzzing,stateful \
 		.venv/bin/pytest -s --timeout 1800 tests/api/test_schemathesis.py
 
-soak: ## 10,000 different pictures, and what memory they leave taken.
+soak: ## 10,000 different pictures, and what memory they leave taken (ARGS="--hostile 240": attacks on the memory).
 	$(SETUP) --dev
 	@.venv/bin/python -m tests.bench.soak $(ARGS)
 

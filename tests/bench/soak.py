@@ -96,6 +96,7 @@ def withstands(profile: str, out: Path, seconds: float, console: Console) -> boo
         "before": outcome.before,
         "peak": outcome.peak,
         "after": outcome.after,
+        "cached": outcome.cached,
         "allowed": allowed,
         "honest": outcome.honest,
         "answers": [[*asked, number] for asked, number in sorted(outcome.answers.items())],
