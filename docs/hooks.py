@@ -18,7 +18,7 @@ OUTSIDE = {
     "changelog.md": "CHANGELOG.md",
     "deploy.md": "deploy/README.md",
 }
-LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(([^)#\s]+)((?:#[^)]*)?)\)")
+LINK = re.compile(r"(!?)\[([^\]]+)\]\(([^)#\s]+)((?:#[^)]*)?)\)")
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -45,7 +45,7 @@ def on_page_markdown(markdown: str, page: Page, files: Files, **_: Any) -> str:
     pages = {path: name for name, path in OUTSIDE.items()}
 
     def rewritten(link: re.Match[str]) -> str:
-        text, target, anchor = link.groups()
+        image, text, target, anchor = link.groups()
         if "://" in target:
             return link[0]
         path = normpath(str(PurePosixPath(source).parent / target))
@@ -56,8 +56,8 @@ def on_page_markdown(markdown: str, page: Page, files: Files, **_: Any) -> str:
             and found.inclusion.is_included()
             and (path in pages or path.startswith("docs/"))
         ):
-            return f"[{text}]({relpath(name, str(PurePosixPath(site).parent))}{anchor})"
-        if not (ROOT / path).exists():
+            return f"{image}[{text}]({relpath(name, str(PurePosixPath(site).parent))}{anchor})"
+        if image or not (ROOT / path).exists():
             return link[0]  # mkdocs warns of it.
         return f"`{path}`" if text.strip("`/") in path else f"{text} (`{path}`)"
 
