@@ -1,4 +1,4 @@
-"""Honest callers: texts and pictures, whole and streamed, one after the other on kept connections."""
+"""Honest callers: texts and pictures, streamed and not streamed in turn, on kept connections."""
 
 import asyncio
 import itertools
