@@ -8,21 +8,13 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from playwright.async_api import BrowserContext, Page, async_playwright
+from playwright.async_api import Browser, Page
 
-from tests.debian import require
+from tests.chromium import chromium
 from tests.frontends import environments
 from tests.servers import Gateway, served_gateway
 
 KEY = "sk-frontends"
-FLAGS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 
 
 @pytest.fixture(scope="session")
@@ -53,23 +45,18 @@ def gateway(site: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gat
         yield running
 
 
-@pytest.fixture
-async def browser(tmp_path: Path) -> AsyncIterator[BrowserContext]:
-    """Yield a Chromium that nobody has used before."""
-    path = require("chromium")
-    async with async_playwright() as playwright:
-        context = await playwright.chromium.launch_persistent_context(
-            tmp_path / "browser", executable_path=path, headless=True, args=list(FLAGS)
-        )
-        try:
-            yield context
-        finally:
-            await context.close()
+@pytest.fixture(scope="session")
+async def browser() -> AsyncIterator[Browser]:
+    async with chromium() as running:
+        yield running
 
 
 @pytest.fixture
-def page(browser: BrowserContext) -> Page:
-    return browser.pages[0]
+async def page(browser: Browser) -> AsyncIterator[Page]:
+    """Yield a page of a browser profile that nobody has used before."""
+    context = await browser.new_context()
+    yield await context.new_page()
+    await context.close()
 
 
 @pytest.fixture(scope="session")

@@ -1,32 +1,22 @@
-"""Chromium, Debian's, driven by playwright; axe-core from npm."""
+"""One Chromium for all tests of the playground; axe-core from npm."""
 
 import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser, async_playwright
+from playwright.async_api import Browser
 
+from tests.chromium import chromium
 from tests.debian import require
 
 AXE = "axe-core@4.10.3"
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 @pytest.fixture(scope="session")
 async def browser() -> AsyncIterator[Browser]:
-    async with async_playwright() as playwright:
-        running = await playwright.chromium.launch(executable_path=require("chromium"), args=FLAGS)
+    async with chromium() as running:
         yield running
-        await running.close()
 
 
 @pytest.fixture(scope="session")
