@@ -138,10 +138,10 @@ class VLLMEngine:
                     async for output in outputs:
                         if lost_picture(output):
                             break
+                        told = True
                         if followed:
                             followed.take(output)
                         for delta in deltas(output, ids, job.sampling, self._vocabulary):
-                            told = True
                             yield delta
                     else:
                         return
@@ -151,7 +151,7 @@ class VLLMEngine:
             raise
         except Exception as error:
             error.add_note(f"vLLM's request: {job.id}-{attempt}")
-            raise translated(error) from error
+            raise translated(error, begun=told) from error
         raise GenerationFailed("the engine could not find the request's images in its cache")
 
     async def beat(self) -> None:

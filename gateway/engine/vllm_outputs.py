@@ -56,14 +56,14 @@ def lost_picture(output: Any) -> bool:
     return any(choice.finish_reason == "error" and not choice.token_ids for choice in output.outputs)
 
 
-def translated(error: Exception) -> GatewayError:
-    """Return what `error` of vLLM's is to the gateway."""
+def translated(error: Exception, *, begun: bool) -> GatewayError:
+    """Return what `error` of vLLM's is to the gateway; an answer that has `begun` was not refused."""
     if isinstance(error, EngineDeadError):
         return EngineDied(
             "the engine died while it ran this request; another is being started", retry_after=30
         )
     if isinstance(error, GracefulHTTPError):
         return Overloaded("the engine's queue is full")
-    if isinstance(error, VLLMClientError | ValueError):
+    if not begun and isinstance(error, VLLMClientError | ValueError):
         return InvalidValue(f"the engine refused the request: {error}")
     return GenerationFailed("the engine failed while it answered this request")
