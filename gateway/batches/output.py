@@ -17,6 +17,10 @@ NEVER: Final = {
         "code": "batch_cancelled",
         "message": "This request was not executed because the batch was cancelled.",
     },
+    "failed": {
+        "code": "storage_quota_exceeded",
+        "message": "This request was not executed because there was no room for its result.",
+    },
 }
 
 
@@ -57,7 +61,8 @@ class _Lines:
 
     async def _write(self) -> None:
         if self._upload is None:
-            self._upload = await self._files.begin(self._caller, self._name)
+            # A copy of results that are counted already, and deleted once it is whole.
+            self._upload = await self._files.begin_beyond_quota(self._caller, self._name)
         piece = bytes(self._pending[:CHUNK_BYTES])
         del self._pending[:CHUNK_BYTES]
         await self._upload.write(piece)

@@ -19,7 +19,7 @@ from gateway.batches import output
 from gateway.batches.gate import Gate
 from gateway.batches.input import Input
 from gateway.batches.line import Lines
-from gateway.errors import StorageFull, StorageUnavailable
+from gateway.errors import StorageFull, StorageQuotaExceeded, StorageUnavailable
 from gateway.schema.batches import InputLine, LineError, RequestCounts, Status
 from gateway.settings import Settings
 from gateway.storage.batches import Batches, Owned
@@ -129,7 +129,11 @@ class BatchRunner:
             if batch.status == "validating":
                 await self._validate(owned)
             if batch.status != "finalizing":
-                await self._answer_lines(owned)
+                try:
+                    await self._answer_lines(owned)
+                except StorageQuotaExceeded as error:
+                    # Its owner's affair: were it to wait for room, it would keep others' batches waiting.
+                    await batches.give_up(batch.id, LineError(error.code, error.message), _now())
             await self._finalize(owned)
         except (StorageFull, StorageUnavailable) as error:
             log.warning("batch_waits", batch=batch.id, reason=error.message)
@@ -144,7 +148,10 @@ class BatchRunner:
 
     async def _validate(self, owned: Owned) -> None:
         batches, batch_id = self._stores.batches, owned.batch.id
-        total, errors = await self._input.store(owned)
+        try:
+            total, errors = await self._input.store(owned)
+        except StorageQuotaExceeded as error:
+            total, errors = 0, [LineError(error.code, error.message)]
         if errors:
             told = {"object": "list", "data": errors}
             changes = {"status": "failed", "errors": told, "failed_at": _now()}
@@ -187,7 +194,9 @@ class BatchRunner:
             return
         counts = batch.request_counts
         ends_as: Status = "completed"
-        if counts.completed + counts.failed < counts.total or batch.cancelling_at:
+        if batch.errors:
+            ends_as = "failed"
+        elif counts.completed + counts.failed < counts.total or batch.cancelling_at:
             ends_as = "cancelled" if batch.cancelling_at else "expired"
         if batch.finalizing_at is None:
             await stores.batches.update(

@@ -8,7 +8,7 @@ from typing import Any, Final
 import orjson
 
 from gateway.errors import InvalidValue, NotFound
-from gateway.schema.batches import UNFINISHED, Batch, InputLine, RequestCounts, Status
+from gateway.schema.batches import UNFINISHED, Batch, InputLine, LineError, RequestCounts, Status
 from gateway.schema.paths import short
 from gateway.storage.database import Database
 from gateway.storage.files import Upload
@@ -91,6 +91,10 @@ class Batches:
     async def clear_lines(self, batch_id: str) -> None:
         """Delete the lines of a batch whose input is to be read again."""
         await self._database.write(_clear_lines, batch_id)
+
+    async def give_up(self, batch_id: str, error: LineError, now: int) -> None:
+        """Have a batch end as failed, with `error`; requests without a result make room for the others."""
+        await self._database.write(_give_up, batch_id, error, now)
 
     async def add_lines(self, batch_id: str, lines: list[InputLine]) -> None:
         await self._database.write(_add_lines, batch_id, lines)
@@ -221,6 +225,14 @@ def _end(
         upload.finish_in(connection, "batch_output", expires_at)
     _clear_lines(connection, batch_id)
     connection.execute("UPDATE batches SET expires_at = ? WHERE id = ?", (until, batch_id))
+
+
+def _give_up(connection: sqlite3.Connection, batch_id: str, error: LineError, now: int) -> None:
+    connection.execute(
+        "UPDATE batch_lines SET request = NULL WHERE batch_id = ? AND result IS NULL", (batch_id,)
+    )
+    told = {"object": "list", "data": [error]}
+    _update(connection, batch_id, UNFINISHED, {"status": "finalizing", "finalizing_at": now, "errors": told})
 
 
 def _clear_lines(connection: sqlite3.Connection, batch_id: str) -> None:

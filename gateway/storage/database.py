@@ -6,8 +6,9 @@ The file is opened when it is first needed: on a read-only disk, only the routes
 import asyncio
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar, TypeVarTuple
 
@@ -161,13 +162,22 @@ def _set_up(connection: sqlite3.Connection, max_bytes: int, max_bytes_per_caller
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+    connection.execute("CREATE TEMP TABLE beyond_quota (one)")
     if max_bytes_per_caller is not None:
         # Whoever has more, since the limit was lowered, may still delete.
         connection.execute(
-            "CREATE TEMP TRIGGER quota AFTER UPDATE OF bytes ON main.usage"
+            "CREATE TEMP TRIGGER quota AFTER UPDATE OF bytes ON main.usage"  # noqa: S608  # a number of ours
             f" WHEN NEW.bytes > OLD.bytes AND NEW.bytes > {max_bytes_per_caller}"
-            " BEGIN SELECT RAISE(ABORT, 'quota'); END"
+            " AND NOT EXISTS (SELECT 1 FROM beyond_quota) BEGIN SELECT RAISE(ABORT, 'quota'); END"
         )
+
+
+@contextmanager
+def beyond_quota(connection: sqlite3.Connection) -> Iterator[None]:
+    """Let what is written inside, in one transaction, take its caller beyond the quota."""
+    connection.execute("INSERT INTO temp.beyond_quota VALUES (1)")
+    yield
+    connection.execute("DELETE FROM temp.beyond_quota")  # or the transaction is rolled back
 
 
 def _migrate(connection: sqlite3.Connection) -> None:

@@ -2,15 +2,15 @@
 
 import sqlite3
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from itertools import count
-from typing import Literal
+from typing import Any, Literal
 from uuid import uuid4
 
 from gateway.errors import InvalidValue, NotFound
 from gateway.schema.paths import short
-from gateway.storage.database import Database
+from gateway.storage.database import Database, beyond_quota
 
 CHUNK_BYTES = 2**20  # of a file in one row, and in memory
 UPLOAD_TTL = 3600  # seconds after which an upload that never ended is deleted
@@ -62,6 +62,12 @@ class Files:
         await self._database.write(_begin, file_id, caller, filename, now)
         return Upload(self._database, file_id, now)
 
+    async def begin_beyond_quota(self, caller: str, filename: str) -> "Upload":
+        """Do so for a copy of what is stored already, and deleted when the file is finished."""
+        file_id, now = f"file-{uuid4().hex}", int(time.time())
+        await self._database.write(_beyond_quota, _begin, file_id, caller, filename, now)
+        return Upload(self._database, file_id, now, beyond_quota=True)
+
     async def get(self, file_id: str, caller: str) -> StoredFile:
         """Return the caller's file. Raises NotFound."""
         return await self._database.read(get, file_id, caller)
@@ -90,16 +96,22 @@ class Files:
 class Upload:
     """A file that is being written. One that is neither finished nor dropped expires soon."""
 
-    def __init__(self, database: Database, file_id: str, created_at: int) -> None:
+    def __init__(
+        self, database: Database, file_id: str, created_at: int, *, beyond_quota: bool = False
+    ) -> None:
         self.id = file_id
         self.created_at = created_at
         self.bytes = 0
         self._database = database
+        self._beyond_quota = beyond_quota
         self._place = 0
 
     async def write(self, data: bytes) -> None:
         """Append `data`, CHUNK_BYTES at most. Raises StorageFull."""
-        await self._database.write(_add_chunk, self.id, self._place, data)
+        if self._beyond_quota:
+            await self._database.write(_beyond_quota, _add_chunk, self.id, self._place, data)
+        else:
+            await self._database.write(_add_chunk, self.id, self._place, data)
         self._place += 1
         self.bytes += len(data)
 
@@ -117,6 +129,11 @@ class Upload:
     async def drop(self) -> None:
         """Delete what was written."""
         await self._database.write(_drop, self.id)
+
+
+def _beyond_quota(connection: sqlite3.Connection, work: Callable[..., None], *arguments: Any) -> None:
+    with beyond_quota(connection):
+        work(connection, *arguments)
 
 
 def _begin(connection: sqlite3.Connection, file_id: str, caller: str, filename: str, now: int) -> None:

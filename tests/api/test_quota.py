@@ -9,8 +9,10 @@ import pytest
 
 from gateway.storage.database import NAME
 from gateway.storage.migrations import STEPS
+from tests.api.asking import sdk
+from tests.api.test_batches import ended, line, lines_of, start
 from tests.scripted_engine import ScriptedEngine
-from tests.servers import Gateway, scripted_gateway
+from tests.servers import Gateway, metric, scripted_gateway
 
 KEYS = {"state_max_bytes": 10 * 2**20, "api_keys": "eve:eve,ann:ann"}
 MIB = 2**20
@@ -70,6 +72,44 @@ async def test_responses_count_and_one_that_does_not_fit_is_answered(tmp_path: P
         insists = await eve.post("/v1/responses", json=ask | {"store": True})
         assert (insists.status_code, insists.json()["error"]["code"]) == (507, "storage_quota_exceeded")
         assert (await ann.post("/v1/responses", json=ask)).json()["store"] is True
+
+
+async def test_a_batch_whose_results_have_no_room_ends_as_failed_with_those_that_had(tmp_path: Path) -> None:
+    chosen = {**KEYS, "state_max_bytes_per_caller": 30_000, "batch_max_running": 1}
+    engine = ScriptedEngine(("long ",) * 400)  # 2,000 bytes
+    async with scripted_gateway(engine, state_dir=tmp_path, **chosen) as gateway:
+        eve, ann = (sdk(gateway, api_key=name) for name in ("eve", "ann"))
+        async with eve, ann:
+            batch = await ended(eve, await start(eve, [line(f"line-{n}") for n in range(20)]))
+            assert batch.status == "failed"
+            assert batch.errors is not None
+            assert [error.code for error in batch.errors.data or []] == ["storage_quota_exceeded"]
+            assert batch.request_counts is not None
+            answered = batch.request_counts.completed
+            assert 5 <= answered <= 12
+            # What was answered is there, though the file and the results together are over the quota.
+            assert len(await lines_of(eve, batch.output_file_id)) == answered
+            never = await lines_of(eve, batch.error_file_id)
+            assert [some["error"]["code"] for some in never] == ["storage_quota_exceeded"] * (20 - answered)
+            # What is over it is of the files' own rows and of those that were never answered.
+            assert sum(usage(tmp_path).values()) < 30_000 + 2 * 1100 + 300 * len(never)
+            assert (await ended(ann, await start(ann, [line("one")]))).status == "completed"
+            # Deleting makes room for another.
+            for file in (await eve.files.list()).data:
+                await eve.files.delete(file.id)
+            assert (await ended(eve, await start(eve, [line("one")]))).status == "completed"
+
+
+async def test_a_batch_whose_input_has_no_room_ends_as_failed(tmp_path: Path) -> None:
+    chosen = {**KEYS, "state_max_bytes_per_caller": 30_000}
+    async with scripted_gateway(ScriptedEngine(), state_dir=tmp_path, **chosen) as gateway:
+        async with sdk(gateway, api_key="eve") as eve:
+            asked = line("one", messages=[{"role": "user", "content": "a" * 16_000}])
+            batch = await ended(eve, await start(eve, [asked]))
+            assert (batch.status, batch.output_file_id, batch.error_file_id) == ("failed", None, None)
+            assert batch.errors is not None
+            assert [error.code for error in batch.errors.data or []] == ["storage_quota_exceeded"]
+        assert await metric(gateway, "gateway_batch_lines_running") == 0
 
 
 async def test_what_is_deleted_is_not_counted(tmp_path: Path) -> None:
