@@ -136,7 +136,7 @@ def test_unknown_profile_is_told() -> None:
         choose("llava", on(NONE), "cpu")
 
 
-def _installed(monkeypatch: pytest.MonkeyPatch, engine: Engine) -> None:
+def _installed(monkeypatch: pytest.MonkeyPatch, engine: Engine | None) -> None:
     for module in ("common", "serve"):
         monkeypatch.setattr(f"gateway.cli.{module}.installed_engine", lambda: engine)
 
@@ -145,6 +145,19 @@ def _installed(monkeypatch: pytest.MonkeyPatch, engine: Engine) -> None:
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "look", lambda: on(NONE))
     _installed(monkeypatch, "cpu")
+
+
+@pytest.mark.parametrize(("machine_here", "extra"), [(on(NONE), "cpu"), (with_gpu(KNOWN["L4"]), "gpu")])
+def test_serving_without_vllm_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, machine_here: Machine, extra: str
+) -> None:
+    monkeypatch.setattr(machine, "look", lambda: machine_here)
+    _installed(monkeypatch, None)
+    result = CliRunner().invoke(cli.app, ["serve"])
+    assert (result.exit_code, result.stderr) == (
+        1,
+        f"error: vLLM is not installed; pip install 'llava-gateway[{extra}]'\n",
+    )
 
 
 def plan(*arguments: str) -> tuple[int, str]:
