@@ -22,7 +22,7 @@ HOLDERS = (*URLS, "file_data", "data", "base64")  # the fields that hold an imag
 
 def read(chat: ChatCompletionRequest, id: str, caller: str) -> GenerationRequest:  # noqa: A002  # the wire's word
     """Return what `chat` asks for."""
-    tools = chosen_tools.read(chat.tools)
+    tools = chosen_tools.of_chat(chat.tools)
     named = isinstance(chat.tool_choice, ChosenFunction)
     return GenerationRequest(
         id=id,
@@ -38,7 +38,7 @@ def read(chat: ChatCompletionRequest, id: str, caller: str) -> GenerationRequest
         image_place=chat.image_place,
         continued=_goes_on(chat),
         tools=tools,
-        tool_choice=chosen_tools.choice(chat.tool_choice, tools),
+        tool_choice=chosen_tools.chat_choice(chat.tool_choice, tools),
         parallel_tool_calls=bool(chat.parallel_tool_calls) and not named,
         constraint=formats.read(chat.response_format, chat.structured_outputs),
     )

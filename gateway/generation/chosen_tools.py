@@ -1,18 +1,57 @@
-"""From chat's tools on the wire to the neutral ones."""
+"""From the tools on the wire, chat's and Responses', to the neutral ones."""
+
+from collections.abc import Iterable
 
 from gateway.errors import InvalidValue
 from gateway.generation.request import Tool, ToolChoice
 from gateway.generation.tools import NO_ARGUMENTS
+from gateway.schema import responses as responses_wire
+from gateway.schema import tools as chat_wire
 from gateway.schema.paths import short
-from gateway.schema.tools import AllowedTools, ChosenFunction, FunctionTool
-from gateway.schema.tools import ToolChoice as ChoiceOnWire
+
+Mode = chat_wire.Mode
 
 
-def read(given: list[FunctionTool] | None) -> tuple[Tool, ...]:
-    """Return the tools. Raises InvalidValue where two have one name."""
+def of_chat(given: list[chat_wire.FunctionTool] | None) -> tuple[Tool, ...]:
+    """Return a chat's tools. Raises InvalidValue where two have one name."""
+    return _tools((tool.function, f"tools[{place}].function") for place, tool in enumerate(given or ()))
+
+
+def of_response(given: list[responses_wire.FunctionTool] | None) -> tuple[Tool, ...]:
+    """Return the tools of a Responses request. Raises InvalidValue where two have one name."""
+    return _tools((tool, f"tools[{place}]") for place, tool in enumerate(given or ()))
+
+
+def chat_choice(given: chat_wire.ToolChoice | None, tools: tuple[Tool, ...]) -> ToolChoice:
+    """Return what the client chose of `tools`. Raises InvalidValue where there is no such tool."""
+    match given:
+        case chat_wire.ChosenFunction():
+            return _named("required", [(given.function.name, "tool_choice.function.name")], tools)
+        case chat_wire.AllowedTools():
+            param = "tool_choice.allowed_tools.tools"
+            allowed = given.allowed_tools
+            names = [
+                (one.function.name, f"{param}[{place}].function.name")
+                for place, one in enumerate(allowed.tools)
+            ]
+            return _named(allowed.mode, names, tools)
+    return _unnamed(given, tools)
+
+
+def response_choice(given: responses_wire.ToolChoice | None, tools: tuple[Tool, ...]) -> ToolChoice:
+    """Return what the client chose of `tools`. Raises InvalidValue where there is no such tool."""
+    match given:
+        case responses_wire.ChosenFunction():
+            return _named("required", [(given.name, "tool_choice.name")], tools)
+        case responses_wire.AllowedTools():
+            names = [(one.name, f"tool_choice.tools[{place}].name") for place, one in enumerate(given.tools)]
+            return _named(given.mode, names, tools)
+    return _unnamed(given, tools)
+
+
+def _tools(given: Iterable[tuple[chat_wire.Function | responses_wire.FunctionTool, str]]) -> tuple[Tool, ...]:
     found: dict[str, Tool] = {}
-    for place, tool in enumerate(given or ()):
-        function, param = tool.function, f"tools[{place}].function"
+    for function, param in given:
         if function.name in found:
             raise InvalidValue(
                 f"{param}.name: another tool is named {function.name!r}", param=f"{param}.name"
@@ -22,29 +61,17 @@ def read(given: list[FunctionTool] | None) -> tuple[Tool, ...]:
     return tuple(found.values())
 
 
-def choice(given: ChoiceOnWire | None, tools: tuple[Tool, ...]) -> ToolChoice:
-    """Return what the client chose of `tools`. Raises InvalidValue where there is no such tool."""
-    match given:
-        case None:
-            return ToolChoice("auto" if tools else "none")
-        case ChosenFunction():
-            return ToolChoice("required", _names([(given, "tool_choice.function.name")], tools))
-        case AllowedTools():
-            named = [
-                (one, f"tool_choice.allowed_tools.tools[{place}].function.name")
-                for place, one in enumerate(given.allowed_tools.tools)
-            ]
-            return ToolChoice(given.allowed_tools.mode, _names(named, tools))
-    if given == "required" and not tools:
+def _unnamed(mode: Mode | None, tools: tuple[Tool, ...]) -> ToolChoice:
+    if mode is None:
+        return ToolChoice("auto" if tools else "none")
+    if mode == "required" and not tools:
         raise InvalidValue("tool_choice: `required` needs `tools`", param="tool_choice")
-    return ToolChoice(given)
+    return ToolChoice(mode)
 
 
-def _names(chosen: list[tuple[ChosenFunction, str]], tools: tuple[Tool, ...]) -> frozenset[str]:
+def _named(mode: Mode, names: list[tuple[str, str]], tools: tuple[Tool, ...]) -> ToolChoice:
     known = {tool.name for tool in tools}
-    for one, param in chosen:
-        if one.function.name not in known:
-            raise InvalidValue(
-                f"{param}: there is no tool named {short(one.function.name)!r} in `tools`", param=param
-            )
-    return frozenset(one.function.name for one, _ in chosen)
+    for name, param in names:
+        if name not in known:
+            raise InvalidValue(f"{param}: there is no tool named {short(name)!r} in `tools`", param=param)
+    return ToolChoice(mode, frozenset(name for name, _ in names))

@@ -6,7 +6,7 @@ from typing import Any, Final, TypeVar
 
 from gateway.engine.interface import Constraint, Sampling
 from gateway.errors import InvalidValue
-from gateway.generation import constraint, response_tools
+from gateway.generation import chosen_tools, constraint
 from gateway.generation.request import (
     GenerationRequest,
     InputImage,
@@ -62,7 +62,7 @@ def read(
     messages = tuple(_messages(request.instructions, items))
     if not messages:
         raise InvalidValue("input: at least 1 message is required; got only reasoning items", param="input")
-    tools = response_tools.read(request.tools or ())
+    tools = chosen_tools.of_response(request.tools)
     one_alone = isinstance(request.tool_choice, ChosenFunction)
     return GenerationRequest(
         id=id,
@@ -79,7 +79,7 @@ def read(
         param="input",
         constraint=_constraint(request),
         tools=tools,
-        tool_choice=response_tools.choice(request.tool_choice, tools),
+        tool_choice=chosen_tools.response_choice(request.tool_choice, tools),
         parallel_tool_calls=bool(request.parallel_tool_calls) and not one_alone,
     )
 

@@ -5,7 +5,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from gateway.errors import InvalidValue
-from gateway.schema.responses import JSONObjectFormat, Name, TextFormat
+from gateway.schema.responses import JSONObjectFormat, TextFormat
+from gateway.schema.tools import Name
 from gateway.schema.wire import Wire, branch
 
 MOST_CHOICES = 1000

@@ -4,18 +4,17 @@ from typing import Annotated, Any, ClassVar, Final, Literal, Self, get_args
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from gateway.errors import InvalidValue, UnsupportedParameter
+from gateway.errors import InvalidValue
 from gateway.schema.items import Items
 from gateway.schema.ledger import Ledger
-from gateway.schema.paths import short
 from gateway.schema.response_parameters import RESPONSES
 from gateway.schema.sampling import DrawingFields
+from gateway.schema.tools import MOST_TOOLS, Mode, Name, functions_only
 from gateway.schema.wire import Wire, branch
 
 LOGPROBS = "message.output_text.logprobs"
 IMAGE_URLS = "message.input_image.image_url"
 
-Name = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
 Includable = Literal[
     "code_interpreter_call.outputs",
     "computer_call_output.output.image_url",
@@ -88,32 +87,21 @@ class ChosenFunction(Wire):
 class AllowedTools(Wire):
     type: Literal["allowed_tools"]
     mode: Literal["auto", "required"]
-    tools: Annotated[list[ChosenFunction], Field(max_length=128)]
+    tools: Annotated[list[ChosenFunction], Field(max_length=MOST_TOOLS, fail_fast=True)]
 
 
 ToolChoice = Annotated[
-    Annotated[Literal["none", "auto", "required"], Tag("<mode>")]
+    Annotated[Mode, Tag("<mode>")]
     | Annotated[ChosenFunction, Tag("<function>")]
     | Annotated[AllowedTools, Tag("<allowed_tools>")],
     Discriminator(lambda choice: "<mode>" if isinstance(choice, str) else branch(choice)),
 ]
 
 
-def _functions(tools: Any) -> Any:
-    for place, tool in enumerate(tools if isinstance(tools, list) else ()):
-        kind = tool.get("type") if isinstance(tool, dict) else None
-        if isinstance(kind, str) and kind != "function":
-            param = f"tools[{place}].type"
-            raise UnsupportedParameter(
-                f"{param}: tools of type `{short(kind)}` are not supported; use `function`", param=param
-            )
-    return tools
-
-
 Tools = Annotated[
     list[FunctionTool],
-    Field(max_length=128, fail_fast=True),
-    BeforeValidator(_functions, json_schema_input_type=list[FunctionTool]),
+    Field(max_length=MOST_TOOLS, fail_fast=True),
+    BeforeValidator(functions_only, json_schema_input_type=list[FunctionTool]),
 ]
 
 

@@ -6,10 +6,12 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from gateway.errors import UnsupportedParameter
 from gateway.schema.paths import short
-from gateway.schema.responses import Name
 from gateway.schema.wire import Wire, branch
 
 MOST_TOOLS = 128  # OpenAI's limit
+
+Name = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+Mode = Literal["none", "auto", "required"]
 
 
 class Function(Wire):
@@ -24,7 +26,8 @@ class FunctionTool(Wire):
     function: Function
 
 
-def _functions(tools: Any) -> Any:
+def functions_only(tools: Any) -> Any:
+    """Refuse, by its name, a tool of any other type, before what is in it is looked at."""
     for place, tool in enumerate(tools if isinstance(tools, list) else ()):
         kind = tool.get("type") if isinstance(tool, dict) else None
         if isinstance(kind, str) and kind != "function":
@@ -38,7 +41,7 @@ def _functions(tools: Any) -> Any:
 Tools = Annotated[
     list[FunctionTool],
     Field(max_length=MOST_TOOLS, fail_fast=True),
-    BeforeValidator(_functions, json_schema_input_type=list[FunctionTool]),
+    BeforeValidator(functions_only, json_schema_input_type=list[FunctionTool]),
 ]
 
 
@@ -62,7 +65,7 @@ class AllowedTools(Wire):
 
 
 ToolChoice = Annotated[
-    Annotated[Literal["none", "auto", "required"], Tag("<mode>")]
+    Annotated[Mode, Tag("<mode>")]
     | Annotated[ChosenFunction, Tag("<function>")]
     | Annotated[AllowedTools, Tag("<allowed_tools>")],
     Discriminator(lambda choice: "<mode>" if isinstance(choice, str) else branch(choice)),
