@@ -4,6 +4,7 @@ import signal
 from collections.abc import Iterator
 
 import pytest
+import structlog
 
 from tests.conformance import watching
 from tests.prompt.llama import LlamaTokenizerJS
@@ -11,9 +12,12 @@ from tests.servers import Gateway, served_gateway
 
 
 def pytest_configure() -> None:
-    """Take Ctrl-C again where a shell that put us in the background had us ignore it: tests press it."""
+    # Where a shell put us in the background it had us ignore Ctrl-C, which tests press.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Not structlog's own choice, rich's tracebacks with every local variable: they take half a second each.
+    plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[*structlog.get_config()["processors"][:-1], plain])
 
 
 @pytest.fixture(autouse=True)
