@@ -20,7 +20,9 @@ MIB = 2**20
 
 def caller(gateway: Gateway, name: str) -> httpx2.AsyncClient:
     headers = {"authorization": f"Bearer {name}"}
-    return httpx2.AsyncClient(base_url=gateway.url, headers=headers, trust_env=False, timeout=30)
+    return httpx2.AsyncClient(
+        base_url=gateway.url, headers=headers, trust_env=False, timeout=30, verify=False
+    )
 
 
 async def upload(http: httpx2.AsyncClient, size: int) -> httpx2.Response:
