@@ -15,7 +15,6 @@ from gateway.storage.database import Database, beyond_quota
 CHUNK_BYTES = 2**20  # of a file in one row, and in memory
 UPLOAD_TTL = 3600  # seconds after which an upload that never ended is deleted
 
-
 _COLUMNS = "id, filename, purpose, bytes, created_at, expires_at"
 _VISIBLE = "caller = ? AND complete = 1 AND (expires_at IS NULL OR expires_at > ?)"
 
@@ -156,7 +155,8 @@ def get(connection: sqlite3.Connection, file_id: str, caller: str) -> StoredFile
 
 
 def _page(connection: sqlite3.Connection, caller: str, wanted: Listing) -> Page:
-    where, values = _VISIBLE, [caller, int(time.time())]  # type: tuple[str, list[str | int]]
+    where = _VISIBLE
+    values: list[str | int] = [caller, int(time.time())]
     if wanted.purpose is not None:
         where += " AND purpose = ?"
         values.append(wanted.purpose)

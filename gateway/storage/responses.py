@@ -82,52 +82,65 @@ class ResponseStore:
     async def begin(
         self,
         caller: str,
-        id: str,  # noqa: A002  # the wire's word
+        response_id: str,
         previous_id: str | None,
         items: Sequence[StoredItem],
     ) -> None:
         """Store what a response is made from. Nobody finds it before its end. Raises StorageFull too."""
         pending = int(time.time()) + UNFINISHED_TTL
-        work = partial(_begin, id=id, caller=caller, previous_id=previous_id, items=items, expires_at=pending)
+        work = partial(
+            _begin,
+            response_id=response_id,
+            caller=caller,
+            previous_id=previous_id,
+            items=items,
+            expires_at=pending,
+        )
         await self._database.write(work)
 
-    async def finish(self, caller: str, id: str, body: bytes, output: Sequence[StoredItem]) -> None:  # noqa: A002
+    async def finish(self, caller: str, response_id: str, body: bytes, output: Sequence[StoredItem]) -> None:
         """Store the response in JSON and its output; those before it are kept for longer.
 
         Raises NotFound where it was begun too long ago, and StorageFull too.
         """
         now = int(time.time())
         work = partial(
-            _finish, id=id, caller=caller, body=body, output=output, now=now, expires_at=now + self._ttl
+            _finish,
+            response_id=response_id,
+            caller=caller,
+            body=body,
+            output=output,
+            now=now,
+            expires_at=now + self._ttl,
         )
         if not await self._database.write(work):
-            raise not_found(id)
+            raise not_found(response_id)
 
-    async def body(self, caller: str, id: str) -> bytes:  # noqa: A002  # the wire's word
+    async def body(self, caller: str, response_id: str) -> bytes:
         """Return the response in JSON. Raises NotFound."""
         found = await self._database.read(
             lambda connection: connection.execute(
                 "SELECT body FROM responses WHERE id = ? AND caller = ? AND expires_at > ? AND body <> x''",
-                (id, caller, int(time.time())),
+                (response_id, caller, int(time.time())),
             ).fetchone()
         )
         if found is None:
-            raise not_found(id)
+            raise not_found(response_id)
         body: bytes = found[0]
         return body
 
-    async def delete(self, caller: str, id: str) -> None:  # noqa: A002
+    async def delete(self, caller: str, response_id: str) -> None:
         """Delete the response; those after it cannot be continued any more. Raises NotFound."""
         deleted = await self._database.write(
             lambda connection: (
                 connection.execute(
                     "DELETE FROM responses WHERE id = ? AND caller = ? AND expires_at > ? AND body <> x''",
-                    (id, caller, int(time.time())),
+                    (response_id, caller, int(time.time())),
                 ).rowcount
             )
         )
         if not deleted:
-            raise not_found(id)
+            raise not_found(response_id)
 
     async def conversation(self, wanted: Wanted) -> list[StoredItem]:
         """Return the conversation's items, the oldest first.
@@ -144,14 +157,14 @@ class ResponseStore:
         return await self._database.read(partial(_by_id, caller=caller, ids=ids, now=int(time.time())))
 
 
-def not_found(id: str) -> NotFound:  # noqa: A002
-    return NotFound(f"no response {short(id)!r} is stored", param="response_id")
+def not_found(response_id: str) -> NotFound:
+    return NotFound(f"no response {short(response_id)!r} is stored", param="response_id")
 
 
 def _begin(
     connection: sqlite3.Connection,
     *,
-    id: str,  # noqa: A002
+    response_id: str,
     caller: str,
     previous_id: str | None,
     items: Sequence[StoredItem],
@@ -159,15 +172,15 @@ def _begin(
 ) -> None:
     connection.execute(
         "INSERT INTO responses (id, caller, previous_id, body, expires_at) VALUES (?, ?, ?, x'', ?)",
-        (id, caller, previous_id, expires_at),
+        (response_id, caller, previous_id, expires_at),
     )
-    _add_items(connection, id, items, 0)
+    _add_items(connection, response_id, items, 0)
 
 
 def _finish(
     connection: sqlite3.Connection,
     *,
-    id: str,  # noqa: A002
+    response_id: str,
     caller: str,
     body: bytes,
     output: Sequence[StoredItem],
@@ -175,34 +188,40 @@ def _finish(
     expires_at: int,
 ) -> bool:
     """Say whether the response was there to be finished."""
-    if not connection.execute("UPDATE responses SET body = ? WHERE id = ?", (body, id)).rowcount:
+    if not connection.execute("UPDATE responses SET body = ? WHERE id = ?", (body, response_id)).rowcount:
         return False
     (place,) = connection.execute(
-        "SELECT count(*) FROM response_items WHERE response_id = ?", (id,)
+        "SELECT count(*) FROM response_items WHERE response_id = ?", (response_id,)
     ).fetchone()
-    _add_items(connection, id, output, place)
+    _add_items(connection, response_id, output, place)
     connection.execute(
         f"{_CHAIN} UPDATE responses SET expires_at = :expires_at WHERE id IN (SELECT id FROM chain)",
-        _named(id, caller, now) | {"expires_at": expires_at},
+        _named(response_id, caller, now) | {"expires_at": expires_at},
     )
     return True
 
 
-def _add_items(connection: sqlite3.Connection, id: str, items: Sequence[StoredItem], first: int) -> None:  # noqa: A002
+def _add_items(
+    connection: sqlite3.Connection, response_id: str, items: Sequence[StoredItem], first: int
+) -> None:
     """Add `items` to the response, the first of them at the place `first`."""
     placed = list(enumerate(items, first))
     connection.executemany(
         "INSERT INTO response_items (response_id, place, id, is_output, item) VALUES (?, ?, ?, ?, ?)",
-        [(id, place, item.id, item.is_output, item.json) for place, item in placed],
+        [(response_id, place, item.id, item.is_output, item.json) for place, item in placed],
     )
     connection.executemany(
         "INSERT INTO response_images (response_id, place, part, url) VALUES (?, ?, ?, ?)",
-        [(id, place, part, url.encode()) for place, item in placed for part, url in item.images.items()],
+        [
+            (response_id, place, part, url.encode())
+            for place, item in placed
+            for part, url in item.images.items()
+        ],
     )
 
 
-def _named(id: str, caller: str, now: int) -> dict[str, str | int]:  # noqa: A002
-    return {"id": id, "caller": caller, "now": now, "longest": LONGEST}
+def _named(response_id: str, caller: str, now: int) -> dict[str, str | int]:
+    return {"id": response_id, "caller": caller, "now": now, "longest": LONGEST}
 
 
 def _conversation(
@@ -229,8 +248,8 @@ def _conversation(
     ):
         urls.setdefault((response_id, place), {})[part] = url.decode()
     return [
-        StoredItem(id, item, urls.get((response_id, place), {}), bool(is_output))
-        for response_id, place, id, is_output, item in connection.execute(  # noqa: A001  # the column's name
+        StoredItem(item_id, item, urls.get((response_id, place), {}), bool(is_output))
+        for response_id, place, item_id, is_output, item in connection.execute(
             f"{_CHAIN} SELECT response_id, place, item.id, is_output, item.item {_ITEMS}"
             " ORDER BY depth DESC, place",
             named,
@@ -238,14 +257,14 @@ def _conversation(
     ]
 
 
-def _check_chain(id: str, before: list[str | None]) -> None:  # noqa: A002
-    """Raise where the chain from `id`, whose responses name those `before` them, has no beginning."""
+def _check_chain(response_id: str, before: list[str | None]) -> None:
+    """Raise where the chain from the response has no beginning; its responses name those `before` them."""
     if len(before) > LONGEST:
         raise InvalidValue(
             f"previous_response_id: the conversation has over {LONGEST} responses; begin another",
             param="previous_response_id",
         )
-    missing = before[-1] if before else id
+    missing = before[-1] if before else response_id
     if missing is not None:
         raise PreviousResponseNotFound(
             f"previous_response_id: no response {short(missing)!r} is stored", param="previous_response_id"

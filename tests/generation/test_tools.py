@@ -187,15 +187,20 @@ def test_words_and_calls_are_told_apart(
     assert read(text) == (words, calls, whole)
 
 
+VALUES = st.recursive(
+    st.text('{}[]"\\@\n ab', max_size=8) | st.integers(0, 9), lambda inner: st.lists(inner, max_size=3)
+)
+CALLS = st.lists(
+    st.tuples(st.sampled_from(["f", "get_x"]), st.dictionaries(st.text(max_size=4), VALUES, max_size=4)),
+    max_size=4,
+)
+
+
 @settings(deadline=None)
-@given(st.data())
-def test_it_does_not_matter_how_an_answer_is_cut(data: st.DataObject) -> None:
-    values = st.recursive(
-        st.text('{}[]"\\@\n ab', max_size=8) | st.integers(0, 9), lambda inner: st.lists(inner, max_size=3)
-    )
-    calls = data.draw(
-        st.lists(st.tuples(st.sampled_from(["f", "get_x"]), st.dictionaries(st.text(max_size=4), values)))
-    )
+@given(CALLS, st.data())
+def test_it_does_not_matter_how_an_answer_is_cut(
+    calls: list[tuple[str, dict[str, Any]]], data: st.DataObject
+) -> None:
     told = [(name, orjson.dumps(arguments).decode()) for name, arguments in calls]
     text = "\n".join(f"@{name} {arguments}" for name, arguments in told)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=6)))

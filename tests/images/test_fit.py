@@ -43,6 +43,7 @@ def test_pad_is_the_originals_recipe_to_the_bit(size: tuple[int, int]) -> None:
     assert difference(fitted(image, "pad"), original_pad(image, SIDE)).max() == 0
 
 
+@pytest.mark.slow  # transformers takes seconds to import
 @pytest.mark.parametrize("size", SIZES)
 def test_crop_is_the_hubs_processor_to_the_bit(size: tuple[int, int]) -> None:
     image = photograph("rocket.jpg").resize(size)

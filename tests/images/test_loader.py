@@ -370,6 +370,7 @@ async def longest_gap(work: asyncio.Task[Any]) -> float:
     return longest
 
 
+@pytest.mark.slow  # seconds of decoding
 @pytest.mark.parametrize("decode", ["fast", "exact"])
 async def test_the_event_loop_goes_on_while_12_megapixels_are_decoded(loading: Make, decode: str) -> None:
     one = loading(image_cache_bytes=0, image_decode=decode)
