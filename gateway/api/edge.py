@@ -22,6 +22,8 @@ from gateway.telemetry.tracing import Tracing, trace_id
 from gateway.telemetry.trail import begin
 
 SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+QUIET = frozenset({"/health", "/health/live", "/health/ready", "/metrics"})  # asked for every few seconds
+OUR_OWN = "an error of the gateway's own; it is in its log"
 CLIENT_LEFT = 499  # nginx's status for it, in metrics and logs only: nobody is there to read it
 
 log = structlog.get_logger()
@@ -67,11 +69,9 @@ class Edge:
         except Exception:
             log.exception("request_failed", request_id=observed.id)
             if observed.status:
-                observed.trail.broke = GatewayError("an error of the gateway's own; it is in its log")
+                observed.trail.broke = GatewayError(OUR_OWN)
                 raise  # the server closes the connection, so that the client does not take half for whole
-            await error_response(GatewayError("an error of the gateway's own; it is in its log"))(
-                scope, receive, observed.send
-            )
+            await error_response(GatewayError(OUR_OWN))(scope, receive, observed.send)
         finally:
             self._finish(scope, method, observed)
 
@@ -133,9 +133,6 @@ class Edge:
             told["caller"] = caller.name
         self._tracing.end(observed.trail, route, observed.status, outcome, code, **told)
         return trace_id(span)
-
-
-QUIET = frozenset({"/health", "/health/live", "/health/ready", "/metrics"})  # asked for every few seconds
 
 
 class Observed:

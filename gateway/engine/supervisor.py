@@ -103,14 +103,14 @@ class Supervisor:
     async def start(self) -> None:
         """Start an engine once. Raises whatever its start raises."""
         self._began = time.monotonic()
-        engine = self._starting = self._make(self._reach)
+        engine = self._starting = self._make(self._set_stage)
         await engine.start()
         self._engine, self._starting = engine, None
         self._model = engine.model
         self._silent = 0.0
         self._metrics.set_engine(asdict(engine.info))
         log.info("engine_runs", **asdict(engine.info))
-        self._reach("ready")
+        self._set_stage("ready")
         self._tell()
         self._metrics.ready.set(1)
 
@@ -128,7 +128,7 @@ class Supervisor:
                 continue
             log.error("engine_died")
             self._began = time.monotonic()
-            self._reach("starting again")
+            self._set_stage("starting again")
             await self._end()
             await self._start_again()
 
@@ -169,7 +169,7 @@ class Supervisor:
             await self._another(engine)
 
     async def shutdown(self) -> None:
-        self._reach("stopped")
+        self._set_stage("stopped")
         await self._end()
         self._tell()
 
@@ -215,7 +215,7 @@ class Supervisor:
             )
         return self._engine
 
-    def _reach(self, stage: str, progress: Progress | None = None) -> None:
+    def _set_stage(self, stage: str, progress: Progress | None = None) -> None:
         changed, self._stage, self._progress = stage != self._stage, stage, progress
         self._metrics.set_loading(progress)
         now = time.monotonic()
@@ -251,7 +251,7 @@ class Supervisor:
                 await self._end()
                 if attempt == ATTEMPTS:
                     raise
-                self._reach(f"waiting to start again: start {attempt} of {ATTEMPTS} failed")
+                self._set_stage(f"waiting to start again: start {attempt} of {ATTEMPTS} failed")
                 await asyncio.sleep(min(LONGEST_PAUSE, 2.0**attempt))
             else:
                 return

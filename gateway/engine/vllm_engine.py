@@ -125,7 +125,7 @@ class VLLMEngine:
             for attempt in range(ATTEMPTS):
                 followed = await self._constraints.follow(constraint) if constraint else None
                 tensors = await self._inputs.tensors(job)
-                prompt = self._inputs.of(job, tensors)
+                prompt = self._inputs.build(job, tensors)
                 ids = prompt["prompt_token_ids"]
                 outputs = self._llm.generate(
                     prompt,

@@ -1,7 +1,7 @@
 """What vLLM's engine takes of a job: token ids with every slot at its full length, and the pictures' tensors.
 
 vLLM's renderer makes the same, one request at a time in a thread of its own and through the hub's processor.
-This is several times faster, and in step with vLLM's cache: what `of` returns must go to the engine before
+This is several times faster, and in step with vLLM's cache: what `build` returns must go to the engine before
 anything else is asked of it. Tests hold the two ways against each other. Written against vLLM 0.32.
 """
 
@@ -46,8 +46,8 @@ class Inputs:
             lambda: {key: self.pixel_values(picture) for key, picture in missing.items()}
         )
 
-    def of(self, job: Job, tensors: Mapping[str, torch.Tensor]) -> Any:
-        """Return the input for `job`; `tensors` are what the method of that name returned."""
+    def build(self, job: Job, tensors: Mapping[str, torch.Tensor]) -> Any:
+        """Return the input for `job`; `tensors` is what the method `tensors` returned."""
         if not job.pictures:
             return tokens_input(job.token_ids, cache_salt=job.cache_salt)
         if self._cache is not None:

@@ -10,7 +10,6 @@ from gateway.schema.ledger import Ledger, honoured, refused, without_effect
 _ECHOED = "Returned with the answer; it changes nothing else."
 _NO_CACHE_HINTS = "Prompts and images are cached anyway."
 _NO_REASONING = "LLaVA-1.5 does not reason before it answers."
-_ONLY_FUNCTIONS = "Only functions are called."
 
 _REQUEST: Final = (
     honoured("model", "The served name."),

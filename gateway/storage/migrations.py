@@ -8,6 +8,38 @@ from typing import Final
 
 EXPIRING: Final = ("files", "batches", "responses")
 
+_LINE = "ifnull(length({row}.request), 0) + ifnull(length({row}.result), 0)"  # bytes of a batch's line
+
+
+def _counted(table: str) -> str:
+    """Return the triggers that count the `stored` of a table's rows in `usage`."""
+    return f"""
+    CREATE TRIGGER {table}_added AFTER INSERT ON {table} BEGIN
+        INSERT OR IGNORE INTO usage VALUES (NEW.caller, 0); UPDATE usage
+        SET bytes = bytes + NEW.stored WHERE caller = NEW.caller; END;
+    CREATE TRIGGER {table}_grown AFTER UPDATE OF stored ON {table} BEGIN
+        UPDATE usage SET bytes = bytes + NEW.stored - OLD.stored WHERE caller = NEW.caller; END;
+    CREATE TRIGGER {table}_deleted AFTER DELETE ON {table} BEGIN
+        UPDATE usage SET bytes = bytes - OLD.stored WHERE caller = OLD.caller; DELETE FROM usage
+        WHERE caller = OLD.caller AND bytes <= 0; END;
+    """
+
+
+def _counted_rows(table: str, above: str, key: str, size: str) -> str:
+    """Return the triggers that count a table's rows in the `stored` of the row above each.
+
+    `key` names that row; `size` is the bytes of one, in SQL, where `{row}` stands for it.
+    """
+    return f"""
+    CREATE TRIGGER {table}_added AFTER INSERT ON {table} BEGIN
+        UPDATE {above} SET stored = stored + {size.format(row="NEW")} + 100
+        WHERE id = NEW.{key}; END;
+    CREATE TRIGGER {table}_deleted AFTER DELETE ON {table} BEGIN
+        UPDATE {above} SET stored = stored - ({size.format(row="OLD")}) - 100
+        WHERE id = OLD.{key}; END;
+    """
+
+
 STEPS: Final = (
     """
     -- A file whose upload has not ended has `complete` 0 and expires soon.
@@ -89,7 +121,7 @@ STEPS: Final = (
         FOREIGN KEY (response_id, place) REFERENCES response_items (response_id, place) ON DELETE CASCADE
     );
     """,
-    """
+    f"""
     -- How much each caller has stored: the content of its rows, 1000 bytes for each file, batch and response,
     -- and 100 for each row below one. `stored` is the part of one of them.
     CREATE TABLE usage (caller TEXT PRIMARY KEY, bytes INTEGER NOT NULL);
@@ -107,54 +139,13 @@ STEPS: Final = (
     INSERT INTO usage SELECT caller, sum(stored) FROM (SELECT caller, stored FROM files
         UNION ALL SELECT caller, stored FROM batches
         UNION ALL SELECT caller, stored FROM responses) GROUP BY caller;
-    CREATE TRIGGER files_added AFTER INSERT ON files BEGIN
-        INSERT OR IGNORE INTO usage VALUES (NEW.caller, 0); UPDATE usage
-        SET bytes = bytes + NEW.stored WHERE caller = NEW.caller; END;
-    CREATE TRIGGER files_grown AFTER UPDATE OF stored ON files BEGIN
-        UPDATE usage SET bytes = bytes + NEW.stored - OLD.stored WHERE caller = NEW.caller; END;
-    CREATE TRIGGER files_deleted AFTER DELETE ON files BEGIN
-        UPDATE usage SET bytes = bytes - OLD.stored WHERE caller = OLD.caller; DELETE FROM usage
-        WHERE caller = OLD.caller AND bytes <= 0; END;
-    CREATE TRIGGER batches_added AFTER INSERT ON batches BEGIN
-        INSERT OR IGNORE INTO usage VALUES (NEW.caller, 0); UPDATE usage
-        SET bytes = bytes + NEW.stored WHERE caller = NEW.caller; END;
-    CREATE TRIGGER batches_grown AFTER UPDATE OF stored ON batches BEGIN
-        UPDATE usage SET bytes = bytes + NEW.stored - OLD.stored WHERE caller = NEW.caller; END;
-    CREATE TRIGGER batches_deleted AFTER DELETE ON batches BEGIN
-        UPDATE usage SET bytes = bytes - OLD.stored WHERE caller = OLD.caller; DELETE FROM usage
-        WHERE caller = OLD.caller AND bytes <= 0; END;
-    CREATE TRIGGER responses_added AFTER INSERT ON responses BEGIN
-        INSERT OR IGNORE INTO usage VALUES (NEW.caller, 0); UPDATE usage
-        SET bytes = bytes + NEW.stored WHERE caller = NEW.caller; END;
-    CREATE TRIGGER responses_grown AFTER UPDATE OF stored ON responses BEGIN
-        UPDATE usage SET bytes = bytes + NEW.stored - OLD.stored WHERE caller = NEW.caller; END;
-    CREATE TRIGGER responses_deleted AFTER DELETE ON responses BEGIN
-        UPDATE usage SET bytes = bytes - OLD.stored WHERE caller = OLD.caller; DELETE FROM usage
-        WHERE caller = OLD.caller AND bytes <= 0; END;
-    CREATE TRIGGER file_chunks_added AFTER INSERT ON file_chunks BEGIN
-        UPDATE files SET stored = stored + length(NEW.data) + 100
-        WHERE id = NEW.file_id; END;
-    CREATE TRIGGER file_chunks_deleted AFTER DELETE ON file_chunks BEGIN
-        UPDATE files SET stored = stored - length(OLD.data) - 100
-        WHERE id = OLD.file_id; END;
-    CREATE TRIGGER batch_lines_added AFTER INSERT ON batch_lines BEGIN
-        UPDATE batches SET stored = stored + ifnull(length(NEW.request), 0) + ifnull(length(NEW.result), 0)
-        + 100 WHERE id = NEW.batch_id; END;
-    CREATE TRIGGER batch_lines_deleted AFTER DELETE ON batch_lines BEGIN
-        UPDATE batches SET stored = stored - ifnull(length(OLD.request), 0) - ifnull(length(OLD.result), 0)
-        - 100 WHERE id = OLD.batch_id; END;
-    CREATE TRIGGER response_items_added AFTER INSERT ON response_items BEGIN
-        UPDATE responses SET stored = stored + length(NEW.item) + 100
-        WHERE id = NEW.response_id; END;
-    CREATE TRIGGER response_items_deleted AFTER DELETE ON response_items BEGIN
-        UPDATE responses SET stored = stored - length(OLD.item) - 100
-        WHERE id = OLD.response_id; END;
-    CREATE TRIGGER response_images_added AFTER INSERT ON response_images BEGIN
-        UPDATE responses SET stored = stored + length(NEW.url) + 100
-        WHERE id = NEW.response_id; END;
-    CREATE TRIGGER response_images_deleted AFTER DELETE ON response_images BEGIN
-        UPDATE responses SET stored = stored - length(OLD.url) - 100
-        WHERE id = OLD.response_id; END;
+    {_counted("files")}
+    {_counted("batches")}
+    {_counted("responses")}
+    {_counted_rows("file_chunks", "files", "file_id", "length({row}.data)")}
+    {_counted_rows("batch_lines", "batches", "batch_id", _LINE)}
+    {_counted_rows("response_items", "responses", "response_id", "length({row}.item)")}
+    {_counted_rows("response_images", "responses", "response_id", "length({row}.url)")}
     CREATE TRIGGER batch_lines_changed AFTER UPDATE OF request, result ON batch_lines BEGIN
         UPDATE batches SET stored = stored + ifnull(length(NEW.request), 0) + ifnull(length(NEW.result), 0)
             - ifnull(length(OLD.request), 0) - ifnull(length(OLD.result), 0)

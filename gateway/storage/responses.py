@@ -114,7 +114,7 @@ class ResponseStore:
             expires_at=now + self._ttl,
         )
         if not await self._database.write(work):
-            raise not_found(response_id)
+            raise _not_found(response_id)
 
     async def body(self, caller: str, response_id: str) -> bytes:
         """Return the response in JSON. Raises NotFound."""
@@ -125,7 +125,7 @@ class ResponseStore:
             ).fetchone()
         )
         if found is None:
-            raise not_found(response_id)
+            raise _not_found(response_id)
         body: bytes = found[0]
         return body
 
@@ -140,7 +140,7 @@ class ResponseStore:
             )
         )
         if not deleted:
-            raise not_found(response_id)
+            raise _not_found(response_id)
 
     async def conversation(self, wanted: Wanted) -> list[StoredItem]:
         """Return the conversation's items, the oldest first.
@@ -157,7 +157,7 @@ class ResponseStore:
         return await self._database.read(partial(_by_id, caller=caller, ids=ids, now=int(time.time())))
 
 
-def not_found(response_id: str) -> NotFound:
+def _not_found(response_id: str) -> NotFound:
     return NotFound(f"no response {short(response_id)!r} is stored", param="response_id")
 
 

@@ -137,7 +137,7 @@ async def test_log_tells_the_progress_of_a_stage_every_ten_seconds(monkeypatch: 
     supervisor = supervision.Supervisor(lambda _: ScriptedEngine(), Metrics())
     with structlog.testing.capture_logs() as lines:
         for done in range(41):
-            supervisor._reach("loading the weights", Progress(done * 10**8, 4 * 10**9, 2e8, "loading"))
+            supervisor._set_stage("loading the weights", Progress(done * 10**8, 4 * 10**9, 2e8, "loading"))
             clock.now += 0.5
     assert [(line["seconds"], line["progress"]) for line in lines] == [
         (0.0, "0.0 of 4.0 GB, 200 MB/s, 20 s left"),

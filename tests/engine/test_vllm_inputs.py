@@ -72,7 +72,7 @@ def test_the_engine_gets_what_vllms_renderer_would_give_it(
     for name, shown in JOBS.items():
         asked = job(shown, image)
         (wanted,) = theirs.render_cmpl([prompt(asked)])
-        got = ours.of(asked, asyncio.run(ours.tensors(asked)))
+        got = ours.build(asked, asyncio.run(ours.tensors(asked)))
         assert got == {key: value for key, value in wanted.items() if key != "arrival_time"}, name
         assert held(ours._cache) == held(theirs.mm_processor_cache), name
 
