@@ -8,7 +8,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,7 +111,28 @@ def served_gateway(
     folder: Path, *arguments: str, ready_within: float = READY_WITHIN, **settings: str
 ) -> Iterator[Gateway]:
     """Run `llava-gateway serve` in a process, on the real engine; when the block ends, expect exit code 0."""
-    gateway, process = start(folder, *arguments, **settings)
+    with _served(*start(folder, *arguments, **settings), ready_within) as running:
+        yield running
+
+
+@contextmanager
+def served_scripted(folder: Path, *, files: int, **settings: str) -> Iterator[Gateway]:
+    """Run `llava-gateway serve` in a process that may open `files` files, with the scripted engine in it."""
+    limited = (
+        "sh",
+        "-c",
+        f'ulimit -n {files}; exec "$@"',
+        "sh",
+        sys.executable,
+        "-m",
+        "tests.serve_scripted",
+    )
+    with _served(*_start(limited, folder, (), settings | {"profile": "demo"}), 30) as running:
+        yield running
+
+
+@contextmanager
+def _served(gateway: Gateway, process: subprocess.Popen[bytes], ready_within: float) -> Iterator[Gateway]:
     try:
         wait_until_ready(gateway, process, ready_within)
         yield gateway
@@ -123,9 +144,15 @@ def served_gateway(
 
 def start(folder: Path, *arguments: str, **settings: str) -> tuple[Gateway, subprocess.Popen[bytes]]:
     """Start `llava-gateway serve`, its log in `folder`; whoever asks for it ends it."""
+    return _start((sys.executable, "-m", "gateway"), folder, arguments, settings)
+
+
+def _start(
+    program: Sequence[str], folder: Path, arguments: Sequence[str], settings: dict[str, str]
+) -> tuple[Gateway, subprocess.Popen[bytes]]:
     port = free_port()
     log = folder / "gateway.log"
-    command = [sys.executable, "-m", "gateway", "serve", "--port", str(port), *arguments]
+    command = [*program, "serve", "--port", str(port), *arguments]
     settings = {"state_dir": str(folder / "state"), **settings}
     with log.open("wb") as file:
         process = subprocess.Popen(command, stdout=file, stderr=file, env=_environment(settings))

@@ -4,14 +4,32 @@ import asyncio
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 from openai import AsyncOpenAI
 
 from tests.servers import Gateway, metric, start, wait_until_ready
+from tests.shapes import data_url
 
 pytestmark = pytest.mark.engine
+
+
+PICTURE: Any = {"type": "image_url", "image_url": {"url": data_url("circle", "red")}}
+PROMPT = "Unmistakable prompt"
+STOP = ["unmistakable stop"]
+# Of these requests: their texts, their picture, and how vLLM and Python would show them.
+NEVER_LOGGED = (
+    PROMPT,
+    *STOP,
+    "base64",
+    "tensor(",
+    "pixel_values",
+    "prompt_token_ids",
+    "SamplingParams(",
+    "PIL.",
+)
 
 
 def core(gateway: Gateway) -> psutil.Process:
@@ -25,8 +43,11 @@ async def answers(gateway: Gateway, count: int) -> list[str | None]:
             *(
                 client.chat.completions.create(
                     model="llava-demo",
-                    messages=[{"role": "user", "content": f"Hello, {number}"}],
+                    messages=[
+                        {"role": "user", "content": [PICTURE, {"type": "text", "text": f"{PROMPT} {number}"}]}
+                    ],
                     max_tokens=400,
+                    stop=STOP,
                     temperature=0,
                     extra_body={"ignore_eos": True},
                 )
@@ -50,6 +71,10 @@ async def test_requests_that_had_sent_nothing_are_answered_by_the_next_engine(
         assert await metric(gateway, "gateway_engine_restarts_total") == 1
         hung = number is signal.SIGSTOP
         assert await metric(gateway, "gateway_engine_hangs_total") == (1 if hung else 0)
+        assert gateway.log is not None
+        told = gateway.log.read_text()
+        assert "engine_died" in told
+        assert [one for one in NEVER_LOGGED if one in told] == []
     finally:
         process.terminate()
     assert process.wait(60) == 0

@@ -83,7 +83,7 @@ def outcome(answer: Answer) -> tuple[int, str | None]:
 
 async def posted(gateway: Gateway, body: bytes, seconds: float = 10) -> Answer:
     async with connected(gateway) as connection:
-        await connection.send(post(body))
+        await connection.send(post(body, "authorization: Bearer sk-secret"))
         return await connection.answer(seconds)
 
 

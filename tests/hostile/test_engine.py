@@ -21,12 +21,19 @@ TABLES = {
 }
 LONGEST = 30  # seconds; a large picture takes a few on a busy machine
 GROUP = 10  # cases between two honest requests
+# Of what the cases send: the key, prompts, pictures, and tracebacks that would show them.
+NEVER_LOGGED = (
+    *("sk-secret", "What is it?", "DROP TABLE", "[INST]", "jndi", "aaaaaaaaaa", "base64,", "data:image"),
+    *("pixel_values", "prompt_token_ids", "SamplingParams(", "PIL."),
+)
 
 
 @pytest.mark.parametrize("table", TABLES)
 async def test_the_real_engine_outlives_every_case(gateway: Gateway, table: str) -> None:
     restarts = await metric(gateway, "gateway_engine_restarts_total")
     wrong = []
+    assert gateway.log is not None
+    begins = gateway.log.stat().st_size
     for number, case in enumerate(TABLES[table]):
         try:
             await answers(gateway, case, LONGEST)
@@ -37,3 +44,6 @@ async def test_the_real_engine_outlives_every_case(gateway: Gateway, table: str)
     await serves(gateway)
     assert wrong == []
     assert await metric(gateway, "gateway_engine_restarts_total") == restarts
+    told = gateway.log.read_bytes()[begins:].decode(errors="replace")
+    assert "request_id" in told
+    assert [one for one in NEVER_LOGGED if one in told] == []

@@ -1,0 +1,17 @@
+"""`python -m tests.serve_scripted ARGUMENTS` is `llava-gateway ARGUMENTS`, but with the scripted engine."""
+
+from typing import Any
+
+from gateway import cli, serving
+from tests.scripted_engine import ScriptedEngine
+
+
+def _made(*_: Any) -> ScriptedEngine:
+    engine = ScriptedEngine()
+    engine.started.set()
+    return engine
+
+
+if __name__ == "__main__":
+    vars(serving)["VLLMEngine"] = _made
+    cli.main()
