@@ -115,14 +115,17 @@ async def test_leaving_while_waiting_for_a_seat(gateway: Gateway) -> None:
     await shows(gateway, 1, FREE)
 
 
-async def test_leaving_during_prefill(gateway: Gateway) -> None:
+@pytest.mark.parametrize(
+    ("count", "words"), [pytest.param(24, 550, id="many"), pytest.param(6, 4000, id="the longest")]
+)
+async def test_leaving_during_prefill(gateway: Gateway, count: int, words: int) -> None:
     async with AsyncExitStack() as held:
-        for _ in range(24):
-            # Different from the start, so that none of it is in the prefix cache. Longer ones would take more
-            # than a second in one step of the engine, which nothing can interrupt.
-            words = saying(text(f"{uuid4().hex} {'circle ' * 550}"))
+        for _ in range(count):
+            # Different from the start, so that none of it is in the prefix cache. A step of the engine, which
+            # nothing can interrupt, takes one of the longest or a few of the others.
+            asked = saying(text(f"{uuid4().hex} {'circle ' * words}"))
             connection = await held.enter_async_context(connected(gateway))
-            await connection.send(post(chat(messages=words, max_tokens=1)))
+            await connection.send(post(chat(messages=asked, max_tokens=1)))
         await reaches_at_least(gateway, "vllm:num_requests_waiting", 1)
     await shows(gateway, 1, FREE)
 
