@@ -2,10 +2,10 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from engine_config.profile import EngineProfile
@@ -33,7 +33,7 @@ from gateway.api.routes import (
     tokens,
 )
 from gateway.batches.gate import Gate
-from gateway.batches.line import Doors, Lines
+from gateway.batches.line import Lines, Readers
 from gateway.batches.runner import BatchRunner, Stores
 from gateway.engine.interface import Engine
 from gateway.engine.supervisor import Report, Supervisor
@@ -62,95 +62,28 @@ def create_app(
 
     `on_failure` is told when the engine cannot be kept running.
     """
-    callers = Callers(settings)
-    settings = settings.completed(profile.max_num_seqs, keyed=callers.keyed)
-    metrics = Metrics()
-    spans = tracing.start(os.environ)
-    supervisor = Supervisor(make_engine, metrics, settings.heartbeat_timeout)
-    admission = Admission(settings, metrics, profile.max_num_seqs)
-    limits = Limits(settings, metrics)
-    lifecycle = Lifecycle()
-    running = RunningRequests(settings, metrics)
-    database = Database(settings.state_dir, settings.state_max_bytes, settings.state_max_bytes_per_caller)
-    stored = Files(database)
-    memory = Memory(settings, metrics)
-    loader = PictureLoader(settings, metrics, memory, stored)
-
-    pipeline = Pipeline(supervisor, loader, profile, settings, metrics)
-    store = ResponseStore(database, settings.state_ttl, settings.body_max_bytes)
-    reader = responses.Reader(store, settings.max_images)
-    kept = Batches(database)
-    doors: Doors = {
-        "/v1/chat/completions": chat.read,
-        "/v1/completions": completions.read,
-        "/v1/responses": reader.read,
-    }
-    at_once = max(1, min(settings.batch_max_running, profile.max_num_seqs // 2))
-    gate = Gate(admission, at_once, lambda: lifecycle.draining, metrics.batch_lines_running)
-    runner = BatchRunner(
-        Stores(database, kept, stored),
-        Lines(doors, pipeline, settings.request_timeout),
-        gate,
-        settings,
-        metrics,
-        model=profile.served_name,
-        width=at_once,
-    )
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        supervising = asyncio.create_task(supervisor.run())
-        supervising.add_done_callback(lambda task: None if task.cancelled() else on_failure(_reason(task)))
-        helpers = [
-            asyncio.create_task(helper) for helper in (running.watch(), sweep_forever(database), runner.run())
-        ]
-        yield
-        supervising.cancel()
-        for helper in helpers:
-            helper.cancel()
-        await asyncio.gather(*helpers, return_exceptions=True)
-        await supervisor.shutdown()
-        await asyncio.gather(pipeline.close(), loader.close())
-        await database.close()
-        await limits.close()
-        await tracing.close(spans)
-
-    # A redirect's address would be made of the Host header, and send a client behind TLS to plain http.
+    parts = _Parts(settings, profile, make_engine)
+    settings = parts.settings
     app = FastAPI(
         title="llava-gateway",
-        lifespan=lifespan,
+        lifespan=lambda _: parts.alive(on_failure),
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
+        # A redirect's address would be made of the Host header, and send a client behind TLS to plain http.
         redirect_slashes=False,
     )
     answer_errors(app)
-    exchange = Exchange(settings, admission, pipeline, lifecycle, running, limits, memory)
-    for router in (
-        chat.router(exchange),
-        completions.router(exchange),
-        tokens.router(exchange),
-        responses.router(exchange, reader),
-        stored_responses.router(store),
-        files.router(settings, stored, lifecycle),
-        batches.router(settings, lifecycle, stored, kept, endpoints=tuple(doors), wake=runner.wake),
-        models.router(profile, settings, supervisor),
-        operations.router(supervisor, lifecycle),
-    ):
+    for router in parts.routers():
         app.include_router(router)
-    if settings.metrics_port is None:
-        app.include_router(operations.metrics_router(metrics))
-    app.include_router(docs.router())
-    if _has_playground(settings):
-        app.include_router(playground.router())
     describe(app, profile.served_name)
     app.add_middleware(
         Edge,
-        metrics=metrics,
-        lifecycle=lifecycle,
-        callers=callers,
+        metrics=parts.metrics,
+        lifecycle=parts.lifecycle,
+        callers=parts.callers,
         open_paths=_open_paths(settings),
-        tracing=spans,
+        tracing=parts.spans,
     )
     if settings.cors_origins:
         # Outside the edge, so that a 401 or a 500 of its own carries the headers too.
@@ -163,9 +96,105 @@ def create_app(
             expose_headers=["*"],
             max_age=CORS_MAX_AGE,
         )
-    app.state.metrics, app.state.loader = metrics, loader
-    app.state.supervisor, app.state.lifecycle, app.state.running = supervisor, lifecycle, running
+    app.state.metrics, app.state.loader = parts.metrics, parts.loader
+    app.state.supervisor, app.state.lifecycle = parts.supervisor, parts.lifecycle
+    app.state.running = parts.running
     return app
+
+
+class _Parts:
+    """The parts of one gateway, each given what it needs of the others."""
+
+    def __init__(
+        self, settings: Settings, profile: EngineProfile, make_engine: Callable[[Report], Engine]
+    ) -> None:
+        self.callers = Callers(settings)
+        self.settings = settings = settings.completed(profile.max_num_seqs, keyed=self.callers.keyed)
+        self.profile = profile
+        self.metrics = metrics = Metrics()
+        self.spans = tracing.start(os.environ)
+        self.lifecycle = Lifecycle()
+        self.admission = Admission(settings, metrics, profile.max_num_seqs)
+        self.limits = Limits(settings, metrics)
+        self.memory = Memory(settings, metrics)
+        self.running = RunningRequests(settings, metrics)
+        self.database = Database(
+            settings.state_dir, settings.state_max_bytes, settings.state_max_bytes_per_caller
+        )
+        self.files = Files(self.database)
+        self.batches = Batches(self.database)
+        self.responses = ResponseStore(self.database, settings.state_ttl, settings.body_max_bytes)
+        self.supervisor = Supervisor(make_engine, metrics, settings.heartbeat_timeout)
+        self.loader = PictureLoader(settings, metrics, self.memory, self.files)
+        self.pipeline = Pipeline(self.supervisor, self.loader, profile, settings, metrics)
+        self.reader = responses.Reader(self.responses, settings.max_images)
+        # A batch has requests to these endpoints, and each is read as one on a socket is.
+        self.readers: Readers = {
+            "/v1/chat/completions": chat.read,
+            "/v1/completions": completions.read,
+            "/v1/responses": self.reader.read,
+        }
+        self.runner = self._batch_runner()
+
+    def _batch_runner(self) -> BatchRunner:
+        at_once = max(1, min(self.settings.batch_max_running, self.profile.max_num_seqs // 2))
+        return BatchRunner(
+            Stores(self.database, self.batches, self.files),
+            Lines(self.readers, self.pipeline, self.settings.request_timeout),
+            Gate(self.admission, at_once, lambda: self.lifecycle.draining, self.metrics.batch_lines_running),
+            self.settings,
+            self.metrics,
+            model=self.profile.served_name,
+            width=at_once,
+        )
+
+    def routers(self) -> Iterator[APIRouter]:
+        """Yield the routes, those that are asked for most first: they are looked through in this order."""
+        settings, lifecycle = self.settings, self.lifecycle
+        exchange = Exchange(
+            settings, self.admission, self.pipeline, lifecycle, self.running, self.limits, self.memory
+        )
+        yield chat.router(exchange)
+        yield completions.router(exchange)
+        yield tokens.router(exchange)
+        yield responses.router(exchange, self.reader)
+        yield stored_responses.router(self.responses)
+        yield files.router(settings, self.files, lifecycle)
+        yield batches.router(
+            settings,
+            lifecycle,
+            self.files,
+            self.batches,
+            endpoints=tuple(self.readers),
+            wake=self.runner.wake,
+        )
+        yield models.router(self.profile, settings, self.supervisor)
+        yield operations.router(self.supervisor, lifecycle)
+        if settings.metrics_port is None:
+            yield operations.metrics_router(self.metrics)
+        yield docs.router()
+        if _has_playground(settings):
+            yield playground.router()
+
+    @asynccontextmanager
+    async def alive(self, on_failure: Callable[[BaseException], None]) -> AsyncIterator[None]:
+        """Keep the engine and what runs in the background going while the block runs; then end all parts."""
+        supervising = asyncio.create_task(self.supervisor.run())
+        supervising.add_done_callback(lambda task: None if task.cancelled() else on_failure(_reason(task)))
+        background = [
+            asyncio.create_task(work)
+            for work in (self.running.watch(), sweep_forever(self.database), self.runner.run())
+        ]
+        yield
+        supervising.cancel()
+        for task in background:
+            task.cancel()
+        await asyncio.gather(*background, return_exceptions=True)
+        await self.supervisor.shutdown()
+        await asyncio.gather(self.pipeline.close(), self.loader.close())
+        await self.database.close()
+        await self.limits.close()
+        await tracing.close(self.spans)
 
 
 def create_metrics_app(metrics: Metrics) -> FastAPI:

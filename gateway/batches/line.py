@@ -45,7 +45,7 @@ class Answer(Protocol):
 
 # What reads an endpoint's requests: those that come over the socket too. From a body and the caller's name.
 Read = Callable[[bytes, str], Awaitable[tuple[GenerationRequest, Answer]]]
-Doors = Mapping[str, Read]
+Readers = Mapping[str, Read]  # by endpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +59,8 @@ class Outcome:
 class Lines:
     """Answers lines. `timeout` is in seconds, for one of them."""
 
-    def __init__(self, doors: Doors, pipeline: Pipeline, timeout: float) -> None:
-        self._doors = doors
+    def __init__(self, readers: Readers, pipeline: Pipeline, timeout: float) -> None:
+        self._readers = readers
         self._pipeline = pipeline
         self._timeout = timeout
 
@@ -93,7 +93,7 @@ class Lines:
     async def _body(self, owned: Owned, line: InputLine, begun: asyncio.Event) -> bytes:
         try:
             async with asyncio.timeout(self._timeout):
-                wanted, answer = await self._doors[owned.batch.endpoint](line.request, owned.caller)
+                wanted, answer = await self._readers[owned.batch.endpoint](line.request, owned.caller)
                 if wanted.stream:
                     raise InvalidValue("stream: an answer in a batch cannot be streamed", param="stream")
                 prepared = await self._pipeline.prepare(wanted, _account(owned))
