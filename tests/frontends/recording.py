@@ -42,6 +42,10 @@ class Recorder:
     exchanges: list[Exchange] = field(default_factory=list)
     fields: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def idle(self) -> bool:
+        return all(one.whole for one in self.exchanges)
+
     async def pass_on(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
         kept = Exchange(orjson.loads(body) if body else {})
