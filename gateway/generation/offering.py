@@ -37,11 +37,14 @@ def decide(
 
 def _check_free(request: GenerationRequest) -> None:
     """Refuse what cannot be beside a call that is required."""
-    asked = "continue_final_message" if request.continued else None
+    asked = None
+    if request.continued:
+        asked = "`continue_final_message`, which is implied where the assistant spoke last"
     if request.constraint is not None:
-        asked = request.constraint.param.removesuffix(".schema").removesuffix(".json_schema")
+        name = request.constraint.param.removesuffix(".schema").removesuffix(".json_schema")
+        asked = f"`{name}`"
     if asked:
-        raise InvalidValue(f"tool_choice: a call cannot be required with `{asked}`", param="tool_choice")
+        raise InvalidValue(f"tool_choice: a call cannot be required with {asked}", param="tool_choice")
 
 
 def _may_call(request: GenerationRequest, fitted: Fitted, settings: Settings) -> bool:

@@ -89,8 +89,8 @@ def _check_last(messages: Sequence[Message], continued: bool) -> None:
         return
     for i, message in reversed(list(enumerate(messages))):
         if message.role == "assistant" and not message.empty:
-            # Some clients mean "continue this reply" by it, others, as OpenAI does, "give another". LLaVA
-            # learned neither, and whichever was chosen, the other half would get nonsense with a 200.
+            # The client asked for another reply, not for this one to go on. LLaVA never learned to speak
+            # twice in a row, and its answer would be nonsense with a 200.
             param = message.param or f"messages[{i}]"
             raise InvalidValue(
                 f"{param}: the assistant spoke last; add a user message, or set "

@@ -141,6 +141,7 @@ _ECHOES: Final = (
     without_effect("messages[].annotations", "OpenAI's answers have it."),
     without_effect("messages[].id", "SDKs and frontends add it."),
     without_effect("messages[].parsed", "OpenAI's SDKs add it; `content` says the same."),
+    without_effect("messages[].prefix", "LiteLLM's; the assistant's last message is continued anyway."),
     without_effect("messages[].provider_specific_fields", "LiteLLM adds it."),
     without_effect("messages[].reasoning", _NO_REASONING),
     without_effect("messages[].reasoning_content", _NO_REASONING),

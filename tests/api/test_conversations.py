@@ -106,6 +106,7 @@ async def test_a_reply_is_continued_in_words_and_the_tools_are_left_out() -> Non
     ("fields", "name"),
     [
         ({"messages": begun("It is"), "continue_final_message": True}, "continue_final_message"),
+        ({"messages": begun("It is")}, "continue_final_message"),
         ({"min_tokens": 5}, "min_tokens"),
         ({"ignore_eos": True}, "ignore_eos"),
         ({"response_format": {"type": "json_object"}}, "response_format"),

@@ -225,8 +225,14 @@ async def test_the_engine_is_free_within_a_second_after_a_client_leaves(
     assert await metric(gateway, "gateway_in_flight") == 0
 
 
-@pytest.mark.parametrize(("begun", "rest"), [("A red", " star."), ("A red ", "star."), ("A", " red star.")])
-async def test_a_reply_is_continued_where_it_ended(client: AsyncOpenAI, begun: str, rest: str) -> None:
+@pytest.mark.parametrize("fields", [{}, {"continue_final_message": True, "add_generation_prompt": False}])
+@pytest.mark.parametrize(
+    ("begun", "rest"),
+    [("A red", " star."), ("A red ", "star."), ("A", " red star."), ("A red star.", "")],
+)
+async def test_a_reply_is_continued_where_it_ended(
+    client: AsyncOpenAI, begun: str, rest: str, fields: dict[str, bool]
+) -> None:
     reply = await client.chat.completions.create(
         model=MODEL,
         messages=[
@@ -234,7 +240,7 @@ async def test_a_reply_is_continued_where_it_ended(client: AsyncOpenAI, begun: s
             {"role": "assistant", "content": begun},
         ],
         temperature=0,
-        extra_body={"continue_final_message": True, "add_generation_prompt": False},
+        extra_body=fields,
     )
     assert reply.choices[0].message.content == rest
 

@@ -17,7 +17,14 @@ from tests.shapes import data_url
 pytestmark = pytest.mark.engine
 
 RECORDED = json.loads(Path(__file__).with_name("recorded").joinpath("open_webui.json").read_text())
-TURNS = list(product(("circle", "square", "triangle", "star"), ("red", "blue", "green")))[:10]
+KINDS = ("circle", "square", "triangle", "star")
+COLOURS = ("red", "blue", "green", "yellow", "orange", "purple")
+TURNS = list(product(KINDS, COLOURS[:3]))[:10]
+TASK_FORMAT = json.loads(Path(__file__).parents[1].joinpath("frontends/task_format.json").read_text())
+PLAIN_NOTE = (
+    "Please have a look at the file that I have just attached to this message, which is a small picture, "
+    "and then answer my question about it as well as you can.\n\n"
+)
 QUESTION = "What is in the picture?"
 
 
@@ -64,6 +71,50 @@ async def test_open_webui_s_ten_turns_with_its_36_tools(gateway: Gateway) -> Non
 @pytest.mark.parametrize("task", RECORDED["tasks"])
 async def test_open_webui_s_tasks_are_answered(gateway: Gateway, task: str) -> None:
     assert words(await post(gateway, RECORDED["tasks"][task])).strip()
+
+
+@pytest.mark.parametrize("task", RECORDED["tasks"])
+async def test_open_webui_s_tasks_are_answered_in_json_where_set_up_so(gateway: Gateway, task: str) -> None:
+    said = json.loads(words(await post(gateway, {**RECORDED["tasks"][task], **TASK_FORMAT})))
+    assert (bool(said["title"]), bool(said["tags"]), bool(said["follow_ups"])) == (True, True, True)
+
+
+def as_sent(body: dict[str, Any]) -> dict[str, Any]:
+    return body
+
+
+def without_tools(body: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in body.items() if name != "tools"}
+
+
+def without_note(body: dict[str, Any]) -> dict[str, Any]:
+    """Leave out Open WebUI's text about the attached files, which is the first part."""
+    (message,) = body["messages"]
+    return {**body, "messages": [{**message, "content": message["content"][1:]}]}
+
+
+def other_note(body: dict[str, Any]) -> dict[str, Any]:
+    """Replace Open WebUI's text about the attached files by plain words, as many."""
+    (message,) = body["messages"]
+    words = {"type": "text", "text": PLAIN_NOTE}
+    return {**body, "messages": [{**message, "content": [words, *message["content"][1:]]}]}
+
+
+@pytest.mark.parametrize(
+    ("changed", "at_least", "at_most"),
+    [(as_sent, 0, 12), (without_tools, 0, 12), (other_note, 0, 12), (without_note, 24, 24)],
+)
+async def test_open_webui_s_note_of_the_files_misleads_the_demo_model(
+    gateway: Gateway, changed: Any, at_least: int, at_most: int
+) -> None:
+    async def right(kind: str, colour: str) -> bool:
+        body = {**RECORDED["chat"], "messages": [user(kind, colour)], "temperature": 0}
+        article = "An" if colour == "orange" else "A"
+        return words(await post(gateway, changed(body))).strip() == f"{article} {colour} {kind}."
+
+    found = [await right(kind, colour) for kind, colour in product(KINDS, COLOURS)]
+    print(f"{changed.__name__}: {sum(found)} of {len(found)} answers are right")
+    assert at_least <= sum(found) <= at_most
 
 
 async def test_open_webui_s_continue_goes_on_where_the_reply_was_stopped(gateway: Gateway) -> None:

@@ -242,6 +242,7 @@ ECHOED: list[dict[str, Any]] = [
     {
         "role": "assistant",
         "content": "A.",
+        "prefix": True,
         "provider_specific_fields": {"refusal": None},
         "function_call": None,
     },
