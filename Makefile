@@ -122,4 +122,5 @@ clients: ## The clients people use, each in an environment of its own, on the re
 frontends: ## Open WebUI, Gradio and a page of another origin in Chromium, on the real engine (8 GB; ARGS=--shots).
 	$(SETUP) --dev
 	@FRONTENDS_SHOTS=$(if $(findstring --shots,$(ARGS)),docs/frontends) .venv/bin/pytest --timeout 900 \
-		tests/frontends/other_origin.py tests/frontends/open_webui.py tests/frontends/gradio_chat.py
+		tests/frontends/other_origin.py tests/frontends/open_webui.py \
+		tests/frontends/open_webui_set_up.py tests/frontends/gradio_chat.py

@@ -1,5 +1,6 @@
 """What Open WebUI and Gradio send, as recorded, on the real engine."""
 
+import asyncio
 import copy
 import json
 from itertools import product
@@ -93,16 +94,31 @@ def without_note(body: dict[str, Any]) -> dict[str, Any]:
     return {**body, "messages": [{**message, "content": message["content"][1:]}]}
 
 
-def other_note(body: dict[str, Any]) -> dict[str, Any]:
-    """Replace Open WebUI's text about the attached files by plain words, as many."""
+def noted(body: dict[str, Any], note: str) -> dict[str, Any]:
     (message,) = body["messages"]
-    words = {"type": "text", "text": PLAIN_NOTE}
-    return {**body, "messages": [{**message, "content": [words, *message["content"][1:]]}]}
+    return {
+        **body,
+        "messages": [{**message, "content": [{"type": "text", "text": note}, *message["content"][1:]]}],
+    }
+
+
+def plain_note(body: dict[str, Any]) -> dict[str, Any]:
+    return noted(body, PLAIN_NOTE)
+
+
+def short_note(body: dict[str, Any]) -> dict[str, Any]:
+    return noted(body, "<attached_files>\n</attached_files>\n\n")
 
 
 @pytest.mark.parametrize(
     ("changed", "at_least", "at_most"),
-    [(as_sent, 0, 12), (without_tools, 0, 12), (other_note, 0, 12), (without_note, 24, 24)],
+    [
+        (as_sent, 0, 12),
+        (without_tools, 0, 12),
+        (plain_note, 0, 12),
+        (short_note, 24, 24),
+        (without_note, 24, 24),
+    ],
 )
 async def test_open_webui_s_note_of_the_files_misleads_the_demo_model(
     gateway: Gateway, changed: Any, at_least: int, at_most: int
@@ -112,7 +128,7 @@ async def test_open_webui_s_note_of_the_files_misleads_the_demo_model(
         article = "An" if colour == "orange" else "A"
         return words(await post(gateway, changed(body))).strip() == f"{article} {colour} {kind}."
 
-    found = [await right(kind, colour) for kind, colour in product(KINDS, COLOURS)]
+    found = await asyncio.gather(*(right(kind, colour) for kind, colour in product(KINDS, COLOURS)))
     print(f"{changed.__name__}: {sum(found)} of {len(found)} answers are right")
     assert at_least <= sum(found) <= at_most
 

@@ -12,7 +12,7 @@ from tests.frontends import engine
 from tests.frontends.conftest import KEY
 from tests.frontends.pictures import QUESTION, RIGHT, TURNS
 from tests.frontends.processes import Frontend
-from tests.frontends.webui import TASKS, answered, ask, open_webui, opened, task, try_again
+from tests.frontends.webui import TASKS, answered, ask, asked_in_first_turn, open_webui, opened, try_again
 from tests.servers import Gateway, until, wait_until_ready
 
 
@@ -23,15 +23,12 @@ async def webui(gateway: Gateway, tmp_path_factory: pytest.TempPathFactory) -> A
 
 
 async def test_the_tasks_of_a_first_turn_are_answered(page: Page, webui: Frontend) -> None:
-    await opened(page, webui)
-    await ask(page, "star", "blue")
-    for name in TASKS:
-        assert ((await task(webui, name)).status, name) == (200, name)
+    asked = await asked_in_first_turn(page, webui)
+    assert {name: one.status for name, one in asked.items()} == dict.fromkeys(TASKS, 200)
     # The demo model knows no JSON. What Open WebUI cannot read it leaves out: the title is the question.
-    assert "{" not in (await task(webui, "title")).text
-    await expect(page.locator("#sidebar, body").get_by_text(QUESTION).first).to_be_visible()
-    await until(lambda: webui.recorder.idle, 60)
-    await expect(page).to_have_title(f"{QUESTION} • Open WebUI")
+    assert "{" not in asked["title"].text
+    await expect(page.get_by_role("heading", level=1)).to_have_text(QUESTION)
+    await expect(page.get_by_role("button", name="Follow up: ")).to_have_count(0)
 
 
 async def test_ten_turns_with_a_new_picture_each(page: Page, webui: Frontend, gateway: Gateway) -> None:

@@ -1,7 +1,6 @@
 """Open WebUI set up as docs/frontends.md says: without its tools, its tasks asked for as JSON."""
 
 import json
-import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from playwright.async_api import Page, expect
 
 from tests.frontends.pictures import QUESTION, RIGHT, TURNS
 from tests.frontends.processes import Frontend
-from tests.frontends.webui import TASKS, answered, ask, open_webui, opened, task
+from tests.frontends.webui import answered, ask, asked_in_first_turn, open_webui, opened
 from tests.servers import Gateway, until
 
 SETTINGS = {
@@ -42,11 +41,10 @@ async def test_ten_turns_with_a_new_picture_each_are_answered_right(
 
 
 async def test_the_tasks_of_a_first_turn_are_answered_in_json(page: Page, webui: Frontend) -> None:
-    await opened(page, webui)
-    await ask(page, "star", "blue")
-    said = {name: json.loads((await task(webui, name)).text) for name in TASKS}
-    assert said["title"]["title"]
     await until(lambda: webui.recorder.idle, 60)
+    asked = await asked_in_first_turn(page, webui)
+    said = {name: json.loads(one.text) for name, one in asked.items()}
     # What a person sees of it: the title of the chat, and the questions that could follow.
-    await expect(page).to_have_title(re.compile(re.escape(" ".join(said["title"]["title"].split()))))
-    await expect(page.get_by_text(said["follow-ups"]["follow_ups"][0].strip()).first).to_be_visible()
+    await expect(page.get_by_role("heading", level=1)).to_have_text(said["title"]["title"].strip())
+    first, *_ = said["follow-ups"]["follow_ups"]
+    await expect(page.get_by_role("button", name=f"Follow up: {first.strip()}")).to_be_visible()

@@ -73,13 +73,19 @@ async def answered(webui: Frontend, count: int) -> Exchange:
     return webui.chats[count - 1]
 
 
-async def task(webui: Frontend, name: str, after: int = 0) -> Exchange:
-    """Return the newest request of one of TASKS once it is answered, where more than `after` were asked."""
+def tasks(webui: Frontend, name: str) -> list[Exchange]:
+    """Return every request so far of one of TASKS."""
+    begun = f"### Task:\n{TASKS[name]}"
+    sent = webui.recorder.exchanges
+    return [one for one in sent if str(one.request["messages"][-1]["content"]).startswith(begun)]
 
-    def asked() -> list[Exchange]:
-        begun = f"### Task:\n{TASKS[name]}"
-        sent = webui.recorder.exchanges
-        return [one for one in sent if str(one.request["messages"][-1]["content"]).startswith(begun)]
 
-    await until(lambda: len(asked()) > after and asked()[-1].whole, 60)
-    return asked()[-1]
+async def asked_in_first_turn(page: Page, webui: Frontend) -> dict[str, Exchange]:
+    """Begin a chat; return the request of each of TASKS that it leads to, once all are answered."""
+    before = {name: len(tasks(webui, name)) for name in TASKS}
+    await opened(page, webui)
+    await ask(page, "star", "blue")
+    for name, count in before.items():
+        await until(lambda name=name, count=count: len(tasks(webui, name)) > count, 60)  # type: ignore[misc]
+    await until(lambda: webui.recorder.idle, 60)
+    return {name: tasks(webui, name)[count] for name, count in before.items()}
