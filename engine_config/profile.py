@@ -125,8 +125,8 @@ def _check(name: str, table: dict[str, Any]) -> None:
     for key in table:
         if key in wanted:
             continue
-        hint = "; engine arguments stand in [engine]" if key in READ else ""
-        raise ProfileError(f"profile {name!r}: {key!r} is no key of a profile{hint}")
+        hint = "; engine arguments belong in [engine]" if key in READ else ""
+        raise ProfileError(f"profile {name!r}: {key!r} is not a key of a profile{hint}")
     types = get_type_hints(EngineProfile)
     for key, known in wanted.items():
         if key not in table:

@@ -45,7 +45,7 @@ def parse(page: str, at: float) -> Scrape:
     try:
         samples = [sample for family in text_string_to_metric_families(page) for sample in family.samples]
     except ValueError:
-        raise ScrapeError("what answers is not in Prometheus' text format") from None
+        raise ScrapeError("the answer is not in Prometheus' text format") from None
     series = {(sample.name, tuple(sorted(sample.labels.items()))): sample.value for sample in samples}
     scrape = Scrape(at, series)
     if math.isnan(scrape.total("gateway_ready")):

@@ -68,16 +68,16 @@ def test_local_model_beside_the_profiles_is_found() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("", "colour = 1\n"), "'colour' is no key of a profile"),
-        (("", "name = 'x'\n"), "'name' is no key of a profile"),
+        (("", "colour = 1\n"), "'colour' is not a key of a profile"),
+        (("", "name = 'x'\n"), "'name' is not a key of a profile"),
         (
             ("", "max_num_seqs = 3\n"),
-            "'max_num_seqs' is no key of a profile; engine arguments stand in [engine]",
+            "'max_num_seqs' is not a key of a profile; engine arguments belong in [engine]",
         ),
         (("", "device = 'tpu'\n"), "device = 'tpu' is not any or cpu or gpu"),
         (("", "compute_capability = 8.9\n"), "compute_capability = 8.9 is not str"),
         (("", "compute_capability = '8'\n"), "compute_capability = '8' is not like '8.9'"),
-        (("model = ", "modle = "), "'modle' is no key of a profile"),
+        (("model = ", "modle = "), "'modle' is not a key of a profile"),
         (('model = "demo_model"\n', ""), "'model' is missing"),
         (("= 4096", '= "4096"'), "engine.max_model_len = '4096' is not int"),
         (("= 4096", "= 4096.0"), "engine.max_model_len = 4096.0 is not int"),

@@ -59,7 +59,7 @@ class Callers:
             return Caller(f"address:{self._network(headers, address)}", _scope(authorization), self._default)
         scheme, _, secret = authorization.partition(" ")
         if scheme.lower() != "bearer" or not secret.strip():
-            raise InvalidAPIKey("no API key was sent; send it as `Authorization: Bearer KEY`")
+            raise InvalidAPIKey("no API key was sent; send `Authorization: Bearer KEY`")
         key = self._key(keys.hashed(secret.strip()))
         if key is None:
             raise InvalidAPIKey("the API key is not valid")

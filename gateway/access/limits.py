@@ -85,7 +85,8 @@ class Limits:
     async def _take(self, caller: Caller, limit: _Limit, amount: int) -> None:
         if amount > limit.amount:
             raise RateLimited(
-                f"the request has {amount} {limit.kind}; the limit is {limit.amount} a minute", retry_after=60
+                f"the request has {amount} {limit.kind}; the limit is {limit.amount} per minute",
+                retry_after=60,
             )
         if amount:
             call = self._limiter.hit(limit.item, caller.name, cost=amount)
@@ -96,7 +97,8 @@ class Limits:
         self._metrics.limited.labels(limit.kind, caller.klass.name).inc()
         left, reset = await self._stats(caller, limit)
         raise RateLimited(
-            f"the limit is {limit.amount} {limit.kind} a minute; {left} are left and {amount} are asked for",
+            f"the limit is {limit.amount} {limit.kind} per minute; "
+            f"{left} are left and the request needs {amount}",
             retry_after=max(0.001, reset - time.time()),
         )
 

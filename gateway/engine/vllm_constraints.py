@@ -70,7 +70,7 @@ class Constraints:
                 return await asyncio.wrap_future(compiling)
         except TimeoutError:
             if compiling.cancelled():  # It was still waiting for its turn.
-                raise Overloaded("the gateway is busy with the forms that other requests ask for") from None
+                raise Overloaded("the gateway is busy compiling other requests' schemas") from None
             log.warning("constraint_slow", param=constraint.param, bytes=len(constraint.grammar))
             return f"it takes over {PATIENCE:g} s to compile; the limit is {MAX_CPU_SECONDS} s"
 
@@ -122,10 +122,10 @@ class Followed:
                 if matcher.is_stopped() or not matcher.try_consume_tokens([token]):
                     break
             if _ended_early(choice, matcher):
-                raise self._error("no answer can be held to it: it is too complex")
+                raise self._error("it is too complex to constrain an answer")
         self._seconds += time.thread_time() - began
         if self._seconds > MAX_CPU_SECONDS:
-            raise self._error(f"holding the answer to it takes over {MAX_CPU_SECONDS} s; make it simpler")
+            raise self._error(f"checking the answer takes over {MAX_CPU_SECONDS} s of CPU; make it simpler")
 
     def _error(self, wrong: str) -> InvalidValue:
         return InvalidValue(f"{self._param}: {wrong}", param=self._param)

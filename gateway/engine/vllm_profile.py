@@ -33,7 +33,8 @@ def check(profile: EngineProfile) -> None:
     for key, value in profile.engine.items():
         if key not in known:
             raise ProfileError(
-                f"profile {profile.name!r}: engine.{key} is no argument of vLLM's engine{_close(key, known)}"
+                f"profile {profile.name!r}: engine.{key} is not an argument of vLLM's engine"
+                f"{_close(key, known)}"
             )
         if problem := _problem(key, value, hints[key]):
             raise ProfileError(f"profile {profile.name!r}: engine.{key} = {value!r} {problem}")

@@ -144,7 +144,7 @@ class Pipeline:
         """Raise ModelNotFound unless `name` is one of the model's."""
         if name not in self._names:
             served = self._engine.model.name
-            raise ModelNotFound(f"model: {short(name)!r} is not served here; {served!r} is", param="model")
+            raise ModelNotFound(f"model: {short(name)!r} is not served here; use {served!r}", param="model")
 
     async def prompt_ids(self, request: GenerationRequest, caller: Caller) -> list[int]:
         """Return the ids of the request's (first) prompt, one image token a picture. Raises RequestError."""

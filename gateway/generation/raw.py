@@ -35,7 +35,8 @@ def encode(prompt: RawPrompt, model: Model) -> list[int]:
             )
         if token == model.image_token:
             raise InvalidValue(
-                f"{param}: {token} stands for a picture; pictures go to /v1/chat/completions", param=param
+                f"{param}: token {token} stands for a picture; send pictures to /v1/chat/completions",
+                param=param,
             )
     ids = list(prompt.content)
     return ids if ids[0] == model.bos_token else [model.bos_token, *ids]

@@ -36,7 +36,7 @@ class Tokenizing:
         self._pipeline.check_model(name or model.name)
         if len(ids) > model.context_length:
             raise InvalidValue(
-                f"tokens: at most {model.context_length} tokens are taken; got {len(ids)}", param="tokens"
+                f"tokens: at most {model.context_length} tokens are allowed; got {len(ids)}", param="tokens"
             )
         for place, token in enumerate(ids):
             if token >= model.vocabulary_size:

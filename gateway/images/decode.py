@@ -210,7 +210,7 @@ def _scan_pixels(image: JpegImageFile, data: bytes) -> int:
 def _check_size(size: tuple[int, int], max_pixels: int) -> None:
     width, height = size
     if max(size) > _MAX_SIDE:
-        raise ImageTooLarge(f"the image has {width} x {height} pixels; the limit is {_MAX_SIDE} along a side")
+        raise ImageTooLarge(f"the image has {width} x {height} pixels; the limit is {_MAX_SIDE} per side")
     if width * height > max_pixels:
         raise ImageTooLarge(
             f"the image has {width} x {height} = {width * height} pixels; the limit is {max_pixels}"

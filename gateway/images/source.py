@@ -112,7 +112,7 @@ def web_url(text: str) -> URL:
     if not host or not port:
         raise ValueError("the URL has no host")
     if url.raw_user is not None or url.raw_password is not None:
-        raise ValueError("the URL must not hold a user name or password")
+        raise ValueError("the URL must not contain a user name or password")
     if address_of(host) is None and not _is_host_name(host):
         raise ValueError("the URL's host is neither a name nor an IP address in its usual spelling")
     return url
@@ -158,7 +158,7 @@ def _read_loosely(text: str) -> bytes:
     try:
         return pybase64.b64decode(packed + "=" * (-len(packed) % 4), validate=True)
     except ValueError:
-        raise ImageError("the data URL does not hold valid base64") from None
+        raise ImageError("the data URL is not valid base64") from None
 
 
 def too_large(size: int, limit: int) -> str:

@@ -73,7 +73,7 @@ def _check_pictures(messages: Sequence[Message]) -> None:
             param = f"{message.param or f'messages[{i}]'}.content[{message.parts.index(SLOT)}]"
             raise InvalidValue(
                 f"{param}: a picture in a message of role '{message.role}'; "
-                "pictures may stand in user messages only",
+                "pictures are allowed in user messages only",
                 param=param,
             )
 
@@ -94,7 +94,7 @@ def _check_last(messages: Sequence[Message], continued: bool) -> None:
             param = message.param or f"messages[{i}]"
             raise InvalidValue(
                 f"{param}: the assistant spoke last; add a user message, or set "
-                "`continue_final_message` to true to have the reply continued",
+                "`continue_final_message` to true to continue its message",
                 param=param,
             )
         if message.role == "user" or not message.empty:

@@ -96,7 +96,7 @@ class ChatCompletionRequest(SamplingFields):
         goes_on = bool(self.continue_final_message)
         if self.add_generation_prompt is goes_on:
             raise InvalidValue(
-                "add_generation_prompt: exactly one of it and `continue_final_message` must be true",
+                "add_generation_prompt: exactly one of this and `continue_final_message` must be true",
                 param="add_generation_prompt",
             )
         return self

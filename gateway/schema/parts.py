@@ -47,7 +47,7 @@ class _OneOf(Wire):
     def _one(self) -> Self:
         names = [name for name in type(self).model_fields if name != "type"]
         if len([name for name in names if getattr(self, name) is not None]) != 1:
-            raise ValueError(f"exactly one of {', '.join(f'`{name}`' for name in names)} must be there")
+            raise ValueError(f"exactly one of {', '.join(f'`{name}`' for name in names)} is required")
         return self
 
 

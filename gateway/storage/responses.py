@@ -261,7 +261,7 @@ def _check_chain(response_id: str, before: list[str | None]) -> None:
     """Raise where the chain from the response has no beginning; its responses name those `before` them."""
     if len(before) > LONGEST:
         raise InvalidValue(
-            f"previous_response_id: the conversation has over {LONGEST} responses; begin another",
+            f"previous_response_id: the conversation has over {LONGEST} responses; start a new one",
             param="previous_response_id",
         )
     missing = before[-1] if before else response_id

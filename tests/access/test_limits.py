@@ -79,7 +79,7 @@ async def test_requests_are_counted_each_callers_own(limits: Make, url: str | No
     assert left == ["2", "1", "0"]
     with pytest.raises(RateLimited) as refused:
         await counted.request(ann)
-    assert refused.value.message == ("the limit is 3 requests a minute; 0 are left and 1 are asked for")
+    assert refused.value.message == ("the limit is 3 requests per minute; 0 are left and the request needs 1")
     assert 0 < refused.value.retry_after <= 60
     await counted.request(ben)
 
@@ -90,15 +90,15 @@ async def test_tokens_and_images_are_counted_before_and_after(limits: Make, url:
     await counted.request(ann)
     await counted.spend(ann, 60, 1)
     await counted.owe(ann, 1000)  # an answer is never cut for it
-    with pytest.raises(RateLimited, match=r"^the limit is 100 tokens a minute; 0 are left"):
+    with pytest.raises(RateLimited, match=r"^the limit is 100 tokens per minute; 0 are left"):
         await counted.request(ann)
     ben = caller("ben", images_per_minute=2)
     await counted.spend(ben, 10, 2)
     with pytest.raises(
-        RateLimited, match=r"^the limit is 2 images a minute; 0 are left and 1 are asked for$"
+        RateLimited, match=r"^the limit is 2 images per minute; 0 are left and the request needs 1$"
     ):
         await counted.spend(ben, 10, 1)
-    with pytest.raises(RateLimited, match=r"^the request has 3 images; the limit is 2 a minute$"):
+    with pytest.raises(RateLimited, match=r"^the request has 3 images; the limit is 2 per minute$"):
         await counted.spend(caller("eve", images_per_minute=2), 10, 3)
 
 

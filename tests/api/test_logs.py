@@ -1,5 +1,6 @@
 """The page about logs says what the code writes."""
 
+import asyncio
 import io
 import re
 from pathlib import Path
@@ -11,8 +12,7 @@ import structlog
 from PIL import Image
 
 from gateway.errors import GenerationFailed
-from gateway.telemetry import logs
-from gateway.telemetry.sampling import PER_SECOND
+from gateway.telemetry import logs, sampling
 from tests.api.asking import ask, chat, image, saying, send, text
 from tests.collector import collecting
 from tests.images.pictures import url_of
@@ -35,6 +35,7 @@ async def written(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         structlog, "configure", lambda **given: configured(**given | {"cache_logger_on_first_use": False})
     )
     monkeypatch.setattr("sys.stderr", page)
+    monkeypatch.setattr(sampling, "PER_SECOND", 1)
     logs.configure("json", "debug")
     try:
         with collecting() as collector:
@@ -52,8 +53,9 @@ async def _traffic() -> None:
         await ask(gateway, chat(messages=[*saying(text("a"), *pictures)]))
         history = [message for picture in pictures for message in (*saying(picture), _ASSISTANT)]
         await ask(gateway, chat(messages=[*history, *saying(text("b"))], tools=[tool], stream=True))
-        for _ in range(10 * PER_SECOND):
-            await ask(gateway, chat(model="x"))
+        await asyncio.gather(*(ask(gateway, chat(model="x")) for _ in range(3)))
+        await asyncio.sleep(1)
+        await ask(gateway, chat(model="x"))
         await send(gateway, "GET", "/health")
     for fails_at in (0, 1):
         engine = ScriptedEngine(error=GenerationFailed("it died"), fails_at=fails_at)

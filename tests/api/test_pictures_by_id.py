@@ -106,7 +106,7 @@ async def test_file_that_is_no_picture_is_refused_where_it_is_used(
 
 @pytest.mark.parametrize("file", [{}, {"file_id": "file-1", "file_data": "aGk="}, {"filename": "x.png"}])
 async def test_part_has_either_an_id_or_data(client: openai.AsyncOpenAI, file: dict[str, str]) -> None:
-    with pytest.raises(openai.BadRequestError, match="exactly one of `file_id`, `file_data` must be there"):
+    with pytest.raises(openai.BadRequestError, match="exactly one of `file_id`, `file_data` is required"):
         await ask(client, part(**file))
 
 

@@ -57,8 +57,8 @@ def test_any_argument_of_vllms_may_stand_in_a_profile(arguments: dict[str, Any])
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("max_num_sqs", 3, "is no argument of vLLM's engine; did you mean max_num_seqs?"),
-        ("colour", 3, "is no argument of vLLM's engine"),
+        ("max_num_sqs", 3, "is not an argument of vLLM's engine; did you mean max_num_seqs?"),
+        ("colour", 3, "is not an argument of vLLM's engine"),
         ("quantization", "bits", "= 'bits' is not known to this vLLM; it knows auto_awq, "),
         ("attention_backend", "FLASH", "= 'FLASH' is not known to this vLLM; it knows "),
         ("load_format", "gguff", "= 'gguff' is not known to this vLLM; it knows auto, dummy, "),

@@ -131,7 +131,7 @@ async def test_a_side_is_bounded_whatever_the_pixels(loading: Make) -> None:
     await one.load(url_of(Image.new("1", (65_535, 1))))
     with pytest.raises(ImageTooLarge) as caught:
         await one.load(url_of(Image.new("1", (1, 65_536))))
-    assert caught.value.message == f"{PARAM}: the image has 1 x 65536 pixels; the limit is 65535 along a side"
+    assert caught.value.message == f"{PARAM}: the image has 1 x 65536 pixels; the limit is 65535 per side"
 
 
 async def test_a_webp_that_says_it_is_huge_is_refused(loading: Make) -> None:

@@ -53,7 +53,7 @@ def router(profile: EngineProfile, settings: Settings, engine: Supervisor) -> AP
     async def retrieve_model(name: str) -> Response:
         if name not in names:
             raise ModelNotFound(
-                f"model: {short(name)!r} is not served here; {profile.served_name!r} is", param="model"
+                f"model: {short(name)!r} is not served here; use {profile.served_name!r}", param="model"
             )
         return json_response(card(name))
 
