@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from gateway import cli, serving
+from gateway import cli
+from gateway.serving import process
 from tests.scripted_engine import ScriptedEngine
 
 
@@ -13,5 +14,5 @@ def _made(*_: Any) -> ScriptedEngine:
 
 
 if __name__ == "__main__":
-    vars(serving)["VLLMEngine"] = _made
+    vars(process)["VLLMEngine"] = _made
     cli.main()

@@ -25,7 +25,7 @@ from gateway.api.protocol import bounded
 from gateway.app import create_app
 from gateway.engine.interface import Engine
 from gateway.engine.supervisor import Report, Supervisor
-from gateway.serving import Server
+from gateway.serving.server import Server
 from gateway.settings import Settings
 from tests.conformance.watching import Watch
 from tests.scripted_engine import ScriptedEngine

@@ -25,7 +25,7 @@ def serve(
         extra = "gpu" if choice.plan is not None and choice.plan.gpu else "cpu"
         raise refused(f"vLLM is not installed; pip install 'llava-gateway[{extra}]'", code=1)
     from gateway.access.callers import access_problem
-    from gateway.serving import run
+    from gateway.serving.process import run
 
     if problem := access_problem(settings):
         raise refused(problem)

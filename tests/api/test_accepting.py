@@ -11,7 +11,7 @@ import uvloop
 from engine_config.profile import load
 from gateway.api.protocol import bounded
 from gateway.app import create_app
-from gateway.serving import Server
+from gateway.serving.server import Server
 from gateway.settings import Settings
 from tests.scripted_engine import ScriptedEngine
 

@@ -1,0 +1,130 @@
+"""Runs the application in this process, with a port of its own for metrics if it has one, to its end."""
+
+import asyncio
+import os
+import resource
+import sys
+
+import structlog
+import uvicorn
+import uvloop
+from fastapi import FastAPI
+from rich.console import Console
+
+from engine_config.choice import Choice
+from engine_config.profile import EngineProfile
+from gateway.api.protocol import bounded
+from gateway.app import create_app, create_metrics_app
+from gateway.engine.interface import Engine
+from gateway.engine.supervisor import Report
+from gateway.engine.vllm_engine import VLLMEngine
+from gateway.serving import memory, start
+from gateway.serving.server import Server
+from gateway.settings import Settings
+from gateway.telemetry import logs
+
+OWN_FILES = 512  # descriptors for the engine, fetched images, logs, and connections that are being refused
+
+log = structlog.get_logger()
+
+
+def run(settings: Settings, choice: Choice) -> None:
+    """Serve until told to end. Exits with 0 then, and with 1 where the engine could not be kept running."""
+    logs.configure(settings.log_format, settings.log_level)
+    memory.keep_freed()
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    settings = _with_descriptors(settings, console)
+    start.announce(choice, console)
+    try:
+        failed = asyncio.Runner(loop_factory=uvloop.new_event_loop).run(
+            _serve(settings, choice.profile, console)
+        )
+    except SystemExit:  # uvicorn's, where it cannot listen; it has said why
+        failed = True
+    sys.stderr.flush()
+    sys.stdout.flush()
+    # A start that was under way may still hold a thread inside vLLM; nothing of ours is left to wait for.
+    os._exit(1 if failed else 0)
+
+
+def _with_descriptors(settings: Settings, console: Console) -> Settings:
+    """Raise the limit on open files to what the settings need, or lower `max_connections` and say so."""
+    needed = settings.max_connections + OWN_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft >= needed or soft == resource.RLIM_INFINITY:
+        return settings
+    allowed = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed >= needed:
+        return settings
+    possible = max(1, allowed - OWN_FILES)
+    console.print(
+        f"This process may open {allowed} files (ulimit -n), too few for GATEWAY_MAX_CONNECTIONS="
+        f"{settings.max_connections}: it takes {possible} connections. `ulimit -n {needed}` allows all."
+    )
+    return settings.model_copy(update={"max_connections": possible})
+
+
+async def _serve(settings: Settings, profile: EngineProfile, console: Console) -> bool:
+    failures: list[BaseException] = []
+
+    def make_engine(report: Report) -> Engine:
+        return VLLMEngine(profile, settings.max_images, report)
+
+    def on_failure(reason: BaseException) -> None:
+        failures.append(reason)
+        log.error("engine_failed", reason=f"{type(reason).__name__}: {reason}")
+        server.should_exit = True
+
+    app = create_app(settings, profile, make_engine, on_failure)
+    server = Server(_uvicorn_config(app, settings), app, settings)
+    watching = asyncio.create_task(start.watch(app.state.supervisor, settings, profile, console))
+    beside = asyncio.create_task(_serve_metrics(app, settings))
+    trimming = asyncio.create_task(memory.trim_when_idle(app.state.running, app.state.loader))
+    await server.serve()
+    beside.cancel()
+    trimming.cancel()
+    if server.force_exit:
+        # uvicorn then skips the application's own end, and the engine's processes would outlive us.
+        await app.state.supervisor.shutdown()
+    watching.cancel()
+    return bool(failures) or not server.started
+
+
+def _uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        loop="none",
+        http=bounded(settings),
+        ws="none",
+        lifespan="on",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,  # uvicorn believes any of loopback; GATEWAY_TRUSTED_PROXIES says whom we do
+        # Longer than the proxies in front keep a connection, or they would send into one that is closing.
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=1,  # After our own end nothing runs but what cannot be told of it.
+    )
+
+
+async def _serve_metrics(app: FastAPI, settings: Settings) -> None:
+    """Answer `/metrics` on the port of its own, if it has one."""
+    if settings.metrics_port is None:
+        return
+    config = uvicorn.Config(
+        create_metrics_app(app.state.metrics),
+        host=settings.host,
+        port=settings.metrics_port,
+        loop="none",
+        http=bounded(settings),
+        ws="none",
+        lifespan="off",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+    )
+    await uvicorn.Server(config)._serve()  # noqa: SLF001  # `serve` would take the signals, which are the other's

@@ -1,0 +1,81 @@
+"""uvicorn's server, with many connections accepted at once and an end in steps."""
+
+import asyncio
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from gateway.access.lifecycle import Lifecycle, Phase
+from gateway.access.running import RunningRequests
+from gateway.errors import ShuttingDown
+from gateway.settings import Settings
+
+TO_TELL = 2.0  # seconds for those that are ended to be told
+ACCEPTS = 32  # connections that are accepted in one round of the event loop
+
+
+class Server(uvicorn.Server):
+    """uvicorn, with an end in steps; it does not re-raise the signal after it (uvicorn does)."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI, settings: Settings) -> None:
+        super().__init__(config)
+        self._lifecycle: Lifecycle = app.state.lifecycle
+        self._running: RunningRequests = app.state.running
+        self._settings = settings
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, ACCEPTS times on each socket.
+
+        uvloop accepts one connection per listener and round. Under load a round takes a tenth of a second,
+        and a new connection would wait for seconds behind hundreds that came before it.
+        """
+        await super().startup(sockets)
+        loop = asyncio.get_running_loop()
+        for listening in [found for server in self.servers for found in server.sockets]:
+            for _ in range(ACCEPTS - 1):
+                again = socket.fromfd(listening.fileno(), listening.family, listening.type)
+                self.servers.append(
+                    await loop.create_server(self._protocol, sock=again, backlog=self.config.backlog)
+                )
+
+    def _protocol(self) -> asyncio.Protocol:
+        make: Callable[..., asyncio.Protocol] = self.config.http_protocol_class
+        return make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to end; a second signal ends at once."""
+        if self.should_exit:
+            self.force_exit = True
+        super().handle_exit(sig, frame)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Drain, close, and end what still runs after its time. The port answers until all is told."""
+        self._lifecycle.phase = Phase.DRAINING
+        await self._until(self._settings.drain_delay)
+        self._lifecycle.phase = Phase.CLOSING
+        await self._until(self._settings.shutdown_timeout, lambda: not self._running)
+        self._running.end_all(ShuttingDown("the gateway is shutting down"))
+        await self._until(TO_TELL, lambda: not self.server_state.tasks)
+        await super().shutdown(sockets)
+
+    async def _until(self, seconds: float, condition: Callable[[], bool] = lambda: False) -> None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        while loop.time() < deadline and not condition() and not self.force_exit:  # noqa: ASYNC110  # uvicorn has flags
+            await asyncio.sleep(0.02)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(number)

@@ -1,0 +1,68 @@
+"""What a person sees of the start: what is chosen and fetched, the stages, and how to ask something."""
+
+import asyncio
+
+from rich.console import Console
+
+from engine_config import hub, report
+from engine_config.choice import Choice
+from engine_config.profile import EngineProfile
+from gateway.api.examples import PICTURE
+from gateway.engine.supervisor import Supervisor
+from gateway.settings import Settings
+
+TICK = 5.0  # seconds between two lines about a start that goes on, where there is no terminal
+
+
+def announce(choice: Choice, console: Console) -> None:
+    """Say what is served and why, and what will be fetched for it."""
+    profile = choice.profile
+    console.print(f"[bold]{profile.name}[/bold]: {profile.summary} Chosen because {choice.reason}.")
+    if choice.plan is not None:
+        console.print(report.line(choice.plan))
+    if fetched := _download(profile):
+        console.print(fetched)
+
+
+async def watch(supervisor: Supervisor, settings: Settings, profile: EngineProfile, console: Console) -> None:
+    """Show the stages of the start, and at its end how to ask something."""
+    if console.is_terminal:
+        with console.status("") as line:
+            while not supervisor.ready:
+                line.update(f"{supervisor.stage} … {supervisor.elapsed:.0f} s")
+                await asyncio.sleep(0.2)
+    else:
+        while not supervisor.ready:
+            console.print(f"{supervisor.stage} … {supervisor.elapsed:.0f} s")
+            await _ready_within(supervisor, TICK)
+    address = f"http://{settings.host}:{settings.port}/v1"
+    console.print(f"[bold green]ready[/bold green] after {supervisor.elapsed:.0f} s at {address}; try:\n")
+    console.print(_example(address, profile.served_name), markup=False)
+
+
+async def _ready_within(supervisor: Supervisor, seconds: float) -> None:
+    for _ in range(int(seconds / 0.1)):
+        if supervisor.ready:
+            return
+        await asyncio.sleep(0.1)
+
+
+def _download(profile: EngineProfile) -> str | None:
+    """Say what the start will fetch and how large it is, if anything."""
+    if profile.is_local or hub.find(profile.model, profile.revision) is not None:
+        return None
+    return (
+        f"The weights of {profile.model} are not on this machine: {profile.download_gb:g} GB will now be "
+        "fetched from the Hugging Face hub. (Ctrl-C stops it, and the next start continues; `--profile demo` "
+        "needs no download.)"
+    )
+
+
+def _example(address: str, model: str) -> str:
+    return (
+        f"curl {address}/chat/completions -H 'content-type: application/json' -d '"
+        f'{{"model": "{model}", "messages": [{{"role": "user", "content": [\n'
+        f'  {{"type": "image_url", "image_url": {{"url": "data:image/png;base64,{PICTURE}"}}}},\n'
+        f'  {{"type": "text", "text": "What is in the image?"}}]}}]}}\''
+        "\n"
+    )
