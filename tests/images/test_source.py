@@ -1,6 +1,10 @@
+import base64
+import contextlib
 import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.errors import ImageError, ImageTooLarge
 from gateway.images.source import DataURL, WebURL, parse, read
@@ -136,3 +140,43 @@ def test_a_large_url_is_ascii() -> None:
     """One character of another kind would have Python keep all of it in four bytes a character."""
     with pytest.raises(ImageError, match="must consist of ASCII characters"):
         parse("data:image/png;base64," + "A" * 10_000 + "\U0001f600", param="url", max_bytes=10**6)
+
+
+# A data URL, in the ways in which programs write one
+
+heads = st.sampled_from(["data:image/png;base64,", "DATA:;BASE64,", "data:image/jpeg;charset=utf-8;base64,"])
+breaks = st.sampled_from(["", "\n", "\r\n", " ", "%0A", "%0d%0a", "%20"])
+
+
+@st.composite
+def written(draw: st.DrawFn, data: bytes) -> str:
+    """Return a data URL of `data`: of either alphabet, wrapped or not, its padding encoded or left out."""
+    text = base64.b64encode(data).decode()
+    text = draw(st.sampled_from([text, text.replace("+", "-").replace("/", "_")]))
+    width = draw(st.integers(1, 80))
+    lines = [text[at : at + width] for at in range(0, len(text), width)]
+    pad = draw(st.sampled_from(["=", "%3D", "%3d", ""]))
+    return draw(heads) + draw(breaks).join(lines).replace("=", pad)
+
+
+@given(st.binary(min_size=1, max_size=200), st.data())
+def test_bytes_come_back_however_their_base64_is_written(data: bytes, chosen: st.DataObject) -> None:
+    source = parsed(chosen.draw(written(data)), max_bytes=10_000)
+    assert isinstance(source, DataURL)
+    assert read(source, max_bytes=len(data)) == data
+    assert source.at_most >= len(data)
+    with pytest.raises(ImageTooLarge):
+        read(source, max_bytes=len(data) - 1)
+
+
+said = st.sampled_from(
+    ["data:", "http://", "https://", "image/png", ";base64", ",", "=", "%3D", "%", "[", "@", "\ud800"]
+)
+
+
+@given(st.lists(said | st.text(max_size=8) | st.from_regex(r"[A-Za-z0-9+/]{0,12}"), max_size=12))
+def test_any_text_is_a_source_or_an_image_error(parts: list[str]) -> None:
+    with contextlib.suppress(ImageError):
+        source = parsed("".join(parts), max_bytes=20)
+        if isinstance(source, DataURL):
+            assert 0 < len(read(source, max_bytes=20)) <= min(20, source.at_most)
