@@ -1,51 +1,35 @@
 """One request's life between the wire and the engine: request → job → deltas."""
 
 import asyncio
-import os
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any, Final, TypeVar
+from dataclasses import replace
+from typing import Any, Final
 
 from engine_config.profile import EngineProfile
 from gateway.access.callers import Caller
 from gateway.access.limits import Account
 from gateway.access.running import Running
-from gateway.access.turns import Turns
 from gateway.engine.interface import Delta, Job, Model, Picture
 from gateway.engine.supervisor import Supervisor
-from gateway.errors import GatewayError, InvalidValue, ModelNotFound
-from gateway.generation import history, offering, raw, tools
+from gateway.errors import GatewayError, ModelNotFound
+from gateway.generation import raw
+from gateway.generation.conversations import Conversations
 from gateway.generation.merge import merged
 from gateway.generation.pace import Pace
-from gateway.generation.request import GenerationRequest, InputImage, InputMessage, Prepared
-from gateway.generation.sampling import MAX_TOKENS, sampling_of, with_defaults
+from gateway.generation.request import GenerationRequest, InputImage, Prepared
+from gateway.generation.sampling import sampling_of, with_defaults
 from gateway.images import source
 from gateway.images.loader import PictureLoader
-from gateway.prompt import template, tokens
-from gateway.prompt.styles import STYLES, TurnStyle
+from gateway.prompt import tokens
 from gateway.schema.paths import short
 from gateway.settings import Fit, Settings
 from gateway.telemetry import trail
 from gateway.telemetry.metrics import Metrics
 
-EXPECTED: Final = (
-    1024  # tokens of an answer that count, at most; a longer one also takes its places for longer
-)
-LONG: Final = 4000  # characters: a prompt of more is made in a thread, for tokenising it takes milliseconds
-
-_T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True)
-class Conversation:
-    """A conversation that fits, the tools that its answer may call, and how many the prompt leaves out."""
-
-    fitted: history.Fitted
-    offer: tools.Offer | None
-    dropped_tools: int
+# Tokens of an answer that count, at most; a longer one also takes its places for longer.
+EXPECTED: Final = 1024
 
 
 class Pipeline:
@@ -63,17 +47,14 @@ class Pipeline:
         self._loader = loader
         self._names = {profile.served_name, *profile.aliases, *settings.aliases}
         self._sampling = profile.sampling
-        self._style = STYLES[profile.prompt_style]
         self._fit = settings.image_fit or profile.image_fit
-        self._place = settings.image_place or profile.image_place
         self._settings = settings
         self._metrics = metrics
-        # Tokenising leaves the GIL to others, but not its core.
-        self._turns = Turns("prompt", max(1, len(os.sched_getaffinity(0)) // 2), settings)
+        self._conversations = Conversations(engine, profile, settings)
 
     async def close(self) -> None:
         """End the threads."""
-        await self._turns.close()
+        await self._conversations.close()
 
     def check(self) -> None:
         """Raise EngineNotReady (503) while no engine runs."""
@@ -89,7 +70,7 @@ class Pipeline:
         self.check_model(request.model)
         if request.prompts:
             return await self._prepare_prompts(request, account)
-        request, talk = await self._checked(request, account.caller)
+        request, talk = await self._conversations.fit(request, account.caller)
         fitted = talk.fitted
         images = [image for message in fitted.messages for image in message.images]
         sources = [self._source(image) for image in images]
@@ -149,63 +130,16 @@ class Pipeline:
     async def prompt_ids(self, request: GenerationRequest, caller: Caller) -> list[int]:
         """Return the ids of the request's (first) prompt, one image token a picture. Raises RequestError."""
         self.check_model(request.model)
-        if request.prompts:
-            return (await self._encoded(request, caller))[0]
-        conversation = await self._in_turn(request, caller, partial(self._conversation, request))
-        return conversation[1].fitted.ids
-
-    async def _in_turn(self, request: GenerationRequest, caller: Caller, work: Callable[[], _T]) -> _T:
-        """Return what `work` makes of the request's texts: in a thread, in turn, where they are long."""
-        if _is_long(request):
-            return await self._turns.run(caller, work)
-        return work()
-
-    async def _checked(
-        self, request: GenerationRequest, caller: Caller
-    ) -> tuple[GenerationRequest, Conversation]:
-        """Return what `_conversation` does, with a form of the answer that the engine can keep to."""
-        formed, talk = await self._in_turn(request, caller, partial(self._conversation, request))
-        if formed.constraint is not None:
-            try:
-                await self._engine.check_constraint(formed.constraint)
-            except InvalidValue:
-                if talk.offer is None or request.tool_choice.mode == "required":
-                    raise
-                told = replace(request, tools=())
-                formed, plain = await self._in_turn(told, caller, partial(self._conversation, told))
-                return formed, replace(plain, dropped_tools=len(tools.wanted(request)))
-        return formed, talk
-
-    def _conversation(self, request: GenerationRequest) -> tuple[GenerationRequest, Conversation]:
-        """Return the request with the form that its answer must have, and its conversation as it fits."""
-        request = replace(request, messages=tools.as_text(request.messages))
-        fitted = self._fitted(request)
-        offer, dropped = offering.decide(request, fitted, self._engine.model, self._settings)
-        if offer is not None:
-            system = self._style.system if isinstance(self._style, TurnStyle) else ""
-            messages = offering.told(request.messages, offer, system)
-            request = replace(request, messages=messages, constraint=offer.constraint)
-            fitted = self._fitted(request)
-        return request, Conversation(fitted, offer, dropped)
+        return await self._conversations.first_ids(request, caller)
 
     async def prompt_length(self, request: GenerationRequest, caller: Caller) -> int:
         """Return how many tokens the request's (first) prompt has, with its pictures. Raises RequestError."""
         return tokens.length(await self.prompt_ids(request, caller), self._engine.model)
 
-    async def _encoded(self, request: GenerationRequest, caller: Caller) -> list[list[int]]:
-        model = self._engine.model
-        return await self._in_turn(
-            request, caller, lambda: [raw.encode(prompt, model) for prompt in request.prompts]
-        )
-
-    def _fitted(self, request: GenerationRequest) -> history.Fitted:
-        encode = partial(self._encode, request)
-        return history.fit(request.messages, self._budget(request), self._engine.model, encode)
-
     async def _prepare_prompts(self, request: GenerationRequest, account: Account) -> Prepared:
         """Return a job for each of the request's prompts."""
         model = self._engine.model
-        prompts = await self._encoded(request, account.caller)
+        prompts = await self._conversations.prompts(request, account.caller)
         request = replace(request, sampling=with_defaults(request.sampling, self._sampling))
         over, salt = self._settings.max_tokens_over, self._cache_salt(request)
         made = (raw.job(request, place, ids, model, over) for place, ids in enumerate(prompts))
@@ -275,21 +209,6 @@ class Pipeline:
             return source.FileID(image.file_id)
         return source.parse(image.url, param=image.param, max_bytes=self._settings.image_max_bytes)
 
-    def _encode(self, request: GenerationRequest, messages: Iterable[InputMessage]) -> list[int]:
-        segments = template.render(
-            [_message(message) for message in messages],
-            self._style,
-            request.image_place or self._place,
-            continued=request.continued,
-        )
-        return tokens.encode(segments, self._engine.model, request.param)
-
-    def _budget(self, request: GenerationRequest) -> history.Budget:
-        policy = request.image_history or self._settings.image_history
-        wanted = [request.sampling[name] for name in MAX_TOKENS if name in request.sampling]
-        reserve = min([history.RESERVE, *wanted])
-        return history.Budget(policy, self._settings.max_images, reserve, request.drop_turns, request.param)
-
 
 async def _gather(loads: Iterable[Coroutine[Any, Any, Picture]]) -> list[Picture]:
     """Await all `loads`; the first that fails ends the others and is raised."""
@@ -305,21 +224,6 @@ async def _gather(loads: Iterable[Coroutine[Any, Any, Picture]]) -> list[Picture
         # An error's traceback holds this frame, and the tasks hold the errors: without this, all that its
         # frames hold would stay in memory until the garbage collector comes by.
         tasks.clear()
-
-
-def _message(message: InputMessage) -> template.Message:
-    return template.Message(
-        "user" if message.role == "tool" else message.role,
-        tuple(template.SLOT if isinstance(part, InputImage) else part for part in message.parts),
-        message.param,
-    )
-
-
-def _is_long(request: GenerationRequest) -> bool:
-    """Say whether the request's prompts take long to make; those of tools come with grammars."""
-    said = sum(len(part) for message in request.messages for part in message.parts if isinstance(part, str))
-    asked = sum(len(prompt.content) for prompt in request.prompts)
-    return bool(request.tools) or said + asked > LONG
 
 
 def _ends_in_a_word(request: GenerationRequest) -> bool:
