@@ -88,6 +88,11 @@ def without_tools(body: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in body.items() if name != "tools"}
 
 
+def place_asked(body: dict[str, Any]) -> dict[str, Any]:
+    """Leave the picture where Open WebUI puts it: after the note and the question."""
+    return {**body, "image_place": "asked"}
+
+
 def without_note(body: dict[str, Any]) -> dict[str, Any]:
     """Leave out Open WebUI's text about the attached files, which is the first part."""
     (message,) = body["messages"]
@@ -116,6 +121,7 @@ def short_note(body: dict[str, Any]) -> dict[str, Any]:
         (as_sent, 0, 12),
         (without_tools, 0, 12),
         (plain_note, 0, 12),
+        (place_asked, 18, 24),
         (short_note, 24, 24),
         (without_note, 24, 24),
     ],

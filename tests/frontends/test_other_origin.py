@@ -4,11 +4,11 @@
 """
 
 import pytest
-from playwright.async_api import Page
+from playwright.async_api import Page, expect
 
 from tests.frontends.other_origin import ASK, opened
 from tests.scripted_engine import ScriptedEngine
-from tests.servers import idle_engine, scripted_gateway
+from tests.servers import idle_engine, scripted_gateway, supervised_gateway
 from tests.shapes import data_url
 
 pytestmark = pytest.mark.slow
@@ -37,3 +37,14 @@ async def test_a_page_of_another_origin_gets_nothing(page: Page, site: str) -> N
         await opened(page, site.replace("127.0.0.1", "localhost"), gateway.api, KEY)
         assert await page.evaluate(ASK, [STAR, "What is it?", {}, None]) == REFUSED_BY_THE_BROWSER
     assert engine.jobs == []
+
+
+async def test_a_page_reads_why_the_engine_is_away(page: Page, site: str) -> None:
+    failures: list[BaseException] = []
+    settings = {"api_keys": (KEY,), "cors_origins": (site,)}
+    async with supervised_gateway(lambda _: ScriptedEngine(), failures.append, **settings) as gateway:
+        await opened(page, site, gateway.api, KEY)
+        answer = await page.evaluate(ASK, [STAR, "What is it?", {}, None])
+        assert (answer["status"], answer["code"]) == (503, "engine_not_ready")
+        await expect(page.locator(".answer")).to_contain_text("the engine is starting")
+    assert failures == []
