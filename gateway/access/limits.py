@@ -1,4 +1,4 @@
-"""How much a caller may send: requests, tokens and images a minute, counted by `limits`.
+"""How much a caller may send: requests, tokens and images per minute, counted by `limits`.
 
 In memory, or in Redis where replicas share. Requests are counted when they come, images and a prompt's
 tokens before anything is fetched, an answer's tokens when it ends.

@@ -3,6 +3,7 @@
 Written against vLLM 0.32 and vllm-bnb-plugin 0.0.3.
 """
 
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -57,6 +58,12 @@ def compute_in_half_precision() -> None:
     linear.BitsAndBytesLinearMethod._apply_4bit_weight = apply_in_its_dtype  # noqa: SLF001
 
 
+def log_no_conversions() -> None:
+    """Keep vLLM from warning of each weight that it converts to the profile's dtype: that was asked for."""
+    logger = logging.getLogger("vllm.model_executor.models.utils")
+    logger.addFilter(lambda record: not record.msg.startswith("Attempted to load weight %s with dtype"))
+
+
 def count_loaded_bytes() -> None:
     """Have this worker count the weights that it loads, for the progress of the start."""
     path = os.environ.get(loading.VARIABLE)
@@ -81,4 +88,5 @@ def _by_first_worker(weights: loading.Weights, path: Path) -> loading.Weights:
 
 # vLLM imports this file in the worker after its plug-ins and before the model.
 compute_in_half_precision()
+log_no_conversions()
 count_loaded_bytes()

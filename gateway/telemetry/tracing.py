@@ -1,4 +1,4 @@
-"""Spans over OTLP: one a request, with a child for each step. On by OpenTelemetry's own `OTEL_*` variables.
+"""Spans over OTLP: one per request, with a child for each step. On by OpenTelemetry's own `OTEL_*` variables.
 
 OpenTelemetry is imported only when tracing is on. Spans are written by a thread: what a request does is put
 them into a queue of bounded length. Names are those of the semantic conventions for HTTP and generative AI
