@@ -21,7 +21,7 @@ _DEMO = "`make serve ENGINE=cpu` serves the demo model on the CPU"
 
 
 class CannotRun(ValueError):
-    """What is asked for cannot run here; the message says why and what would."""
+    """The requested profile cannot run here; the message says why, and what can."""
 
 
 @dataclass(frozen=True, slots=True)

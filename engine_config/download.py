@@ -1,7 +1,7 @@
 """One large file of a Hugging Face repository: resumed where it broke off, and verified.
 
-huggingface_hub 2 deletes what it has of a file when a download breaks and starts again; with 5 GB a file this
-module continues. It leaves the finished file where huggingface_hub's cache expects it, `blobs/<sha256>`.
+huggingface_hub 2 deletes what it has of a file when a download breaks and starts again. Files have 5 GB, so
+this module resumes. It leaves the finished file where huggingface_hub's cache expects it, `blobs/<sha256>`.
 """
 
 import fcntl

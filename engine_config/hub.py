@@ -38,11 +38,11 @@ Report = Callable[[Progress], None]
 
 
 class HubError(Exception):
-    """The files cannot be had; the message says why and what to do."""
+    """The files are not available; the message says why and what to do."""
 
 
 def find(repo: str, revision: str | None = None) -> Path | None:
-    """Return the folder of a complete copy in the cache, or None. Asks the hub for nothing."""
+    """Return the folder of a complete copy in the cache, or None. Does not contact the hub."""
     try:
         folder = Path(
             snapshot_download(repo, revision=revision, local_files_only=True, allow_patterns="config.json")

@@ -20,7 +20,7 @@ LOWEST = 999_999  # batches come after all
 
 
 class Admission:
-    """Hands out tickets and seats. Whoever cannot get one in time is told to come back."""
+    """Hands out tickets and seats. A request that gets none in time is refused with `Retry-After`."""
 
     def __init__(self, settings: Settings, metrics: Metrics, seats: int) -> None:
         self._metrics = metrics

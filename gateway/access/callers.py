@@ -49,7 +49,7 @@ class Callers:
 
     @property
     def keyed(self) -> bool:
-        """Whether a key is asked for."""
+        """Whether API keys are required."""
         return self._file is not None or bool(self._given.by_hash)
 
     def identify(self, headers: Mapping[str, str], address: str) -> Caller:
@@ -152,7 +152,7 @@ class _KeysFile:
 
 
 def access_problem(settings: Settings) -> str | None:
-    """Return why the gateway may not start so: others can reach it, nobody is asked for a key, or no file."""
+    """Return why the gateway must not start: reachable by others without API keys, or no keys file."""
     try:
         keyed = Callers(settings).keyed
     except keys.KeysError as error:

@@ -64,7 +64,7 @@ class Keys:
 
 
 def hashed(key: str) -> str:
-    """Return how `key` stands in the file."""
+    """Return what the file holds of `key`: its hash."""
     return "sha256:" + hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""The gateway's way to its end: serving → draining → closing.
+"""The phases of a shutdown: serving → draining → closing.
 
 While it drains it answers as before, but says that it is not ready and closes each connection after its
 answer, so that balancers and clients go elsewhere. While it closes it takes no new request; those that run
@@ -24,7 +24,7 @@ class Lifecycle:
 
     @property
     def draining(self) -> bool:
-        """Whether the gateway is on its way to its end."""
+        """Whether the gateway is shutting down."""
         return self.phase >= Phase.DRAINING
 
     def check(self) -> None:

@@ -36,7 +36,7 @@ class _Limit:
 
 
 class Limits:
-    """Counts what callers send. Whoever is over a limit gets RateLimited (429)."""
+    """Counts what callers send. A caller over a limit gets RateLimited (429)."""
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._metrics = metrics
@@ -68,7 +68,7 @@ class Limits:
                 await self._take(caller, limit, amount)
 
     async def owe(self, caller: Caller, tokens: int) -> None:
-        """Count an answer's tokens, whatever is left."""
+        """Count an answer's tokens, even beyond the limit."""
         self._metrics.caller_tokens.labels(caller.label, caller.klass.name).inc(tokens)
         for limit in _limits(caller):
             if limit.kind == "tokens" and tokens:

@@ -1,4 +1,4 @@
-"""Memory for what clients send, as permits that are taken before the memory is. All amounts are in bytes.
+"""Memory for what clients send, as permits that are taken before it is allocated. All amounts are in bytes.
 
 Each kind has a budget of its own: what waits for one holds only what comes before it in a request's life, a
 body, then its encoded images, then the pixels of each. So requests never wait for each other in a circle.
@@ -25,7 +25,7 @@ SMALL = 4_000_000  # pixels; an image of more is large
 
 
 class Memory:
-    """The budgets. Whoever cannot have its part in time gets Overloaded (503)."""
+    """The budgets. A request that gets no permit in time gets Overloaded (503)."""
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._body_max = settings.body_max_bytes

@@ -1,4 +1,4 @@
-"""The requests that run, and what ends them from outside: a deadline, a stalled engine, the gateway's end.
+"""The requests that run, and what ends them from outside: a deadline, a stalled engine, a shutdown.
 
 Such an end cancels the request's task and is then raised there as the error that it is: the client gets a
 status or an error event, and everything that the request holds is released on the way.
@@ -72,7 +72,7 @@ class RunningRequests:
 
     @contextmanager
     def request(self, client_timeout: float) -> Iterator[Running]:
-        """Let what happens inside be ended; the client waits `client_timeout` seconds for the next bytes."""
+        """Let the block be ended by `end`; the client waits `client_timeout` seconds for the next bytes."""
         running = Running(min(self._patience, client_timeout))
         running.answer_within(self._timeout)
         self._all.add(running)

@@ -111,7 +111,7 @@ class Shares:
             holding.release()
 
     async def take(self, caller: Caller, amount: int = 1, cost: int | None = None) -> Holding:
-        """Return `amount` places, to be released; whoever asks for none does not wait.
+        """Return `amount` places, to be released; asking for none never waits.
 
         What they cost says who comes next, not how many can be held. Raises Overloaded where the queue is
         full or the wait too long.
@@ -130,7 +130,7 @@ class Shares:
         return self._total - (0 if self._whole else self._reserve)
 
     def retry_after(self) -> int:
-        """Return in how many seconds who waits now will have been served, by the rate of late."""
+        """Return in how many seconds those who wait now will have been served, at the recent rate."""
         if len(self._released) < 2:  # noqa: PLR2004  # no rate without two
             return 1
         seconds = max(0.001, time.monotonic() - self._released[0])

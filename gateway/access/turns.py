@@ -1,4 +1,4 @@
-"""Work in threads, in turn between callers: a caller's flood of it waits behind itself."""
+"""Work in threads, in turn between callers: a caller's flood delays only that caller."""
 
 import asyncio
 from collections.abc import Callable

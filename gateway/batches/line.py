@@ -1,4 +1,4 @@
-"""One line of a batch: answered as the same request on a socket is, and told as a line of a file."""
+"""One line of a batch: answered like the same request over HTTP, and written as a line of a file."""
 
 import asyncio
 import time

@@ -45,7 +45,7 @@ class Stores:
 
 
 class BatchRunner:
-    """Runs the batches of all callers. Of several processes on one state directory, one does."""
+    """Runs the batches of all callers. If several processes share a state directory, one of them does."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class BatchRunner:
         self._woken.set()
 
     async def run(self) -> None:
-        """Run batches until cancelled; whatever fails is told in the log and tried again."""
+        """Run batches until cancelled; failures are logged and retried."""
         running: dict[str, asyncio.Task[None]] = {}
         lock: int | None = None
         try:

@@ -19,7 +19,7 @@ CUDA = Path("/usr/local/cuda")  # where vLLM and FlashInfer look for nvcc last
 
 
 def of_engine(profile: EngineProfile, outside: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return the variables of the engine's processes. What is set `outside` prevails over the profile."""
+    """Return the variables of the engine's processes. What is set `outside` overrides the profile."""
     path = os.pathsep.join(
         dict.fromkeys([str(Path(sys.executable).parent), *outside.get("PATH", os.defpath).split(os.pathsep)])
     )

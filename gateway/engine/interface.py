@@ -111,7 +111,7 @@ class Vocabulary(Protocol):
     """Text to token ids. Nothing in the text is ever taken for a special token."""
 
     def encode(self, text: str) -> list[int]:
-        """Return the ids of `text`, nothing added."""
+        """Return the ids of `text`, without special tokens."""
 
     def decode(self, ids: Sequence[int], *, special: bool) -> str:
         """Return the text of `ids`, with that of special tokens where `special`."""
@@ -164,7 +164,7 @@ class Engine(Protocol):
         """Whether the engine died and will not answer again."""
 
     async def check_constraint(self, constraint: Constraint) -> None:
-        """Raise InvalidValue where no answer can be held to `constraint`, or not at a bearable cost."""
+        """Raise InvalidValue where `constraint` cannot be enforced, or only at too high a cost."""
 
     def generate(self, job: Job) -> AsyncGenerator[Delta]:
         """Yield the deltas of all choices, each choice's last one with a finish reason.

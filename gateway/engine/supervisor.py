@@ -34,7 +34,7 @@ log = structlog.get_logger()
 
 
 class Supervisor:
-    """Runs the engines that `make` makes, one after the other; `make` gets a function to report stages with.
+    """Runs the engine that `make` returns, and another when it dies; `make` gets a function to report with.
 
     An engine that has neither given a token nor answered a probe for `heartbeat_timeout` seconds is killed
     where it does not work either: a long step of a slow machine looks alike but for that.

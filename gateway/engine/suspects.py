@@ -1,6 +1,6 @@
 """Which jobs may have killed the engine.
 
-Whatever ran when it died is suspected for a while. A suspect that comes again runs alone until its first
+All that ran when it died are suspected for a while. A suspect that comes again runs alone until its first
 delta; one that runs to its end is cleared. A job that the engine has died of twice is refused from then on.
 """
 

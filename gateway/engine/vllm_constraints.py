@@ -98,7 +98,7 @@ class Constraints:
 class Followed:
     """The choices of one job, held to its constraint.
 
-    The engine's step costs what following costs here, so an answer that becomes dear to follow is ended: the
+    The engine's step costs what following costs here, so an answer that becomes too expensive is ended: the
     cost of an ambiguous grammar grows with the cube of the answer's length.
     """
 

@@ -65,7 +65,7 @@ class Conversations:
         return formed, talk
 
     async def first_ids(self, request: GenerationRequest, caller: Caller) -> list[int]:
-        """Return the ids of the request's (first) prompt, one image token a picture. Raises RequestError."""
+        """Return the ids of the request's (first) prompt, one token per picture. Raises RequestError."""
         if request.prompts:
             return (await self.prompts(request, caller))[0]
         _, conversation = await self._in_turn(request, caller, partial(self._conversation, request))

@@ -128,7 +128,7 @@ class Pipeline:
             raise ModelNotFound(f"model: {short(name)!r} is not served here; use {served!r}", param="model")
 
     async def prompt_ids(self, request: GenerationRequest, caller: Caller) -> list[int]:
-        """Return the ids of the request's (first) prompt, one image token a picture. Raises RequestError."""
+        """Return the ids of the request's (first) prompt, one token per picture. Raises RequestError."""
         self.check_model(request.model)
         return await self._conversations.first_ids(request, caller)
 

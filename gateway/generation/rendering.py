@@ -1,4 +1,4 @@
-"""What a chat request comes to, for people: its prompt, its images as the model gets them, its sampling."""
+"""What the model gets for a chat request: its prompt, its images as the model gets them, its sampling."""
 
 import asyncio
 import base64

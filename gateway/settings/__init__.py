@@ -44,7 +44,7 @@ class Settings(Service, Access, Connections, Requests, Conversations, Images, Me
 
 
 def load(**chosen: Any) -> Settings:
-    """Return the settings of the environment, with `chosen` laid over them.
+    """Return the settings of the environment, overridden by `chosen`.
 
     Raises UnknownSetting for a misspelt GATEWAY_ variable and pydantic's ValidationError for a bad value.
     """

@@ -174,7 +174,7 @@ def _set_up(connection: sqlite3.Connection, max_bytes: int, max_bytes_per_caller
 
 @contextmanager
 def beyond_quota(connection: sqlite3.Connection) -> Iterator[None]:
-    """Let what is written inside, in one transaction, take its caller beyond the quota."""
+    """Allow the writes inside, in one transaction, to exceed their caller's quota."""
     connection.execute("INSERT INTO temp.beyond_quota VALUES (1)")
     yield
     connection.execute("DELETE FROM temp.beyond_quota")  # or the transaction is rolled back

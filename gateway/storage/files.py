@@ -56,7 +56,7 @@ class Files:
         self._database = database
 
     async def begin(self, caller: str, filename: str) -> "Upload":
-        """Return a file to write to, which nobody sees before it is finished."""
+        """Return a file to write to, which is invisible until it is finished."""
         file_id, now = f"file-{uuid4().hex}", int(time.time())
         await self._database.write(_begin, file_id, caller, filename, now)
         return Upload(self._database, file_id, now)
@@ -80,7 +80,7 @@ class Files:
         await self._database.write(_delete, file_id, caller)
 
     async def content(self, file_id: str, caller: str) -> bytes:
-        """Return all that the caller's file holds; its size is the asker's to check. Raises NotFound."""
+        """Return all that the caller's file holds; check its size first. Raises NotFound."""
         return await self._database.read(_content, file_id, caller)
 
     async def chunks(self, file_id: str) -> AsyncIterator[bytes]:

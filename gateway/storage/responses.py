@@ -69,7 +69,7 @@ class Wanted:
 
 
 class ResponseStore:
-    """Keeps responses for `ttl` seconds after they were last continued. What is a caller's is nobody else's.
+    """Keeps responses for `ttl` seconds after they were last continued. A caller sees none but its own.
 
     A conversation of more than `max_bytes` is not read. All methods raise StorageUnavailable.
     """
@@ -86,7 +86,7 @@ class ResponseStore:
         previous_id: str | None,
         items: Sequence[StoredItem],
     ) -> None:
-        """Store what a response is made from. Nobody finds it before its end. Raises StorageFull too."""
+        """Store a response's input. It is invisible until it is finished. Raises StorageFull too."""
         pending = int(time.time()) + UNFINISHED_TTL
         work = partial(
             _begin,
@@ -130,7 +130,7 @@ class ResponseStore:
         return body
 
     async def delete(self, caller: str, response_id: str) -> None:
-        """Delete the response; those after it cannot be continued any more. Raises NotFound."""
+        """Delete the response; those after it can no longer be continued. Raises NotFound."""
         deleted = await self._database.write(
             lambda connection: (
                 connection.execute(

@@ -18,7 +18,7 @@ log = structlog.get_logger()
 
 
 async def sweep_forever(database: Database) -> None:
-    """Sweep until cancelled; whatever fails is told in the log and tried again."""
+    """Sweep until cancelled; failures are logged and retried."""
     while True:
         try:
             if database.exists():

@@ -42,7 +42,7 @@ class Families:
         return self._keep(made, "", labels)
 
     def info(self, name: str, meaning: str, labels: Mapping[str, str]) -> Info:
-        """Make a gauge that is always 1; its labels tell. `/metrics` shows it with `_info` at its end."""
+        """Make a gauge that is always 1, for its labels. `/metrics` shows it with `_info` at its end."""
         return self._keep(Info(name, meaning, registry=self.registry), "_info", labels)
 
     def _keep(self, metric: _M, ending: str, labels: Mapping[str, str] | None) -> _M:

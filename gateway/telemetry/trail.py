@@ -60,7 +60,7 @@ class Trail:
         self.steps.append(Step(step, seconds, time.perf_counter() if ended is None else ended))
 
     def tell(self, name: str, value: str) -> None:
-        """Have the request's span tell something, where tracing is on."""
+        """Add an attribute to the request's span, where tracing is on."""
         if self.span is not None:
             self.span.set_attribute(name, value)
 
