@@ -47,8 +47,9 @@ format: ## Format the code and apply ruff's fixes.
 	.venv/bin/ruff check --fix
 	.venv/bin/ruff format
 
-clean: ## Remove .venv and every cache.
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .benchmarks *.egg-info build
+clean: ## Remove .venv, every cache and what the targets below leave.
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .benchmarks .coverage* *.egg-info build dist
+	rm -rf site .clients .frontends .fuzz .gpu-config tests/bench/results
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 bench: ## Compare with vLLM's own server on this machine: table, JSON and chart (ARGS="--py-spy --record").
