@@ -1,9 +1,10 @@
 """What tests on the real engine ask is watched at the client's end: the gateway is another process."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import httpx2
 import pytest
+from openai import AsyncOpenAI
 
 from tests.conformance.watching import WatchedStream
 from tests.engine.keyed import KEYS
@@ -28,3 +29,10 @@ def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     keys = ",".join(f"{name}:{key}" for name, key in KEYS.items())
     with served_gateway(tmp_path_factory.mktemp("keyed"), profile="demo", api_keys=keys) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+async def client(gateway: Gateway) -> AsyncIterator[AsyncOpenAI]:
+    """Yield OpenAI's own client; it tries once."""
+    async with AsyncOpenAI(base_url=gateway.api, api_key="none", max_retries=0) as opened:
+        yield opened

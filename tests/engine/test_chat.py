@@ -22,12 +22,6 @@ pytestmark = pytest.mark.engine
 MODEL = "llava-demo"
 
 
-@pytest.fixture(scope="module")
-async def client(gateway: Gateway) -> AsyncIterator[AsyncOpenAI]:
-    async with AsyncOpenAI(base_url=gateway.api, api_key="none", max_retries=0) as opened:
-        yield opened
-
-
 def asking(question: str, *urls: str) -> ChatCompletionUserMessageParam:
     pictures: list[ChatCompletionContentPartParam] = [
         {"type": "image_url", "image_url": {"url": url}} for url in urls

@@ -1,24 +1,15 @@
 """`/v1/completions` on the real engine."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from openai import AsyncOpenAI
 from openai.types import CompletionChoice
 
-from tests.servers import Gateway
-
 pytestmark = pytest.mark.engine
 
 MODEL = "llava-demo"
 PROMPT = "USER: Hello\nASSISTANT:"
-
-
-@pytest.fixture(scope="module")
-async def client(gateway: Gateway) -> AsyncIterator[AsyncOpenAI]:
-    async with AsyncOpenAI(base_url=gateway.api, api_key="none", max_retries=0) as opened:
-        yield opened
 
 
 async def test_a_chats_prompt_sent_raw_gets_the_chats_answer(client: AsyncOpenAI) -> None:

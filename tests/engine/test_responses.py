@@ -3,7 +3,6 @@
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,12 +19,6 @@ from tests.shapes import data_url
 pytestmark = pytest.mark.engine
 
 MODEL = "llava-demo"
-
-
-@pytest.fixture(scope="module")
-async def client(gateway: Gateway) -> AsyncIterator[AsyncOpenAI]:
-    async with AsyncOpenAI(base_url=gateway.api, api_key="none", max_retries=0) as opened:
-        yield opened
 
 
 def asked(question: str, *urls: str, **fields: Any) -> dict[str, Any]:

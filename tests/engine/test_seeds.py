@@ -17,12 +17,6 @@ pytestmark = pytest.mark.engine
 STEP = 2048  # tokens
 
 
-@pytest.fixture(scope="module")
-async def client(gateway: Gateway) -> AsyncIterator[AsyncOpenAI]:
-    async with AsyncOpenAI(base_url=gateway.api, api_key="none", max_retries=0) as opened:
-        yield opened
-
-
 @pytest.fixture(autouse=True)
 async def engine_that_lives(gateway: Gateway) -> AsyncIterator[None]:
     """Expect that no test here costs an engine."""

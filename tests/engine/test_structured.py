@@ -5,7 +5,7 @@ import contextlib
 import json
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
 import pytest
@@ -13,19 +13,12 @@ from openai import APIError, AsyncOpenAI, BadRequestError
 from openai.types.chat import ChatCompletionUserMessageParam
 from pydantic import BaseModel, Field
 
-from tests.servers import Gateway
 from tests.shapes import data_url
 
 pytestmark = pytest.mark.engine
 
 MODEL = "llava-demo"
 COLOURS = ["red", "green", "blue", "yellow", "purple", "orange", "white", "grey"]
-
-
-@pytest.fixture(scope="module")
-async def client(gateway: Gateway) -> AsyncIterator[AsyncOpenAI]:
-    async with AsyncOpenAI(base_url=gateway.api, api_key="none", max_retries=0) as opened:
-        yield opened
 
 
 def asking(question: str, url: str) -> ChatCompletionUserMessageParam:

@@ -1,7 +1,6 @@
 """Tools on the real engine, through OpenAI's own client."""
 
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import llguidance
@@ -11,7 +10,6 @@ from openai.types.chat import ChatCompletion, ChatCompletionMessageParam
 
 from gateway.generation.request import GenerationRequest, Tool
 from gateway.generation.tools import offer as offer_tools
-from tests.servers import Gateway
 from tests.shapes import data_url
 
 pytestmark = pytest.mark.engine
@@ -38,12 +36,6 @@ STAR: ChatCompletionMessageParam = {
         {"type": "text", "text": "What colour is the star?"},
     ],
 }
-
-
-@pytest.fixture(scope="module")
-async def client(gateway: Gateway) -> AsyncIterator[AsyncOpenAI]:
-    async with AsyncOpenAI(base_url=gateway.api, api_key="none", max_retries=0) as opened:
-        yield opened
 
 
 async def asked(client: AsyncOpenAI, *messages: ChatCompletionMessageParam, **fields: Any) -> ChatCompletion:
