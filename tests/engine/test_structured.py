@@ -264,3 +264,19 @@ async def test_hostile_forms_do_not_stall_the_engine(client: AsyncOpenAI) -> Non
         assert reply.choices[0].message.content == "Blue."
     # Without bounds one of these alone held up others for 13 s.
     assert slowest < 5
+
+
+async def test_what_goes_on_with_the_assistants_message_is_valid_by_itself(client: AsyncOpenAI) -> None:
+    class Shape(BaseModel):
+        colour: Literal["red", "green", "blue"]
+
+    reply = await client.chat.completions.parse(
+        model=MODEL,
+        messages=[
+            {"role": "user", "content": "What colour is it?"},
+            {"role": "assistant", "content": "It is"},
+        ],
+        temperature=0,
+        response_format=Shape,
+    )
+    assert reply.choices[0].message.parsed is not None
