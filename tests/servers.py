@@ -54,6 +54,7 @@ async def scripted_gateway(engine: ScriptedEngine, **settings: Any) -> AsyncIter
     """Run the whole application on a port of its own, with `engine` behind it, from when that is ready on."""
     failures: list[BaseException] = []
     engine.started.set()
+    engine.failed = False  # a module that pytest-xdist splits gives its engine to two gateways
     async with supervised_gateway(lambda _: engine, failures.append, **settings) as gateway:
         assert gateway.supervisor is not None
         supervisor = gateway.supervisor
