@@ -35,10 +35,14 @@ function showProgress(progress) {
   at("progress").value = progress.done_bytes;
 }
 
+async function learnModel() {
+  const { data } = await (await call("v1/models")).json();
+  model = data[0].id;
+}
+
 async function name() {
   try {
-    const { data } = await (await call("v1/models")).json();
-    model = data[0].id;
+    await learnModel();
     at("status").textContent = `${model}: ready`;
     fail(null);
   } catch (error) {
@@ -105,15 +109,17 @@ function showUser(urls, text) {
 
 async function answer() {
   const chat = messages;
+  const mine = (running = new AbortController());
+  busy(true);
+  fail(null);
+  if (model === null) await learnModel().catch(() => {}); // The question's own answer tells what is wrong.
+  if (chat !== messages) return; // A new chat has begun.
   const request = { model, messages: [...chat], stream: true, stream_options: { include_timing: true }, logprobs: true };
   const said = made("p", { className: "said" });
   const turn = made("li", { className: "turn assistant" }, made("h2", {}, model ?? "Model"), said);
   at("chat").append(turn);
   const found = { tokens: [], usage: null, text: "" };
   const began = performance.now();
-  const mine = (running = new AbortController());
-  busy(true);
-  fail(null);
   let failed = false;
   try {
     for await (const chunk of stream(request, mine.signal)) {

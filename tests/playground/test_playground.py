@@ -220,6 +220,8 @@ async def test_the_page_is_there_while_the_engine_starts(browser: Browser, axe: 
         await expect(bar).to_have_js_property("value", 3_200_000_000)
         await expect(bar).to_have_js_property("max", 14_100_000_000)
         assert await violations(page, axe) == []
+        await ask(page, "What?")
+        await expect(page.get_by_role("alert")).to_contain_text("the engine is starting: loading the weights")
         engine.started.set()
         await expect(bar).to_be_hidden()
         await expect(page.get_by_role("status")).to_have_text("llava-demo: ready")
