@@ -70,9 +70,9 @@ class Exchange:
             path.enter("waiting")
             async with while_connected(ahead.look):
                 await held.enter_async_context(self.admission.ticket(caller))
-            running.heard = time.perf_counter()
-            path.enter("body")
-            held_memory = await held.enter_async_context(self._memory_for(request, caller))
+                running.heard = time.perf_counter()
+                path.enter("body")
+                held_memory = await held.enter_async_context(self._memory_for(request, caller))
             content = await self._content(request, ahead)
             keep(held_memory, COPIES * len(content))
             async with while_connected(request.receive):
@@ -123,7 +123,7 @@ class Exchange:
             ahead = body.ReadAhead(request.receive)
             async with while_connected(ahead.look):
                 await held.enter_async_context(self.admission.ticket(caller))
-            await held.enter_async_context(self._memory_for(request, caller))
+                await held.enter_async_context(self._memory_for(request, caller))
             return await answer(await self._content(request, ahead), caller)
 
     def _seats(self, caller: Caller, prepared: Prepared) -> AbstractAsyncContextManager[int]:

@@ -145,6 +145,21 @@ async def test_client_that_leaves_while_it_waits_for_a_ticket(sent: bytes) -> No
     assert len(engine.jobs) == 2
 
 
+@pytest.mark.parametrize("path", [CHAT, "/tokenize"])
+async def test_client_that_leaves_while_it_waits_for_memory(path: str) -> None:
+    large = head("POST", path, "content-length: 400000")
+    async with (
+        scripted_gateway(ScriptedEngine(), memory_bodies=2**20) as gateway,
+        connected(gateway) as first,
+    ):
+        await first.send(large)  # has the memory for its body, which does not come
+        await reaches(gateway, gateway_in_flight=1)
+        async with connected(gateway) as second:
+            await second.send(large)
+            await reaches(gateway, gateway_in_flight=2)
+        await reaches(gateway, gateway_in_flight=1)
+
+
 async def test_client_that_leaves_while_its_picture_is_fetched() -> None:
     engine = ScriptedEngine()
     async with (
