@@ -151,7 +151,8 @@ class VLLMEngine:
             raise
         except Exception as error:
             error.add_note(f"vLLM's request: {job.id}-{attempt}")
-            raise translated(error, begun=told) from error
+            dead = self._ended or self.failed
+            raise translated(error, begun=told, dead=dead) from error
         raise GenerationFailed("the engine could not find the request's images in its cache")
 
     async def beat(self) -> None:

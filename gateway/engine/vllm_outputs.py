@@ -56,9 +56,12 @@ def lost_picture(output: Any) -> bool:
     return any(choice.finish_reason == "error" and not choice.token_ids for choice in output.outputs)
 
 
-def translated(error: Exception, *, begun: bool) -> GatewayError:
-    """Return what `error` of vLLM's is to the gateway; an answer that has `begun` was not refused."""
-    if isinstance(error, EngineDeadError):
+def translated(error: Exception, *, begun: bool, dead: bool = False) -> GatewayError:
+    """Return what `error` of vLLM's is to the gateway; an answer that has `begun` was not refused.
+
+    From a `dead` engine any error is of its death.
+    """
+    if dead or isinstance(error, EngineDeadError):
         return EngineDied(
             "the engine died while it ran this request; another is being started", retry_after=30
         )
