@@ -1,16 +1,18 @@
 """The real command `serve`, with few files to open and the scripted engine, under what hardly is HTTP."""
 
 import asyncio
+import signal
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 import orjson
 import psutil
 import pytest
 
 from gateway.telemetry.sampling import PER_SECOND
-from tests.api.asking import chat
+from tests.api.asking import chat, reaches
 from tests.api.wire import CHAT, connected, head, post
 from tests.hostile.cases import serves
 from tests.servers import Gateway, samples, served_scripted
@@ -140,3 +142,22 @@ async def _refused(gateway: Gateway) -> float:
         for sample in await samples(gateway, "gateway_request_outcomes_total")
         if sample.labels["outcome"] == "refused"
     )
+
+
+async def test_a_second_sigterm_ends_what_the_first_lets_run(tmp_path: Path) -> None:
+    with served_scripted(tmp_path, files=FILES, shutdown_timeout="30") as gateway:
+        process = psutil.Process(gateway.pid)
+        async with connected(gateway) as running, connected(gateway) as late:
+            await running.send(head("POST", CHAT, "content-length: 1000") + b"{")
+            await reaches(gateway, gateway_in_flight=1)
+            process.send_signal(signal.SIGTERM)
+            await asyncio.sleep(0.5)
+            await late.send(post(chat()))
+            answer = await late.answer()
+            assert (answer.status, answer.error["code"]) == (503, "shutting_down")
+            assert answer.headers["connection"] == "close"
+            began = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            while process.status() != psutil.STATUS_ZOMBIE:  # noqa: ASYNC110  # `served_scripted` waits for it
+                await asyncio.sleep(0.02)
+            assert time.monotonic() - began < 5
