@@ -9,10 +9,10 @@ import pytest
 
 from gateway.storage.database import NAME
 from gateway.storage.migrations import STEPS
-from tests.api.asking import sdk
+from tests.api.asking import reaches, sdk
 from tests.api.test_batches import ended, line, lines_of, start
 from tests.scripted_engine import ScriptedEngine
-from tests.servers import Gateway, metric, scripted_gateway
+from tests.servers import Gateway, scripted_gateway
 
 KEYS = {"state_max_bytes": 10 * 2**20, "api_keys": "eve:eve,ann:ann"}
 MIB = 2**20
@@ -111,7 +111,7 @@ async def test_a_batch_whose_input_has_no_room_ends_as_failed(tmp_path: Path) ->
             assert (batch.status, batch.output_file_id, batch.error_file_id) == ("failed", None, None)
             assert batch.errors is not None
             assert [error.code for error in batch.errors.data or []] == ["storage_quota_exceeded"]
-        assert await metric(gateway, "gateway_batch_lines_running") == 0
+        await reaches(gateway, gateway_batch_lines_running=0)
 
 
 async def test_what_is_deleted_is_not_counted(tmp_path: Path) -> None:

@@ -75,6 +75,7 @@ def test_pad_of_an_elongated_picture_is_true_to_the_recipe(size: tuple[int, int]
     assert difference(fitted(image, "pad"), original_pad(image, SIDE)).max() <= within
 
 
+@pytest.mark.slow  # transformers again
 @pytest.mark.parametrize("size", [(60, 25000), (25000, 60)])
 def test_crop_of_an_elongated_picture_differs_by_1_of_255_at_most(size: tuple[int, int]) -> None:
     image = photograph("rocket.jpg").resize(size)
