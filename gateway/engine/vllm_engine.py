@@ -207,8 +207,9 @@ class VLLMEngine:
             from vllm.usage.usage_lib import UsageContext
             from vllm.v1.engine.async_llm import AsyncLLM
 
-            from gateway.engine import vllm_profile
+            from gateway.engine import vllm_outputs, vllm_profile
 
+            vllm_outputs.without_words()
             vllm_profile.check(self._profile)
         profile = self._profile = with_weights(self._profile, self._report)
         traced = tracing.engine_variables(os.environ)

@@ -27,6 +27,7 @@ class TokenizerFile:
         tokenizer.no_padding()
         tokenizer.no_truncation()
         self._tokenizer = tokenizer
+        self._spelt: dict[int, tuple[str, bytes]] = {}  # of tokens asked for: their text and their bytes
 
     @classmethod
     def from_file(cls, path: Path | str) -> Self:
@@ -86,5 +87,8 @@ class TokenizerFile:
         )
 
     def _entry(self, token: int, logprob: float, top: tuple[TokenLogprob, ...] = ()) -> TokenLogprob:
-        raw = self.raw(token)
-        return TokenLogprob(raw.decode(errors="replace"), raw, logprob, top)
+        spelt = self._spelt.get(token)
+        if spelt is None:
+            raw = self.raw(token)
+            spelt = self._spelt[token] = raw.decode(errors="replace"), raw
+        return TokenLogprob(*spelt, logprob, top)

@@ -18,6 +18,7 @@ from dataclasses import replace
 from uuid import uuid4
 
 from gateway.errors import GatewayError
+from gateway.generation.reply import packed
 from gateway.schema import sse
 from gateway.schema.completion import CallPiece, Chunk, TokenLogprob
 from gateway.schema.response import (
@@ -63,6 +64,7 @@ class ResponseEvents:
 
     def chunk(self, chunk: Chunk) -> Iterator[Event]:
         """Yield the events for what `chunk` adds."""
+        chunk = packed(chunk)  # what is said now is said again at the end
         logprobs = chunk.logprobs.content if chunk.logprobs else []
         if chunk.content or (logprobs and self._message):
             yield from self._text(chunk.content, logprobs)

@@ -1,12 +1,15 @@
 """From deltas to chunks to a whole reply, without a server."""
 
 import math
+import tracemalloc
+from collections.abc import Callable
 
+import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.engine.interface import Delta, FinishReason, TokenLogprob
-from gateway.generation.reply import Reply, fold
+from gateway.generation.reply import Reply, fold, packed
 from gateway.schema.completion import Chunk
 
 
@@ -80,3 +83,22 @@ def test_fold_is_the_text_without_the_prompts_blank(said: list[list[str]]) -> No
     assert [choice.message.content for choice in choices] == [
         "".join(words).removeprefix(" ") for words in said
     ]
+
+
+def test_packed_log_probabilities_are_written_as_they_were_and_take_half_the_memory() -> None:
+    top = tuple(TokenLogprob(f"é{rank}", f"é{rank}".encode(), -1.0 - rank) for rank in range(20))
+    told = delta("é", logprobs=(TokenLogprob("é", "é".encode(), -1.0, top),))
+    (one,) = chunks(told)
+    assert orjson.dumps(packed(one).logprobs) == orjson.dumps(one.logprobs)
+    assert _taken(packed, told) < _taken(lambda chunk: chunk, told) / 2
+
+
+def _taken(keep: Callable[[Chunk], Chunk], told: Delta) -> int:
+    """Return the bytes that 1,000 kept chunks take."""
+    reply = Reply()
+    tracemalloc.start()
+    kept = [keep(chunk) for _ in range(1000) if (chunk := reply.chunk(told))]
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(kept) == 1000
+    return taken

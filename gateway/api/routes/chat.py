@@ -13,7 +13,7 @@ from gateway.api.streaming import json_response, last_usage
 from gateway.engine.interface import Delta
 from gateway.errors import GatewayError
 from gateway.generation import chat
-from gateway.generation.reply import Reply, fold
+from gateway.generation.reply import Reply, fold, packed
 from gateway.generation.request import GenerationRequest, Prepared
 from gateway.schema import sse
 from gateway.schema.chat import ChatCompletionRequest, StreamOptions
@@ -58,7 +58,8 @@ class Answer:
         self._reply = Reply(prepared.dropped_images, blank=prepared.blank, tools=prepared.tools)
         found = [self._reply.chunk(first)]
         async for delta in deltas:
-            found.append(self._reply.chunk(delta))  # noqa: PERF401  # an asynchronous comprehension reads worse
+            chunk = self._reply.chunk(delta)
+            found.append(chunk and packed(chunk))
         choices = fold(chunk for chunk in found if chunk is not None)
         return json_response(
             Completion(self.id, self._created, self._model, choices, self._reply.usage, prepared.fingerprint)
