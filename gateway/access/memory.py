@@ -2,6 +2,7 @@
 
 Each kind has a budget of its own: what waits for one holds only what comes before it in a request's life, a
 body, then its encoded images, then the pixels of each. So requests never wait for each other in a circle.
+Log probabilities are of the bodies' budget: a request that waits for theirs holds nothing any more.
 docs/memory.md has the sum.
 """
 
@@ -20,6 +21,7 @@ COPIES = 2  # of a body, while its pieces are joined and while it is parsed
 CHARACTER = 4  # bytes that Python keeps for each of a text's where one of them is rare
 # Of a decoding thread or process, besides pixels: a copy of an image's text, a file's notes.
 THREAD = 64 * MIB
+LOGPROB = 320  # bytes of a log probability: vLLM's numbers, its JSON, and the answer's
 FREE = 64 * KIB  # a body of at most this is not counted: what runs is bounded, and so are these together
 SMALL = 4_000_000  # pixels; an image of more is large
 
@@ -48,6 +50,11 @@ class Memory:
         """Hold memory for a body of `announced` bytes, or for the largest where that is not known."""
         size = self._body_max if announced is None else announced
         return self._bodies.hold(caller, 0 if size <= FREE else _kib(COPIES * size))
+
+    def log_probabilities(self, caller: Caller, number: int) -> AbstractAsyncContextManager[Holding]:
+        """Hold memory for an answer's log probabilities; its request's body has been given back."""
+        size = LOGPROB * number
+        return self._bodies.hold(caller, 0 if size <= FREE else _kib(size))
 
     def image(self, caller: Caller, size: int) -> AbstractAsyncContextManager[Holding]:
         """Hold memory for an encoded image of `size` bytes."""

@@ -1,8 +1,8 @@
 """What every route that generates does: ticket → body → request → job → answer. A route adds its own wire."""
 
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from math import inf
 from typing import Any, Protocol
@@ -91,13 +91,12 @@ class Exchange:
                 await answer.let_go()
                 held_memory.release()
                 held.push_async_callback(self._settle, caller, running)
-                running.heard = inf  # for a seat it may wait
+                running.heard = inf  # for memory and a seat it may wait
                 path.facts = _facts(prepared, self.pipeline.model.name)
                 if path.span is not None:
                     path.span.set_attributes(_asked(prepared))
                 path.enter("seat")
-                seats = self._seats(caller, prepared)
-                priority = await held.enter_async_context(seats)
+                priority = await held.enter_async_context(self._seats(caller, prepared))
                 traced = path.trace_headers or None
                 jobs = [replace(job, priority=priority, trace_headers=traced) for job in prepared.jobs]
                 running.heard = time.perf_counter()
@@ -126,9 +125,14 @@ class Exchange:
                 await held.enter_async_context(self._memory_for(request, caller))
             return await answer(await self._content(request, ahead), caller)
 
-    def _seats(self, caller: Caller, prepared: Prepared) -> AbstractAsyncContextManager[int]:
+    @asynccontextmanager
+    async def _seats(self, caller: Caller, prepared: Prepared) -> AsyncIterator[int]:
         expected = self.pipeline.expected_tokens(prepared)
-        return self.admission.seats(caller, prepared.choices, expected)
+        async with (
+            self.memory.log_probabilities(caller, prepared.log_probabilities),
+            self.admission.seats(caller, prepared.choices, expected) as priority,
+        ):
+            yield priority
 
     def _memory_for(self, request: Request, caller: Caller) -> AbstractAsyncContextManager[Holding]:
         return self.memory.body(caller, body.announced(request.headers))

@@ -136,6 +136,14 @@ class Prepared:
         return self.job.sampling.n * (1 + len(self.others))
 
     @property
+    def log_probabilities(self) -> int:
+        """Return how many the answers have at most."""
+        sampling = self.job.sampling
+        if sampling.logprobs is None:
+            return 0
+        return self.choices * sampling.max_tokens * (sampling.logprobs + 1)
+
+    @property
     def notices(self) -> dict[str, str]:
         """Return what the client is told of it beside the answer, by the name of the header."""
         dropped = {

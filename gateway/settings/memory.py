@@ -9,7 +9,9 @@ class Memory(Group):
     """The budgets of memory; docs/memory.md has their sum."""
 
     memory_bodies: PositiveInt = Field(
-        default=2**29, description="Memory for request bodies. A body counts twice its size while it is read."
+        default=2**29,
+        description="Memory for request bodies, and for answers' log probabilities. "
+        "A body counts twice its size while it is read.",
     )
     memory_images: PositiveInt = Field(
         default=2**28, description="Memory for encoded images (fetched, or decoded from base64)."

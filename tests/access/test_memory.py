@@ -30,6 +30,13 @@ async def test_an_image_may_take_all_memory_once_it_is_free(memory: Memory) -> N
     holding.release()
 
 
+async def test_many_log_probabilities_are_of_the_bodies_memory_and_few_are_free(memory: Memory) -> None:
+    async with memory.log_probabilities(EVE, 200):
+        assert memory._bodies.taken == 0
+        async with memory.log_probabilities(ANN, 1024):
+            assert memory._bodies.taken == 320
+
+
 async def test_an_image_that_takes_more_memory_than_there_is_is_refused(memory: Memory) -> None:
     with pytest.raises(ImageTooLarge, match="the image takes 4 MiB to decode; the limit is 3"):
         async with memory.pixels(ANN, LARGE, 3 * MIB + 1):

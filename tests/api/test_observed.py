@@ -13,6 +13,7 @@ from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 from structlog.testing import capture_logs
 
+from gateway.access.memory import LOGPROB
 from gateway.errors import GenerationFailed
 from gateway.telemetry import logs
 from gateway.telemetry.metrics import Metrics
@@ -21,7 +22,7 @@ from tests.api.asking import PROMPT_TOKENS, ask, chat, events, image, saying, se
 from tests.api.wire import CHAT, connected, post
 from tests.images.pictures import url_of
 from tests.scripted_engine import MODEL, ScriptedEngine
-from tests.servers import Gateway, metric, scripted_gateway
+from tests.servers import Gateway, metric, scripted_gateway, until
 from tests.servers import samples as family
 
 SECRET = "a very private question"
@@ -332,3 +333,13 @@ async def test_budgets_are_told_beside_what_is_held() -> None:
         assert await metric(gateway, "gateway_memory_waiting", kind="bodies") == 0
         assert await metric(gateway, "gateway_in_flight_limit") == 7
         assert await metric(gateway, "gateway_waiting_limit") == 5
+
+
+async def test_memory_for_log_probabilities_is_held_until_they_are_answered() -> None:
+    engine = ScriptedEngine(pause=0.1)
+    async with scripted_gateway(engine) as gateway:
+        asked = asyncio.create_task(ask(gateway, chat(logprobs=True, top_logprobs=20, max_tokens=512)))
+        await until(lambda: engine.running == 1)
+        assert await metric(gateway, "gateway_memory_held_bytes", kind="bodies") == 512 * 21 * LOGPROB
+        assert (await asked).status == 200
+        assert await metric(gateway, "gateway_memory_held_bytes", kind="bodies") == 0
