@@ -48,8 +48,12 @@ def without_words() -> None:
     LogprobsProcessor.from_new_request = classmethod(_without_tokenizer)
 
 
-def _without_tokenizer(cls: type[LogprobsProcessor], _tokenizer: Any, request: Any) -> LogprobsProcessor:
-    made: LogprobsProcessor = _THEIRS(cls, None, request)
+def _without_tokenizer(
+    cls: type[LogprobsProcessor],
+    tokenizer: Any,  # noqa: ARG001  # vLLM names its arguments
+    request: Any,
+) -> LogprobsProcessor:
+    made: LogprobsProcessor = _THEIRS(cls, tokenizer=None, request=request)
     return made
 
 
