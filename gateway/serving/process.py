@@ -4,6 +4,7 @@ import asyncio
 import os
 import resource
 import sys
+from typing import Literal
 
 import structlog
 import uvicorn
@@ -77,7 +78,7 @@ async def _serve(settings: Settings, profile: EngineProfile, console: Console) -
         server.should_exit = True
 
     app = create_app(settings, profile, make_engine, on_failure)
-    server = Server(_uvicorn_config(app, settings), app, settings)
+    server = Server(_uvicorn_config(app, settings, settings.port, lifespan="on"), app, settings)
     watching = asyncio.create_task(start.watch(app.state.supervisor, settings, profile, console))
     beside = asyncio.create_task(_serve_metrics(app, settings))
     trimming = asyncio.create_task(memory.trim_when_idle(app.state.running, app.state.loader))
@@ -91,15 +92,17 @@ async def _serve(settings: Settings, profile: EngineProfile, console: Console) -
     return bool(failures) or not server.started
 
 
-def _uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+def _uvicorn_config(
+    app: FastAPI, settings: Settings, port: int, *, lifespan: Literal["on", "off"]
+) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         host=settings.host,
-        port=settings.port,
+        port=port,
         loop="none",
         http=bounded(settings),
         ws="none",
-        lifespan="on",
+        lifespan=lifespan,
         log_level="warning",
         access_log=False,
         server_header=False,
@@ -114,17 +117,6 @@ async def _serve_metrics(app: FastAPI, settings: Settings) -> None:
     """Answer `/metrics` on the port of its own, if it has one."""
     if settings.metrics_port is None:
         return
-    config = uvicorn.Config(
-        create_metrics_app(app.state.metrics),
-        host=settings.host,
-        port=settings.metrics_port,
-        loop="none",
-        http=bounded(settings),
-        ws="none",
-        lifespan="off",
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-    )
+    page = create_metrics_app(app.state.metrics)
+    config = _uvicorn_config(page, settings, settings.metrics_port, lifespan="off")
     await uvicorn.Server(config)._serve()  # noqa: SLF001  # `serve` would take the signals, which are the other's
