@@ -1,23 +1,40 @@
-"""How vLLM is told to keep log probabilities: 200,000 of an answer must not stall the event loop."""
+"""What vLLM's errors are to a client, and how it is told to keep log probabilities."""
 
+import importlib
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from gateway.engine.interface import Job, Sampling
+from gateway.errors import EngineDied, GatewayError, GenerationFailed, InvalidValue
 
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
 
-def test_log_probabilities_are_kept_as_plain_numbers_and_their_tokens_not_decoded() -> None:
-    from vllm.logprobs import FlatLogprobs
-    from vllm.v1.engine.logprobs import LogprobsProcessor
+@pytest.fixture(scope="module")
+def outputs() -> Any:
+    return importlib.import_module("gateway.engine.vllm_outputs")  # it imports vLLM
 
-    from gateway.engine.vllm_outputs import without_words
-    from gateway.engine.vllm_sampling import sampling_params
 
-    asked = SimpleNamespace(sampling_params=sampling_params(Job("job", [1], (), Sampling(1, logprobs=20))))
-    without_words()
-    made = LogprobsProcessor.from_new_request(tokenizer=SimpleNamespace(), request=asked)
+@pytest.mark.parametrize(("begun", "kind"), [(False, InvalidValue), (True, GenerationFailed)])
+def test_only_an_answer_that_has_not_begun_can_be_refused(
+    outputs: Any, begun: bool, kind: type[GatewayError]
+) -> None:
+    assert type(outputs.translated(ValueError("x"), begun=begun)) is kind
+
+
+def test_an_engine_can_die_at_any_time(outputs: Any) -> None:
+    assert type(outputs.translated(outputs.EngineDeadError(), begun=True)) is EngineDied
+
+
+def test_log_probabilities_are_kept_as_plain_numbers_and_their_tokens_not_decoded(outputs: Any) -> None:
+    """An answer has up to 200,000: as objects, or decoded one by one, they would stall the event loop."""
+    sampling = importlib.import_module("gateway.engine.vllm_sampling")
+    asked = SimpleNamespace(
+        sampling_params=sampling.sampling_params(Job("job", [1], (), Sampling(1, logprobs=20)))
+    )
+    outputs.without_words()
+    made = outputs.LogprobsProcessor.from_new_request(tokenizer=SimpleNamespace(), request=asked)
     assert made.tokenizer is None
-    assert isinstance(made.logprobs, FlatLogprobs)
+    assert type(made.logprobs).__name__ == "FlatLogprobs"
