@@ -1,10 +1,12 @@
 """Memory is asked for in full: nobody takes more than their permits say."""
 
 import asyncio
+import re
+from pathlib import Path
 
 import pytest
 
-from gateway.access.memory import Memory
+from gateway.access.memory import Memory, at_most
 from gateway.errors import ImageTooLarge
 from gateway.settings import load
 from gateway.telemetry.metrics import Metrics
@@ -42,3 +44,9 @@ async def test_an_image_that_takes_more_memory_than_there_is_is_refused(memory: 
         async with memory.pixels(ANN, LARGE, 3 * MIB + 1):
             pass
     assert memory._large.taken == 0
+
+
+def test_the_table_in_the_docs_is_the_sum() -> None:
+    page = (Path(__file__).parents[2] / "docs/memory.md").read_text(encoding="utf-8")
+    told = [int(size) for size in re.findall(r"^\| .*\| (\d+) MiB \|", page, re.MULTILINE)]
+    assert told == [round(size / MIB) for size in at_most(load(), threads=2).values()]
