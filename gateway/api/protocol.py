@@ -27,6 +27,9 @@ from gateway.settings import Settings
 from gateway.telemetry.sampling import Sampler
 
 PROBE_EVERY = 0.25  # seconds between two probes of a client that has closed its sending half
+# Each piece of a body costs the event loop a microsecond or two, and a read can hold 40,000 of one byte.
+MANY_PIECES = 4096  # of a body, from which on their average size counts
+PIECE_BYTES = 32  # that they then must have on average
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 log = structlog.get_logger()
@@ -86,6 +89,8 @@ class Protocol(HttpToolsProtocol):
         self._pending = 0  # bytes since the parser last had something whole
         self._in_head = True
         self._head_bytes = 0  # of the target and the header lines so far
+        self._pieces = 0  # of the body so far
+        self._body_bytes = 0
         self._refusal: GatewayError | None = None
         self._head_timer: asyncio.TimerHandle | None = None
         self._probe_timer: asyncio.TimerHandle | None = None
@@ -133,6 +138,7 @@ class Protocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         if not self._silent:
             self._in_head, self._head_bytes = True, 0
+            self._pieces = self._body_bytes = 0
             super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
@@ -171,6 +177,13 @@ class Protocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         self._pending = 0
+        self._pieces += 1
+        self._body_bytes += len(body)
+        if self._pieces > MANY_PIECES and self._body_bytes < PIECE_BYTES * self._pieces:
+            self._refusal = BadHTTP(
+                f"the body has more than {MANY_PIECES} chunks of less than {PIECE_BYTES} bytes on average"
+            )
+            raise self._refusal
         super().on_body(body)
 
     def on_message_complete(self) -> None:

@@ -213,3 +213,25 @@ async def _send_and_await(connection: Connection, *parts: bytes) -> None:
         await connection.send(part)
         await asyncio.sleep(0.001)
     await connection.answer()
+
+
+async def test_a_body_of_very_many_tiny_chunks_is_refused(served: Gateway) -> None:
+    async with connected(served) as connection:
+        await connection.send(head("POST", CHAT, "transfer-encoding: chunked") + b"1\r\n \r\n" * 5000)
+        answer = await connection.answer()
+        assert (answer.status, answer.error["code"]) == (400, "invalid_http")
+        assert await closed(connection)
+    await serves(served)
+
+
+async def test_a_body_of_some_tiny_chunks_and_one_of_many_larger_ones_are_read(served: Gateway) -> None:
+    tiny = orjson.dumps(chat())
+    large = orjson.dumps(chat(messages=[{"role": "user", "content": "a" * 160_000}]))
+    for body, size, status in ((tiny, 1, 200), (large, 40, 400)):
+        pieces = [body[at : at + size] for at in range(0, len(body), size)]
+        chunks = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
+        async with connected(served) as connection:
+            await connection.send(head("POST", CHAT, "transfer-encoding: chunked") + chunks + b"0\r\n\r\n")
+            answer = await connection.answer()
+            assert answer.status == status
+            assert status == 200 or answer.error["code"] == "context_length_exceeded"
