@@ -10,6 +10,7 @@ from gateway.errors import ImageError, ImageTooLarge, UnsupportedImage
 
 MOST_SEGMENTS = 500  # of a JPEG before its first scan; a colour profile of 16 MB has 255
 MOST_NOTES = 64  # segments of Exif among them, and compressed texts and profiles in a PNG
+MOST_JUNK = 2**16  # bytes of a JPEG between its segments; they are for nothing
 MOST_CHUNKS = 1000  # of a PNG that hold no pixels
 MOST_DATA_CHUNKS = 20_000  # of a PNG that do; libpng writes 8 kB in each
 MOST_BLOCKS = 4000  # of a GIF before its first frame, of 255 bytes
@@ -53,11 +54,17 @@ def webp_may_be_transparent(data: bytes) -> bool:
 
 
 def _check_jpeg(data: bytes) -> None:
-    at, segments, notes = 2, 0, 0
+    at, segments, notes, junk = 2, 0, 0, 0
     while at + 4 <= len(data):
-        if data[at] != 0xFF:  # noqa: PLR2004  # where a marker begins
-            return  # Not a marker: the reader refuses it.
         marker = data[at + 1]
+        if data[at] != 0xFF or marker == 0:  # noqa: PLR2004  # no marker: the reader passes it byte by byte
+            following = data.find(b"\xff", at + 1)
+            junk += (following if following > 0 else len(data)) - at
+            _bound(junk, MOST_JUNK, "bytes between its segments")
+            if following < 0:
+                return
+            at = following
+            continue
         if marker == 0xFF:  # noqa: PLR2004  # filling; a run of it is passed at once
             at = _after_filling(data, at)
             continue

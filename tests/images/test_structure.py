@@ -188,3 +188,15 @@ def test_the_orientation_outlives_the_notes_that_tell_it(data: bytes) -> None:
     image = read_header(data, max_pixels=10**8).image
     assert image is not None
     assert decode(image, shrink=1).pixels.size == (48, 64)
+
+
+@pytest.mark.parametrize("junk", [b"\0", b"\xff\0"], ids=["zeros", "escaped"])
+def test_junk_between_a_jpegs_segments_is_refused_before_it_is_passed_byte_by_byte(junk: bytes) -> None:
+    data = encoded(noisy(64, 48), "JPEG")
+    at = 4 + int.from_bytes(data[4:6])  # behind the first segment
+    assert open_image(data[:at] + junk * 1000 + data[at:], max_pixels=10**8).size == (64, 48)
+    large = data[:at] + junk * (20 * MB // len(junk)) + data[at:]
+    began = time.thread_time()
+    with pytest.raises(ImageTooLarge, match="more than 65536 bytes between its segments"):
+        read_header(large, max_pixels=10**8)
+    assert time.thread_time() - began < 0.3
