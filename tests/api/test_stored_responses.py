@@ -1,7 +1,6 @@
 """What is stored of a response: it is continued, fetched, listed and deleted, by its caller alone."""
 
 import asyncio
-import re
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from tests.api.test_responses import ask, asked, prompt_of, streamed
 from tests.scripted_engine import ScriptedEngine
 from tests.servers import Gateway, scripted_gateway
 from tests.shapes import data_url
+from tests.snippets import python
 
 
 @pytest.fixture(scope="module")
@@ -256,7 +256,7 @@ async def test_response_whose_client_left_is_not_stored() -> None:
 
 async def test_the_example_in_the_docs_runs(gateway: Gateway, engine: ScriptedEngine) -> None:
     page = (Path(__file__).parents[2] / "docs/responses.md").read_text(encoding="utf-8")
-    (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (program,) = python(page)
     program = program.replace("http://127.0.0.1:8000", gateway.url)
     program = program.replace("https://example.org/cat.jpg", data_url("star", "red", side=8))
     process = await asyncio.create_subprocess_exec(

@@ -23,9 +23,10 @@ from pathlib import Path
 from gateway.access.keys import hashed
 from tests.clients.catalogue import CLIENTS, Client
 from tests.clients.page import Results, failed, table, write
+from tests.clients.snippets import try_snippet
 from tests.debian import require
 from tests.scripted_engine import ScriptedEngine
-from tests.servers import Gateway, served_gateway, supervised_gateway
+from tests.servers import Gateway, free_port, served_gateway, supervised_gateway
 from tests.shapes import data_url
 
 ROOT = Path(__file__).parents[2]
@@ -175,6 +176,10 @@ def show(client: Client, gateway: Gateway, away: str = "") -> Results:
     results = {one["case"]: "yes" if one["ok"] else one["why"] for one in told}
     if not results:
         results = {"whole": f"the program failed: {log.read_text()[-200:]!r}"}
+    if results.get("whole") == "yes":
+        del environment["OPENAI_API_KEY"]  # the snippet names its key
+        real = {"http://127.0.0.1:8000/v1": gateway.api, '"none"': f'"{KEY}"', "4000": str(free_port())}
+        results["whole"] = try_snippet(client, home(client), environment, real)
     print(f"{client.name}: {results}", flush=True)
     return results
 

@@ -3,12 +3,17 @@
 `make clients` runs all of it.
 """
 
+import re
+import shlex
+
 import pytest
 
 from tests.clients.__main__ import find, install, show
-from tests.clients.catalogue import CASES, CLIENTS
+from tests.clients.catalogue import CASES, CLIENTS, Client
 from tests.clients.page import PAGE, README, short, table
+from tests.clients.snippets import RUN, section
 from tests.servers import Gateway
+from tests.snippets import blocks
 
 SHORT = ("openai", "openai (JavaScript)")
 
@@ -29,6 +34,18 @@ def test_the_page_has_a_row_for_each_client() -> None:
     assert [row.partition("`)")[0] for row in rows] == [
         f"| {client.name} (`{client.packages[0]}" for client in CLIENTS
     ]
+
+
+@pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.name)
+def test_the_page_has_a_snippet_for_each_client(client: Client) -> None:
+    text = section(client)
+    installer = "pip" if client.kind == "python" else "npm"
+    packages = {re.split("==|@[0-9]", package)[0] for package in client.packages}
+    installed = re.search(rf"^`{installer} install (.*)`$", text, re.MULTILINE)
+    assert installed is not None
+    assert set(shlex.split(installed[1])) <= packages
+    assert "http://127.0.0.1:8000/v1" in text
+    assert [language for language, _ in blocks(text) if language in RUN]
 
 
 def test_a_client_is_found_by_its_name_and_by_its_folders() -> None:

@@ -18,6 +18,7 @@ from openai.types import Batch
 from gateway.storage.database import NAME
 from tests.servers import Gateway, metric, start, wait_until_ready
 from tests.shapes import data_url
+from tests.snippets import python
 
 pytestmark = pytest.mark.engine
 
@@ -74,7 +75,7 @@ def test_the_snippets_of_the_docs_run(gateway: Gateway, tmp_path: Path) -> None:
     text = (ROOT / "docs" / "batches.md").read_text()
     [line] = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
     (tmp_path / "requests.jsonl").write_text(line)
-    program = "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
+    program = "\n".join(python(text))
     program = program.replace("http://127.0.0.1:8000", gateway.url)
     program = program.replace("requests.jsonl", str(tmp_path / "requests.jsonl"))
     command = [sys.executable, "-W", "ignore::ResourceWarning", "-c", f"{program}\nprint(batch.id)"]

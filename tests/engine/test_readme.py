@@ -13,6 +13,7 @@ import pytest
 
 from tests.servers import Gateway
 from tests.shapes import encoded
+from tests.snippets import python
 
 pytestmark = pytest.mark.engine
 
@@ -38,7 +39,7 @@ class _Quiet(SimpleHTTPRequestHandler):
 
 
 def test_the_python_snippets_print_what_their_comments_say(gateway: Gateway, pictures: str) -> None:
-    snippets = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    snippets = python(README)
     assert len(snippets) == 4
     program = "\n".join(snippets).replace("http://127.0.0.1:8000", gateway.url)
     program = program.replace("127.0.0.1:8765", pictures)

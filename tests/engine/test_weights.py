@@ -24,12 +24,13 @@ from tests.hub import REPO, Hub, files_of, served
 from tests.pages import files_at
 from tests.servers import Gateway, start, wait_until_ready
 from tests.shapes import encoded
+from tests.snippets import python
 
 pytestmark = pytest.mark.engine
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/transformers.md").read_text()
-SNIPPETS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+SNIPPETS = python(PAGE)
 
 
 @pytest.fixture(scope="module")
