@@ -27,7 +27,7 @@ from tests.images.test_structure import chunks, rle_bmp, segments
 MB = 2**20
 CHAT = "/v1/chat/completions"
 BACK = 1.1  # of what was taken before: what may be taken once all is over
-HONEST_WITHIN = 30.0  # seconds: what GATEWAY_MAX_WAIT lets it wait
+HONEST_WITHIN = 10.0  # seconds
 LEAVE_AFTER = 1.0  # seconds past the end
 HONEST = "127.0.0.2"  # another caller than the attackers
 _NUMBERS = count()  # no two images are the same, or the cache would answer
