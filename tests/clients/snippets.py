@@ -48,13 +48,19 @@ def try_snippet(client: Client, folder: Path, environment: Mapping[str, str], re
         deadline = time.monotonic() + (START_WITHIN if servers else 0)
         while True:
             done = subprocess.run(
-                command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
+                ["timeout", "120", *command],  # seconds; a snippet that hangs exits with 124
+                cwd=folder,
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=False,
             )
             if done.returncode == 0 or time.monotonic() > deadline:
                 break
     if done.stdout.strip() == ANSWER:
         return "yes"
-    return f"its snippet in docs/clients.md printed {done.stdout!r}; stderr: {done.stderr[-200:]!r}"
+    told = f"printed {done.stdout!r}; exit status {done.returncode}; stderr: {done.stderr[-200:]!r}"
+    return f"its snippet in docs/clients.md {told}"
 
 
 @contextmanager
