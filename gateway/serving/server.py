@@ -1,6 +1,7 @@
 """uvicorn's server, with many connections accepted at once and an end in steps."""
 
 import asyncio
+import os
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -38,7 +39,9 @@ class Server(uvicorn.Server):
         loop = asyncio.get_running_loop()
         for listening in [found for server in self.servers for found in server.sockets]:
             for _ in range(ACCEPTS - 1):
-                again = socket.fromfd(listening.fileno(), listening.family, listening.type)
+                # From the descriptor alone Python finds the protocol too, without which asyncio would leave
+                # Nagle's algorithm on, and a stream's next token would wait for up to 40 ms.
+                again = socket.socket(fileno=os.dup(listening.fileno()))
                 self.servers.append(
                     await loop.create_server(self._protocol, sock=again, backlog=self.config.backlog)
                 )

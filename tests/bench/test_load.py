@@ -44,7 +44,7 @@ async def test_streamed_answers_have_their_times() -> None:
         plan = workloads.text(MODEL, 4, concurrency=2)
         measured = await load.measure(plan, port_of(gateway.url))
     assert measured.figures["ttft_ms_p50"] >= 20
-    assert 5 <= measured.figures["gap_ms_p50"] <= 200  # a late reader finds the next token sooner
+    assert 15 <= measured.figures["gap_ms_p50"] <= 200
     assert measured.figures["events_per_answer"] == 3
 
 
