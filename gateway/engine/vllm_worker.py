@@ -61,7 +61,7 @@ def compute_in_half_precision() -> None:
 def log_no_conversions() -> None:
     """Keep vLLM from warning of each weight that it converts to the profile's dtype: that was asked for."""
     logger = logging.getLogger("vllm.model_executor.models.utils")
-    logger.addFilter(lambda record: not record.msg.startswith("Attempted to load weight %s with dtype"))
+    logger.addFilter(lambda record: not str(record.msg).startswith("Attempted to load weight %s with dtype"))
 
 
 def count_loaded_bytes() -> None:

@@ -39,8 +39,8 @@ class Server(uvicorn.Server):
         loop = asyncio.get_running_loop()
         for listening in [found for server in self.servers for found in server.sockets]:
             for _ in range(ACCEPTS - 1):
-                # From the descriptor alone Python finds the protocol too, without which asyncio would leave
-                # Nagle's algorithm on, and a stream's next token would wait for up to 40 ms.
+                # From the descriptor alone Python finds the protocol too, without which asyncio's own loop
+                # leaves Nagle's algorithm on, and a stream's next token can be 40 ms late.
                 again = socket.socket(fileno=os.dup(listening.fileno()))
                 self.servers.append(
                     await loop.create_server(self._protocol, sock=again, backlog=self.config.backlog)
