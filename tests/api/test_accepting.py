@@ -23,13 +23,15 @@ CONNECTIONS = 300
 
 def test_three_hundred_connections_are_accepted_in_a_few_rounds_of_the_loop(tmp_path: Path) -> None:
     """uvloop alone needs a round for each, and under load a round takes a tenth of a second."""
-    assert asyncio.Runner(loop_factory=uvloop.new_event_loop).run(_rounds(tmp_path)) < CONNECTIONS / 10
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(_rounds(tmp_path)) < CONNECTIONS / 10
 
 
 @pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
 def test_no_connection_holds_back_what_is_written(tmp_path: Path, loop: Callable[[], Any]) -> None:
     """With Nagle's algorithm, a stream's next token would wait up to 40 ms for the client to acknowledge."""
-    assert asyncio.Runner(loop_factory=loop).run(_without_delay(tmp_path)) == [True] * CONNECTIONS
+    with asyncio.Runner(loop_factory=loop) as runner:
+        assert runner.run(_without_delay(tmp_path)) == [True] * CONNECTIONS
 
 
 async def _rounds(folder: Path) -> int:
@@ -62,8 +64,10 @@ async def _listening(folder: Path) -> AsyncIterator[Server]:
     server.lifespan = config.lifespan_class(config)
     await server.startup()
     yield server
-    for open_ in (*server.servers, *(connection.transport for connection in server.server_state.connections)):
-        open_.close()
+    for listener in server.servers:
+        listener.close()
+    for connection in list(server.server_state.connections):
+        connection.transport.close()
     await asyncio.sleep(0)
 
 
