@@ -20,9 +20,10 @@ from gateway.access.turns import Turns
 from gateway.engine.interface import Picture
 from gateway.errors import ImageError, ImageTooLarge, NotFound
 from gateway.images.cache import Flights, PictureCache
-from gateway.images.decode import Header, decode, memory_for, read_header
+from gateway.images.decode import decode
 from gateway.images.fetch import Claim, Fetcher
 from gateway.images.fit import shrink_factor, square
+from gateway.images.header import Header, memory_for, read_header
 from gateway.images.source import DataURL, FileID, Source, WebURL, read, too_large
 from gateway.images.worker import NICE, Task
 from gateway.images.workers import Workers

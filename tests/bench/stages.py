@@ -14,6 +14,7 @@ RATE = 100  # samples a second
 STAGES: Mapping[str, tuple[str, ...]] = {
     "base64": ("images/source.py", "base64"),
     "decode": (
+        "images/header.py",
         "images/decode.py",
         "PIL/JpegImagePlugin",
         "PIL/ImageFile",

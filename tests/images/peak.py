@@ -4,7 +4,8 @@ import re
 import sys
 from pathlib import Path
 
-from gateway.images.decode import decode, memory_for, open_image
+from gateway.images.decode import decode
+from gateway.images.header import memory_for, open_image
 
 
 def status(name: str) -> int:

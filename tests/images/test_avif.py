@@ -11,7 +11,7 @@ from PIL import Image
 
 from gateway.errors import ImageError, ImageTooLarge, UnsupportedImage
 from gateway.images.avif import MAX_META
-from gateway.images.decode import open_image
+from gateway.images.header import open_image
 from tests.images.conftest import Loading
 from tests.images.pictures import data_url, encoded
 from tests.images.test_formats import SIDE, WHITE, all_are, corners

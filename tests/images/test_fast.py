@@ -5,8 +5,9 @@ from io import BytesIO
 import pytest
 from PIL import Image
 
-from gateway.images.decode import decode, open_image
+from gateway.images.decode import decode
 from gateway.images.fit import shrink_factor, square
+from gateway.images.header import open_image
 from gateway.settings import Fit
 from tests.images.pictures import PHOTOGRAPHS, difference, encoded, photograph
 

@@ -12,7 +12,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from gateway.errors import ImageError, ImageTooLarge, UnsupportedImage
-from gateway.images.decode import decode, open_image, read_header
+from gateway.images.decode import decode
+from gateway.images.header import open_image, read_header
 from gateway.images.structure import webp_size
 from tests.images.pictures import encoded, noisy
 

@@ -17,7 +17,7 @@ from PIL import Image
 from gateway.access.callers import Caller
 from gateway.access.keys import CallerClass
 from gateway.errors import ImageError, ImageTooLarge, Overloaded, Unavailable
-from gateway.images.decode import memory_for, open_image, read_header
+from gateway.images.header import memory_for, open_image, read_header
 from gateway.images.worker import Task, run
 from gateway.images.workers import Workers, _Worker
 from gateway.settings import Settings

@@ -1,0 +1,222 @@
+"""What an encoded image says of itself before it is decoded: format, size, and the memory it will take."""
+
+import contextlib
+import io
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from PIL import AvifImagePlugin, ExifTags, Image, PngImagePlugin
+from PIL.AvifImagePlugin import AvifImageFile
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from gateway.errors import ImageError, ImageTooLarge, UnsupportedImage
+from gateway.images import avif, structure
+
+# These and no other: `Image.open` looks further, and judges sizes by a limit of the whole process.
+_READERS: dict[str, type[ImageFile]] = {
+    "jpeg": JpegImageFile,
+    "png": PngImageFile,
+    "webp": WebPImageFile,
+    "gif": GifImageFile,
+    "bmp": BmpImageFile,
+    "avif": AvifImageFile,
+}
+# Pictures are decoded side by side already, each by a thread.
+AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+PngImagePlugin.MAX_TEXT_MEMORY = 2**24  # characters of all texts of a PNG, which are dropped at once
+# Of Pillow's modes, in bytes: the pixels as they are read, as RGB, and turned upright or reduced.
+_BYTES_PER_PIXEL = {
+    "1": 8,
+    "L": 7,
+    "P": 9,
+    "RGB": 8,
+    "CMYK": 12,
+    "YCbCr": 12,
+    "I;16": 11,
+    "I;16B": 11,
+    "I": 12,
+}
+_LAYERED = 13  # as RGBA, its mask, and laid on white
+# What these decoders keep besides: two canvases; planes of up to 12 bits, and the pixels made of them.
+_DECODERS_BYTES = {"WEBP": 9, "AVIF": 10}
+MB = 2**20
+# No JPEG or GIF can be longer; resizing takes memory that grows with it.
+_MAX_SIDE = 65_535
+# A progressive JPEG has about ten scans; each costs a pass over all pixels, whatever few bytes it has.
+_MAX_SCANS = 100
+_MAX_SCAN_PIXELS = 10**9  # of all scans together, in a thread: about a second
+# What readers keep of a file beside its pixels, none of which is used here.
+_NOTES = frozenset({"exif", "icc_profile", "xmp", "photoshop", "flashpix", "comment", "mp"})
+_FOR_A_PROCESS = frozenset({"webp", "avif"})
+_START_OF_SCAN = b"\xff\xda"
+
+_RAISED_BY_READERS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    LookupError,
+    TypeError,
+    struct.error,
+    OverflowError,
+    RuntimeError,  # AVIF's
+)
+
+
+def format_of(data: bytes) -> str | None:
+    """Return the format that the first bytes tell: jpeg, png, webp, gif, bmp or avif; None for any other."""
+    if data.startswith(b"\xff\xd8\xff"):
+        return "jpeg"
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "png"
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return "webp"
+    if data.startswith((b"GIF87a", b"GIF89a")):
+        return "gif"
+    if data.startswith(b"BM"):
+        return "bmp"
+    return "avif" if avif.is_avif(data) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What is known of a file before anything of it is decoded."""
+
+    format: str
+    size: tuple[int, int]
+    image: ImageFile | None  # for a thread to decode; None is for a process that can be ended
+    memory: int  # bytes that decoding takes at most where it is not shrunk by its decoder
+
+    @property
+    def pixels(self) -> int:
+        return self.size[0] * self.size[1]
+
+
+def read_header(data: bytes, *, max_pixels: int) -> Header:
+    """Return what `data` says that it is. Raises what `open_image` raises.
+
+    WebP and AVIF are for a process: their decoders hold Python's interpreter lock, and libwebp takes memory
+    for all pixels where Pillow reads the header. So are JPEGs whose scans take a second and more.
+    """
+    format_ = _checked_format(data)
+    if format_ in _FOR_A_PROCESS:
+        size = avif.size(data) if format_ == "avif" else structure.webp_size(data)
+        _check_size(size, max_pixels)
+        opaque = format_ == "webp" and not structure.webp_may_be_transparent(data)
+        bytes_per_pixel = _DECODERS_BYTES[format_.upper()] + (_BYTES_PER_PIXEL["RGB"] if opaque else _LAYERED)
+        return Header(format_, size, None, size[0] * size[1] * bytes_per_pixel + MB)
+    image = open_image(data, max_pixels=max_pixels)
+    _forget_notes(image)
+    memory = memory_for(image, 1)
+    slow = isinstance(image, JpegImageFile) and _scan_pixels(image, data) > _MAX_SCAN_PIXELS
+    return Header(format_, image.size, None if slow else image, memory)
+
+
+def _forget_notes(image: ImageFile) -> None:
+    """Drop all notes but the orientation: a reader may keep several times the file's size of them."""
+    # What is text is a PNG's, and none of it is used.
+    kept = {k: v for k, v in image.info.items() if k not in _NOTES and not isinstance(v, str)}
+    with contextlib.suppress(Exception):  # A picture is not broken because a note in it is.
+        # Not PNG's own `getexif`, which reads the pixels where no Exif comes before them.
+        orientation = Image.Image.getexif(image).get(ExifTags.Base.Orientation)
+        if orientation is not None:
+            note = Image.Exif()
+            note[ExifTags.Base.Orientation] = int(orientation)
+            kept["exif"] = note.tobytes()
+    image._exif = None  # noqa: SLF001  # it keeps the file's
+    if isinstance(image, JpegImageFile):
+        image.applist, image.app, image.icclist = [], {}, []
+    elif isinstance(image, PngImageFile) and image.png is not None:
+        image.private_chunks = []
+        image.png.im_text.clear()
+        image.png.im_info = kept  # one dictionary: notes behind the pixels are read into it
+    image.info = kept
+
+
+def open_image(data: bytes, *, max_pixels: int) -> ImageFile:
+    """Return the picture with its header read and nothing decoded.
+
+    Raises UnsupportedImage, ImageTooLarge past `max_pixels` pixels or 65,535 along a side, and ImageError
+    where it is broken.
+    """
+    format_ = _checked_format(data)
+    if format_ == "webp":
+        _check_size(structure.webp_size(data), max_pixels)
+    with broken_is_an_image_error():
+        image = _READERS[format_](io.BytesIO(data))
+    _check_size(image.size, max_pixels)
+    if isinstance(image, JpegImageFile) and _scans(image, data) > _MAX_SCANS:
+        raise ImageTooLarge(f"the image has more than {_MAX_SCANS} scans")
+    return image
+
+
+def _checked_format(data: bytes) -> str:
+    format_ = format_of(data)
+    if format_ is None:
+        raise UnsupportedImage("the image is not a JPEG, PNG, WebP, GIF, BMP or AVIF")
+    structure.check(data, format_)
+    if format_ == "avif":
+        avif.check(data)
+    return format_
+
+
+def _scans(image: JpegImageFile, data: bytes) -> int:
+    return 1 if _ends_with_its_first_scan(image, data) else data.count(_START_OF_SCAN)
+
+
+def _scan_pixels(image: JpegImageFile, data: bytes) -> int:
+    """Return how many pixels all scans have together: a scan goes through all of them."""
+    pixels = image.width * image.height
+    return pixels * _scans(image, data) if pixels * _MAX_SCANS > _MAX_SCAN_PIXELS else pixels
+
+
+def _check_size(size: tuple[int, int], max_pixels: int) -> None:
+    width, height = size
+    if max(size) > _MAX_SIDE:
+        raise ImageTooLarge(f"the image has {width} x {height} pixels; the limit is {_MAX_SIDE} per side")
+    if width * height > max_pixels:
+        raise ImageTooLarge(
+            f"the image has {width} x {height} = {width * height} pixels; the limit is {max_pixels}"
+        )
+
+
+def _ends_with_its_first_scan(image: JpegImageFile, data: bytes) -> bool:
+    """Say whether the decoder reads one scan whatever follows: it is sequential, with all channels in one.
+
+    Pillow has read the header up to the end of the first start-of-scan segment: marker, length (2 bytes),
+    number of channels (1), 2 bytes for each, 3 more (ITU T.81, B.2.3).
+    """
+    assert image.fp is not None  # It is open until the pixels are read.
+    length = 6 + 2 * image.layers
+    one = _START_OF_SCAN + length.to_bytes(2, "big") + bytes([image.layers])
+    start = max(0, image.fp.tell() - length - len(_START_OF_SCAN))
+    return not image.info.get("progressive") and data.startswith(one, start)
+
+
+def memory_for(image: ImageFile, shrink: int) -> int:
+    """Return the bytes that `decode` takes at most: for the pixels and what it makes of them on the way."""
+    pixels = image.width * image.height
+    if isinstance(image, JpegImageFile):
+        factor = min(8, 1 << max(1, shrink).bit_length() - 1)
+        pixels = -(-pixels // factor**2)
+    bytes_per_pixel = _BYTES_PER_PIXEL.get(image.mode, 12)
+    if image.has_transparency_data:
+        bytes_per_pixel = _LAYERED
+    return pixels * (bytes_per_pixel + _DECODERS_BYTES.get(image.format or "", 0)) + MB
+
+
+@contextlib.contextmanager
+def broken_is_an_image_error() -> Iterator[None]:
+    """Turn what Pillow's readers raise on broken files into an ImageError."""
+    try:
+        yield
+    except Image.DecompressionBombError:
+        raise ImageTooLarge("the image has far too many pixels") from None
+    except _RAISED_BY_READERS:
+        raise ImageError("the image is broken or cut off") from None
