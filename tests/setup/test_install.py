@@ -266,7 +266,7 @@ def test_a_stage_that_fails_shows_the_end_of_its_output(install: ModuleType, tmp
 def test_a_long_stage_shows_how_far_it_is_in_a_log_too(
     install: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(install, "TICK", 0.5)
+    monkeypatch.setattr("engine_config.stages.TICK", 0.5)
     install.Stages(tmp_path / "log").run("fetching", "sh", "-c", "echo Downloading torch; sleep 1.6")
     lines = [line.split(" s  ")[1] for line in capsys.readouterr().out.splitlines()]
     assert lines[0] == "fetching"

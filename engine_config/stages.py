@@ -1,0 +1,63 @@
+"""The stages of the set-up: each runs one command, with its output in a log and its time on the screen.
+
+It runs before anything is installed, so it uses the standard library alone.
+"""
+
+import subprocess
+import sys
+import time
+from collections import deque
+from pathlib import Path
+
+from engine_config.preflight import SetupFailed
+
+TICK = 10.0  # seconds between two lines about a stage, where there is no terminal
+
+
+class Stages:
+    """Runs one command per stage, shows which and for how long, and keeps their output in a log."""
+
+    def __init__(self, log: Path) -> None:
+        self._log = log
+        self._began = time.monotonic()
+
+    def say(self, text: str, *, end: str = "\n") -> None:
+        rewrite = "\r\033[K" if sys.stdout.isatty() else ""
+        print(f"{rewrite}set-up {time.monotonic() - self._began:6.1f} s  {text}", end=end, flush=True)
+
+    def run(self, label: str, *command: str | Path) -> None:
+        """Run `command` as the stage `label`. Raises SetupFailed with the end of its output."""
+        self.say(label, end="" if sys.stdout.isatty() else "\n")
+        with self._log.open("a") as log:
+            print("$", *command, file=log, flush=True)
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+            )
+        told = time.monotonic()
+        try:
+            while self._still_runs(process):
+                if sys.stdout.isatty():
+                    self.say(f"{label}: {self._log_end(1)[:60]}", end="")
+                elif time.monotonic() - told >= TICK:
+                    told = time.monotonic()
+                    self.say(f"{label}: {self._log_end(1)[:60]}")
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                process.wait()
+        if sys.stdout.isatty():
+            self.say(label)
+        if process.returncode != 0:
+            raise SetupFailed(f"{self._log_end(20)}\n{label}: failed; all of its output is in {self._log}")
+
+    @staticmethod
+    def _still_runs(process: subprocess.Popen[bytes]) -> bool:
+        try:
+            process.wait(timeout=0.5)
+        except subprocess.TimeoutExpired:
+            return True
+        return False
+
+    def _log_end(self, lines: int) -> str:
+        with self._log.open(errors="replace") as log:
+            return "\n".join(line.rstrip() for line in deque(log, maxlen=lines))
