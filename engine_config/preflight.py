@@ -22,7 +22,7 @@ class SetupFailed(Exception):
 
 
 def choose_engine(asked: Engine | None, installed: Engine | None, gpus: GPUs) -> tuple[Engine, str]:
-    """Return the engine to install and why. Raises SetupFailed where nobody can tell."""
+    """Return the engine to install and why. Raises SetupFailed if that cannot be determined."""
     if asked:
         return asked, "as asked"
     if installed:

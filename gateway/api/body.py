@@ -98,7 +98,7 @@ def _late(longest: float, settings: Settings) -> BodyTimeout:
 
 
 class _Pace:
-    """When a body must have sent more, on the loop's clock: in time as a whole, and at the least rate."""
+    """The deadline for a body's next bytes, on the loop's clock: by total time and minimum rate."""
 
     def __init__(self, longest: float, least_rate: int) -> None:
         self._began = asyncio.get_running_loop().time()

@@ -27,10 +27,10 @@ from gateway.telemetry import trail
 
 
 class Answer(Protocol):
-    """Writes one answer in the words of its route."""
+    """Writes one answer in the format of its route."""
 
     async def let_go(self) -> None:
-        """Let go of what it holds of the request's images, whose memory is given back next."""
+        """Release the request's images; their memory is given back next."""
 
     async def whole(self, prepared: Prepared, first: Delta, deltas: AsyncGenerator[Delta]) -> Response:
         """Return the answer in one piece."""
@@ -58,7 +58,7 @@ class Exchange:
     memory: Memory
 
     async def respond(self, request: Request, read: Read) -> Response:
-        """Return the answer to `request`, whose body `read` understands."""
+        """Return the answer to `request`; `read` parses its body."""
         arrived = time.perf_counter()
         path = trail.current()
         caller = await self._enter(request)
@@ -138,7 +138,7 @@ class Exchange:
         return self.memory.body(caller, body.announced(request.headers))
 
     async def _enter(self, request: Request) -> Caller:
-        """Return whose request it is, once what can be told of it without its body is right."""
+        """Check what can be checked before the body is read, and return the caller."""
         self.lifecycle.check()
         media.check_json(request.headers)
         caller: Caller = request.state.caller

@@ -48,7 +48,7 @@ def _coding(headers: Headers) -> str:
 class Gunzip:
     """Inflates a body while it arrives, a slice at a time.
 
-    `receive` raises InvalidValue where the body is not gzip, and BodyTooLarge where little becomes very much.
+    `receive` raises InvalidValue where the body is not gzip, and BodyTooLarge for a compression bomb.
     """
 
     def __init__(self, receive: Receive) -> None:

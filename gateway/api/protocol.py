@@ -1,4 +1,4 @@
-"""HTTP/1.1 on one connection: uvicorn's httptools protocol, with bounds that uvicorn has not.
+"""HTTP/1.1 on one connection: uvicorn's httptools protocol, with limits that uvicorn does not have.
 
 The bytes and lines of a head, the time that it may take, and the number of connections are limited; a client
 that closes its sending half still gets its answer; `Upgrade` is ignored (RFC 9110, 7.8), body and all.
@@ -47,7 +47,7 @@ class Connections:
     def opened(self, connection: "Protocol", address: str) -> bool:
         """Count `connection`, closing the longest idle one where there are too many.
 
-        Return whether it may ask for more than health.
+        Return whether it may send more than health checks.
         """
         self._by_address[address] += 1
         if 0 < self.settings.max_connections_per_address < self._by_address[address]:
@@ -213,7 +213,7 @@ class Protocol(HttpToolsProtocol):
             self.transport.close()
 
     def _count_head(self, size: int) -> None:
-        """Count what the parser has read of a head: it may come in one piece, and be whole at once."""
+        """Count the bytes of a head that the parser has read, also of one that arrives whole."""
         self._head_bytes += size
         if self._head_bytes > self._bounds.header_max_bytes:
             self._refusal = self._too_large()
@@ -255,8 +255,8 @@ class Protocol(HttpToolsProtocol):
     def _ignore_upgrade(self, rest: bytes) -> None:
         """Go on as if no upgrade had been asked for: `rest` is what follows the head.
 
-        The parser stops at an upgrade's head. Another is brought to the same place by a head that announces
-        the same body.
+        The parser stops at an upgrade's head. A new parser is brought to the same state by a head that
+        announces the same body.
         """
         framing = b"".join(
             b"%b: %b\r\n" % (name, value)

@@ -1,4 +1,4 @@
-"""How an answer leaves: JSON, or a stream that holds what it needs."""
+"""How an answer is sent: as JSON, or as a stream that keeps its resources until it ends."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping

@@ -1,4 +1,4 @@
-"""What is kept and shared between pictures: the cache, and flights that many wait for."""
+"""The cache of fitted pictures, and work under way that several requests wait for."""
 
 import asyncio
 from collections import OrderedDict

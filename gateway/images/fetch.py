@@ -47,7 +47,7 @@ _CHUNK_BYTES = 2**16
 class _UnfetchableError(Exception):
     """Why a picture can't be fetched, in words that give away nothing of what answered.
 
-    `kind` is the same for metrics.
+    `kind` names it in metrics.
     """
 
     def __init__(self, kind: str, reason: str) -> None:

@@ -31,7 +31,7 @@ def shrink_factor(size: tuple[int, int], fit: "Fit", side: int) -> int:
 
 
 def square(picture: Rendition, fit: "Fit", side: int) -> Image.Image:
-    """Return `picture` as a square of `side` pixels, and nothing of what else the file held."""
+    """Return `picture` as a square of `side` pixels, without any metadata."""
     is_one = picture.size == picture.pixels.size == (side, side)
     fitted = picture.pixels.copy() if is_one else _fitted(picture, fit, side)
     fitted.info = {}

@@ -1,4 +1,4 @@
-"""How a file is put together, looked at before a decoder is: few bytes can have a decoder do very much.
+"""The structure of a file, checked before it is decoded: a few bytes can cost a decoder a lot of work.
 
 Pillow's readers walk segments, chunks and blocks in Python, and copy what they have joined with each that
 comes. So their numbers are bounded here. No camera or editor comes near the bounds.

@@ -36,7 +36,7 @@ log = structlog.get_logger()
 
 
 class Workers:
-    """At most `size` processes, started when they are first needed. A `nice` one steps back for others."""
+    """At most `size` processes, started when they are first needed. `nice` ones have a lower priority."""
 
     def __init__(self, size: int, settings: Settings, *, nice: bool) -> None:
         self._nice = nice
@@ -115,7 +115,7 @@ class _Job:
                 worker.kill()
 
     def finish(self) -> None:
-        """From here on the process may be another image's."""
+        """Forget the process: it may now decode another image."""
         with self._lock:
             self._worker = None
 

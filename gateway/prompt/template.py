@@ -179,9 +179,10 @@ def _front(parts: Sequence[str | Slot]) -> list[str | Slot]:
 
 
 def _lines(parts: Iterable[str | Slot]) -> Iterator[str | Slot]:
-    r"""Yield the parts with "\n" after each but the last, and but a text that ends with one; none is changed.
+    r"""Yield the parts, with "\n" after each except the last and except a text that ends with one.
 
-    So a picture is `<image>` and a newline, and a last one has none, as the original strips its messages.
+    So a picture is `<image>` and a newline, and a picture at the end has none, as the original strips its
+    messages.
     """
     before: str | Slot | None = None
     for part in parts:

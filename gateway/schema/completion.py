@@ -66,7 +66,7 @@ class TimedUsage(Usage):
 
 @dataclass(frozen=True, slots=True)
 class CallPiece:
-    """What one call of a tool gains. The first piece of a call has its id and its name, and no arguments."""
+    """What a chunk adds to one tool call. A call's first piece has its id and its name, and no arguments."""
 
     index: int
     arguments: str
@@ -76,7 +76,7 @@ class CallPiece:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """What one choice gains. `opens` marks the choice's first chunk, before which its role is told."""
+    """What a chunk adds to a choice. `opens` marks a choice's first chunk, before which its role is sent."""
 
     index: int
     content: str

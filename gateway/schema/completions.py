@@ -101,7 +101,7 @@ class TextLogprobs:
 
 @dataclass(frozen=True, slots=True)
 class TextChoice:
-    """A choice; in a stream, what it gains."""
+    """A choice; in a stream, what a chunk adds to it."""
 
     index: int
     text: str

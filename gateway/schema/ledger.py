@@ -25,8 +25,8 @@ class Verdict(Enum):
 class Row:
     """What becomes of one field.
 
-    `field` is its dotted path, with `[]` after a list: `messages[].content[].text`. A refused field is still
-    taken with one of the values `but`, which ask for nothing that is not done anyway.
+    `field` is its dotted path, with `[]` after a list: `messages[].content[].text`. A refused field is
+    still accepted with one of the values `but`, which change nothing.
     """
 
     field: str
@@ -73,7 +73,7 @@ class Ledger:
     def row(self, name: str) -> Row | None:
         """Return the row that decides about the field `name` (a dotted path), None where none does.
 
-        What is inside a field that is refused or without effect shares its fate.
+        Everything inside a field that is refused or without effect is treated the same.
         """
         node = self._root
         for step in _steps(name):

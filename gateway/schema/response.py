@@ -120,7 +120,7 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class ResponseEvent:
-    """One that tells the whole response: its beginning, or its end."""
+    """An event with the whole response, at its beginning or at its end."""
 
     type: Literal[
         "response.created",

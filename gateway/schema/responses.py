@@ -116,7 +116,7 @@ class CacheOptions(Wire):
 
 
 class ResponseRequest(DrawingFields):
-    """OpenAI's request. What chat has besides and Responses has not may be asked for by chat's names."""
+    """OpenAI's request. Parameters that only chat has are accepted under chat's names."""
 
     ledger: ClassVar[Ledger] = RESPONSES
 

@@ -58,7 +58,7 @@ class DrawingFields(Body):
 
 
 class SamplingFields(DrawingFields):
-    """Those of chat besides."""
+    """The further fields of chat."""
 
     n: Annotated[int, Field(ge=1, le=16)] | None = None
     max_tokens: Annotated[int, Field(ge=1)] | None = None

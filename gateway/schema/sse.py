@@ -59,7 +59,7 @@ class ChunkWriter:
         return b"".join((self._head, orjson.dumps(opening), tail, event))
 
     def text(self, choice: TextChoice, usage: Usage | None = None) -> bytes:
-        """Return the event for what `choice` gains of text, with the usage so far where it is given."""
+        """Return the event for the text that `choice` adds, with the usage so far where it is given."""
         tail = self._tail if usage is None else b'],"usage":' + orjson.dumps(usage) + _END
         return b"".join((self._head, orjson.dumps(choice), tail))
 

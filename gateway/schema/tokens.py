@@ -43,7 +43,7 @@ class TokenizeText(Body):
 
 
 class TokenizeChat(ChatCompletionRequest):
-    """A chat request, of which the prompt's tokens are told; no picture is fetched."""
+    """A chat request whose prompt is tokenized; no picture is fetched."""
 
     ledger: ClassVar[Ledger] = CHAT
 

@@ -51,7 +51,7 @@ class Answer:
         self._options = options
 
     async def let_go(self) -> None:
-        """Hold nothing of the request's images; there is nothing to let go."""
+        """Do nothing: the request's images are not kept."""
 
     async def whole(self, prepared: Prepared, first: Delta, deltas: AsyncGenerator[Delta]) -> Response:
         """Return the completion: the fold of the chunks that a stream would have had."""

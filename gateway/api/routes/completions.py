@@ -49,7 +49,7 @@ class Answer:
         self._request = request
 
     async def let_go(self) -> None:
-        """Hold nothing of the request's images; there is nothing to let go."""
+        """Do nothing: there are no images."""
 
     async def whole(self, prepared: Prepared, first: Delta, deltas: AsyncGenerator[Delta]) -> Response:
         """Return the completion: the fold of what a stream would have told."""

@@ -72,7 +72,7 @@ class Reader:
         return [stored_items.restored(item) for item in await self._store.conversation(wanted)]
 
     async def _own(self, items: Sequence[InputItem], caller: str) -> tuple[InputItem, ...]:
-        """Return a request's items, those that it refers to in the place of the references."""
+        """Return a request's items, each reference replaced by the stored item."""
         ids = [item.id for item in items if isinstance(item, ItemReference)]
         if not ids:
             return tuple(items)

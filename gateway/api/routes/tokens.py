@@ -1,4 +1,4 @@
-"""`/tokenize`, `/detokenize`, `/v1/chat/completions/render`: what a prompt comes to; it is not answered."""
+"""`/tokenize`, `/detokenize`, `/v1/chat/completions/render`: the tokens of a prompt; nothing is generated."""
 
 from functools import partial
 
