@@ -34,6 +34,7 @@ UNSUPPORTED = (
     "/rerank",
     "/score",
 )
+STORED_CHATS = "/v1/chat/completions/"  # OpenAI's routes of stored chats; none are stored here
 
 
 def canonical(scope: Scope) -> Scope:
@@ -62,4 +63,6 @@ def allowed(routes: list[BaseRoute], scope: Scope) -> list[str]:
 
 def is_unsupported(path: str) -> bool:
     """Return whether `path` is an endpoint of OpenAI's or vLLM's that this model cannot serve."""
-    return any(path == prefix or path.startswith(prefix + "/") for prefix in UNSUPPORTED)
+    return path.startswith(STORED_CHATS) or any(
+        path == prefix or path.startswith(prefix + "/") for prefix in UNSUPPORTED
+    )

@@ -56,7 +56,15 @@ async def test_405_names_every_method_of_the_path(served: Gateway) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", [*UNSUPPORTED, "/v1/audio/speech", "/v1/images/generations", "/v1/threads/x/runs"]
+    "path",
+    [
+        *UNSUPPORTED,
+        "/v1/audio/speech",
+        "/v1/images/generations",
+        "/v1/threads/x/runs",
+        f"{CHAT}/chatcmpl-1",
+        f"{CHAT}/chatcmpl-1/messages",
+    ],
 )
 @pytest.mark.parametrize("method", ["GET", "POST"])
 async def test_what_the_model_cannot_serve_is_a_400_and_not_a_404(
