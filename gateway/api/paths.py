@@ -63,6 +63,6 @@ def allowed(routes: list[BaseRoute], scope: Scope) -> list[str]:
 
 def is_unsupported(path: str) -> bool:
     """Return whether `path` is an endpoint of OpenAI's or vLLM's that this model cannot serve."""
-    return path.startswith(STORED_CHATS) or any(
-        path == prefix or path.startswith(prefix + "/") for prefix in UNSUPPORTED
-    )
+    if path.startswith(STORED_CHATS):
+        return path.removeprefix(STORED_CHATS).strip("/") != ""  # with the id of one
+    return any(path == prefix or path.startswith(prefix + "/") for prefix in UNSUPPORTED)
