@@ -55,9 +55,10 @@ class Host:
 @asynccontextmanager
 async def hosts() -> AsyncIterator[Host]:
     host = Host()
-    async with await asyncio.start_server(host.open, OPEN, 0) as opened:
-        host.port = opened.sockets[0].getsockname()[1]
-        async with await asyncio.start_server(host.secret, SECRET, host.port):
+    # The secret one chooses the port: connections of other tests use 127.0.0.1's, and none 127.0.0.2's.
+    async with await asyncio.start_server(host.secret, SECRET, 0) as secret:
+        host.port = secret.sockets[0].getsockname()[1]
+        async with await asyncio.start_server(host.open, OPEN, host.port):
             yield host
 
 
