@@ -63,16 +63,21 @@ async def _gateway_error(_: Request, error: GatewayError) -> Response:
 
 async def _http_exception(request: Request, error: HTTPException) -> Response:
     # Not `request.url`: it is built from the Host header, which a client can set to anything.
-    where = f"{request.method} {short(request.scope['path'])}"
+    path = request.scope["path"]
+    where = f"{request.method} {short(path)}"
     if error.status_code == MethodNotAllowed.status:
+        if paths.is_unsupported_method(request.method, path):
+            return error_response(_unsupported(where))
         methods = ", ".join(paths.allowed(request.app.routes, request.scope))
         response = error_response(MethodNotAllowed(f"{where}: method not allowed; allowed: {methods}"))
         response.headers["allow"] = methods
         return response
     if error.status_code == NotFound.status:
-        if paths.is_unsupported(request.scope["path"]):
-            return error_response(
-                UnsupportedEndpoint(f"{where}: a vision chat model cannot serve this endpoint")
-            )
+        if paths.is_unsupported(path):
+            return error_response(_unsupported(where))
         return error_response(NotFound(f"{where}: there is no such path"))
     return error_response(InvalidValue(str(error.detail)))
+
+
+def _unsupported(where: str) -> UnsupportedEndpoint:
+    return UnsupportedEndpoint(f"{where}: a vision chat model cannot serve this endpoint")

@@ -64,7 +64,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     ("POST", "/v1/responses/input_tokens"): Operation(
         "Count the tokens that a response's input has", _STATE, ENGINE, ResponseRequest
     ),
-    ("POST", "/v1/responses/compact"): Operation("Not served", _STATE, (404,)),
+    ("POST", "/v1/responses/compact"): Operation("Not served", _STATE, (400,)),
     ("GET", "/v1/responses/{response_id}"): Operation(
         "A stored response",
         _STATE,

@@ -6,11 +6,14 @@ from starlette.types import Scope
 # OpenAI's and vLLM's endpoints that a vision chat model cannot serve. They are answered with 400 and not with
 # 404, because LiteLLM's proxy takes a whole deployment out of service for a 404.
 UNSUPPORTED = (
+    "/v1/agents",
     "/v1/assistants",
     "/v1/audio",
     "/v1/chatkit",
     "/v1/containers",
+    "/v1/content_provenance_checks",
     "/v1/conversations",
+    "/v1/decisions",
     "/v1/edits",
     "/v1/embeddings",
     "/v1/engines",
@@ -18,23 +21,30 @@ UNSUPPORTED = (
     "/v1/fine-tunes",
     "/v1/fine_tuning",
     "/v1/images",
+    "/v1/live",
     "/v1/messages",
     "/v1/moderations",
     "/v1/organization",
+    "/v1/projects",
     "/v1/realtime",
     "/v1/rerank",
+    "/v1/safety",
     "/v1/score",
     "/v1/skills",
     "/v1/threads",
     "/v1/uploads",
+    "/v1/vaults",
     "/v1/vector_stores",
     "/v1/videos",
+    "/v1/webhook_endpoints",
+    "/v1/webhook_event_types",
     "/classify",
     "/pooling",
     "/rerank",
     "/score",
 )
-STORED_CHATS = "/v1/chat/completions/"  # OpenAI's routes of stored chats; none are stored here
+CHATS = "/v1/chat/completions"  # GET, and all below it, is for stored chats; none are stored here
+MODELS = "/v1/models/"  # OpenAI deletes fine-tuned ones
 
 
 def canonical(scope: Scope) -> Scope:
@@ -62,7 +72,12 @@ def allowed(routes: list[BaseRoute], scope: Scope) -> list[str]:
 
 
 def is_unsupported(path: str) -> bool:
-    """Return whether `path` is an endpoint of OpenAI's or vLLM's that this model cannot serve."""
-    if path.startswith(STORED_CHATS):
-        return path.removeprefix(STORED_CHATS).strip("/") != ""  # with the id of one
+    """Return whether `path`, which no route has, is an endpoint of OpenAI's or vLLM's."""
+    if path.startswith(f"{CHATS}/"):
+        return path.removeprefix(f"{CHATS}/").strip("/") != ""  # with the id of one
     return any(path == prefix or path.startswith(prefix + "/") for prefix in UNSUPPORTED)
+
+
+def is_unsupported_method(method: str, path: str) -> bool:
+    """Return whether OpenAI has `method` for `path`, which has routes for other methods only."""
+    return (method, path) == ("GET", CHATS) or (method == "DELETE" and path.startswith(MODELS))

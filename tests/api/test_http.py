@@ -102,7 +102,7 @@ async def test_a_named_origin_may_call_and_reads_every_answer() -> None:
             assert answer.headers["access-control-expose-headers"] == "*"
         for method, path, status in (
             ("GET", "/nothing", 404),
-            ("GET", CHAT, 405),
+            ("PUT", CHAT, 405),
             ("POST", "/v1/audio", 400),
         ):
             answer = await send(gateway, method, path, headers={"origin": PAGE})

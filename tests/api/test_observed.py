@@ -53,7 +53,7 @@ async def test_known_traffic_is_counted_exactly() -> None:
         assert (await ask(gateway, chat(messages=saying(image(PICTURE))))).status == 200
         assert (await ask(gateway, chat(n=0))).status == 400
         assert (await ask(gateway, chat(model="x"))).status == 404
-        assert (await send(gateway, "GET", CHAT)).status == 405
+        assert (await send(gateway, "PUT", CHAT)).status == 405
         assert (await send(gateway, "GET", "/v1/models")).status == 200
         assert (await send(gateway, "GET", "/v1/models/a/b")).status == 404
         for path in ("/a", "/b", "/v1/c"):

@@ -8,7 +8,7 @@ from gateway.access.callers import Caller
 from gateway.api.exchange import Exchange
 from gateway.api.response_answer import Answer, Keeper
 from gateway.api.streaming import json_response
-from gateway.errors import InvalidValue, NotFound
+from gateway.errors import InvalidValue, UnsupportedEndpoint
 from gateway.generation import responses, stored_items
 from gateway.generation.request import GenerationRequest
 from gateway.schema.items import InputItem, ItemReference
@@ -39,7 +39,9 @@ def router(exchange: Exchange, reader: "Reader") -> APIRouter:
 
     @routes.post("/v1/responses/compact", response_model=None)
     async def compact() -> Response:
-        raise NotFound("POST /v1/responses/compact: conversations are not compacted; see `truncation`")
+        raise UnsupportedEndpoint(
+            "POST /v1/responses/compact: conversations are not compacted; see `truncation`"
+        )
 
     return routes
 

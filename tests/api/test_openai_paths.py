@@ -1,0 +1,49 @@
+"""Every endpoint that OpenAI's own package calls is served, or refused with 400 `unsupported_endpoint`.
+
+Never with 404: LiteLLM's proxy takes a whole deployment out of service for one.
+"""
+
+import ast
+import re
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+
+from gateway.api.operations import OPERATIONS
+from tests.api.asking import send
+from tests.servers import Gateway
+
+CALLS = {"_get": "GET", "_get_api_list": "GET", "_post": "POST", "_put": "PUT", "_delete": "DELETE"}
+SERVED = [(method, re.sub(r"\{[^}]*\}", "[^/]+", path)) for method, path in OPERATIONS]
+
+
+def called(source: Path) -> Iterator[tuple[str, str]]:
+    """Yield method and path of every call that a module of the package makes, with `x` for each id."""
+    for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in CALLS:
+            named = {keyword.arg: keyword.value for keyword in node.keywords}
+            method = ast.literal_eval(named["method"]).upper() if "method" in named else CALLS[node.func.attr]
+            yield method, f"/v1{written(node.args[0])}"
+
+
+def written(path: ast.expr) -> str:
+    """Return a path as it is sent: a text, or a template as the first argument of a call."""
+    if isinstance(path, ast.Call):
+        path = path.args[0]
+    return re.sub(r"\{[^}]*\}", "x", ast.literal_eval(path).partition("?")[0])
+
+
+def is_served(method: str, path: str) -> bool:
+    return any(method == known and re.fullmatch(pattern, path) for known, pattern in SERVED)
+
+
+async def test_no_endpoint_of_openais_package_is_unknown(served: Gateway) -> None:
+    resources = Path(str(files("openai"))) / "resources"
+    endpoints = {call for source in resources.rglob("*.py") for call in called(source)}
+    assert len(endpoints) > 300
+    served_here = {endpoint for endpoint in endpoints if is_served(*endpoint)}
+    assert {("POST", "/v1/chat/completions"), ("GET", "/v1/files/x/content")} < served_here
+    for method, path in sorted(endpoints - served_here):
+        answer = await send(served, method, path)
+        got = (answer.status, answer.error["code"])
+        assert got == (400, "unsupported_endpoint"), f"{method} {path}: {got}"
