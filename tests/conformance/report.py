@@ -16,7 +16,7 @@ REASONS: Final[Sequence[tuple[str, str, str]]] = (
     (
         "llm-comply open-responses",
         "compact-response",
-        "Not offered. The suite expects 404 then; it is 400, because LiteLLM's proxy drops a server for a 404.",
+        "It is not offered. The suite expects 404; here it is 400: LiteLLM's proxy drops a server for a 404.",
     ),
     (
         "llm-comply .*|compatcanary",
