@@ -37,14 +37,15 @@ def decide(
 
 def _check_free(request: GenerationRequest) -> None:
     """Refuse what cannot be beside a call that is required."""
-    asked = None
-    if request.continued:
-        asked = "`continue_final_message`, which is implied where the assistant spoke last"
     if request.constraint is not None:
         name = request.constraint.param.removesuffix(".schema").removesuffix(".json_schema")
-        asked = f"`{name}`"
-    if asked:
-        raise InvalidValue(f"tool_choice: a call cannot be required with {asked}", param="tool_choice")
+        raise InvalidValue(f"tool_choice: a call cannot be required with `{name}`", param="tool_choice")
+    if request.continued:
+        raise InvalidValue(
+            "tool_choice: a call cannot be required where the answer continues the assistant's message, "
+            "which is the last; add a user message after it",
+            param="tool_choice",
+        )
 
 
 def _may_call(request: GenerationRequest, fitted: Fitted, settings: Settings) -> bool:

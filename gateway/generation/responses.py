@@ -25,6 +25,7 @@ from gateway.schema.items import (
     Refusal,
 )
 from gateway.schema.items import InputImage as ImagePart
+from gateway.schema.paths import short
 from gateway.schema.response import Response
 from gateway.schema.responses import (
     LOGPROBS,
@@ -109,6 +110,7 @@ def _messages(instructions: str | None, items: Conversation) -> list[InputMessag
     messages = []
     if instructions:
         messages.append(InputMessage("system", (instructions,), "instructions"))
+    calls: set[str] = set()
     for place, item in enumerate((*items.earlier, *items.own), -len(items.earlier)):
         param = f"input[{place}]" if place >= 0 else "previous_response_id"
         match item:
@@ -116,11 +118,22 @@ def _messages(instructions: str | None, items: Conversation) -> list[InputMessag
                 role = "system" if item.role == "developer" else item.role
                 messages.append(InputMessage(role, _parts(item.content, f"{param}.content"), param))
             case FunctionCallItem():
+                calls.add(item.call_id)
                 _add_call(messages, ToolCall(item.call_id, item.name, item.arguments), param)
             case FunctionCallOutputItem():
+                _check_called(item.call_id, calls, f"{param}.call_id")
                 parts = _parts(item.output, f"{param}.output")
                 messages.append(InputMessage("tool", parts, param, tool_call_id=item.call_id))
     return messages
+
+
+def _check_called(call_id: str, calls: set[str], param: str) -> None:
+    if call_id not in calls:
+        raise InvalidValue(
+            f"{param}: no tool call found for function call output with call_id {short(call_id)!r}; "
+            "it must come before its output, in `input` or through `previous_response_id`",
+            param=param,
+        )
 
 
 def _add_call(messages: list[InputMessage], call: ToolCall, param: str) -> None:

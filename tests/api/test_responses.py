@@ -564,6 +564,18 @@ async def test_functions_round_trip_through_the_sdk_and_the_storage() -> None:
             assert said.count("What is it?") == 1
 
 
+async def test_output_of_a_call_that_was_never_made_is_refused(served: Gateway) -> None:
+    call = {"type": "function_call", "call_id": "call_1", "name": "get_weather", "arguments": "{}"}
+    output = {"type": "function_call_output", "call_id": "call_1", "output": "sun"}
+    question = {"role": "user", "content": "What is it?"}
+    assert (await ask(served, input=[question, call, output])).status == 200
+    for items in ([question, output], [output, question, call], [question, call | {"call_id": "2"}, output]):
+        answer = await ask(served, input=items)
+        param = f"input[{items.index(output)}].call_id"
+        assert (answer.status, answer.error["code"], answer.error["param"]) == (400, "invalid_value", param)
+        assert "no tool call found for function call output with call_id 'call_1'" in answer.error["message"]
+
+
 @pytest.mark.parametrize(
     ("choice", "told"),
     [

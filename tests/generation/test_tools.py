@@ -112,6 +112,7 @@ def test_what_cannot_be_beside_a_required_call_is_refused() -> None:
     with pytest.raises(InvalidValue) as caught:
         decided(request(mode="required", continued=True))
     assert caught.value.param == "tool_choice"
+    assert "add a user message" in caught.value.message
 
 
 def test_calls_and_results_of_earlier_turns_are_lines_of_text() -> None:
