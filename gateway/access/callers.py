@@ -143,12 +143,13 @@ class _KeysFile:
         else:
             log.info("keys_file_read", keys=len(self._keys.by_hash))
 
-    def _state(self) -> tuple[int, int, int] | None:
+    def _state(self) -> tuple[int, ...] | None:
         try:
             found = self._path.stat()
         except OSError:
             return None
-        return found.st_mtime_ns, found.st_ino, found.st_size
+        # The last changes where only the mode does, and with it whether the file can be read.
+        return found.st_mtime_ns, found.st_ino, found.st_size, found.st_ctime_ns
 
 
 def access_problem(settings: Settings) -> str | None:

@@ -13,13 +13,15 @@ A key has 256 random bits, so its plain SHA-256 cannot be searched for.
 """
 
 import datetime as dt
+import fcntl
 import hashlib
 import os
 import re
 import secrets
+import stat
 import tomllib
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ from typing import Any
 import tomlkit
 
 PREFIX = "sk-"
+MOST = 10**12  # of any limit
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 
 
@@ -72,45 +75,67 @@ def load(path: Path, default: CallerClass) -> Keys:
     """Return the keys of the file at `path`; a key without a class gets `default`. Raises KeysError."""
     try:
         table = tomllib.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise KeysError(f"{path}: {error}") from None
-    for name in table:
+    for name, entries in table.items():
         if name not in ("classes", "keys"):
             raise KeysError(f"{path}: [{name}] is unknown; expected [classes.NAME] and [keys.NAME]")
+        if not isinstance(entries, dict):
+            raise KeysError(f"{path}: {name} is not a table; expected [{name}.NAME]")
     classes = {name: _class(path, name, entry) for name, entry in table.get("classes", {}).items()}
     classes.setdefault("default", default)
-    keys = (_key(path, name, entry, classes) for name, entry in table.get("keys", {}).items())
-    return Keys({key.hash: key for key in keys})
+    found: dict[str, Key] = {}
+    for name, entry in table.get("keys", {}).items():
+        key = _key(path, name, entry, classes)
+        if other := found.get(key.hash):
+            raise KeysError(f"{path}: [keys.{name}]: its hash is that of [keys.{other.name}]")
+        found[key.hash] = key
+    return Keys(found)
 
 
 def add(path: Path, name: str, klass: str | None) -> str:
     """Make a key for `name`, write its hash to the file at `path`, and return the key. Raises KeysError."""
     if NAME.fullmatch(name) is None:
         raise KeysError(f"name: {name!r} is not a name; use up to 64 letters, digits and . _ @ -")
-    document = _document(path)
-    keys = document.setdefault("keys", tomlkit.table(is_super_table=True))
-    if name in keys:
-        raise KeysError(f"{path}: there is a key for {name!r} already; revoke it first")
-    if klass is not None and klass != "default" and klass not in document.get("classes", {}):
-        raise KeysError(f"{path}: there is no class {klass!r}; add [classes.{klass}] to the file first")
     secret = PREFIX + secrets.token_urlsafe(32)
-    entry = tomlkit.table()
-    entry["hash"] = hashed(secret)
-    if klass is not None:
-        entry["class"] = klass
-    entry["created"] = dt.datetime.now(dt.UTC).date()
-    keys[name] = entry
-    _write(path, document)
+    with _changed(path) as document:
+        keys = document.setdefault("keys", tomlkit.table(is_super_table=True))
+        if name in keys:
+            raise KeysError(f"{path}: there is a key for {name!r} already; revoke it first")
+        if klass is not None and klass != "default" and klass not in document.get("classes", {}):
+            raise KeysError(f"{path}: there is no class {klass!r}; add [classes.{klass}] to the file first")
+        entry = tomlkit.table()
+        entry["hash"] = hashed(secret)
+        if klass is not None:
+            entry["class"] = klass
+        entry["created"] = dt.datetime.now(dt.UTC).date()
+        keys[name] = entry
     return secret
 
 
 def revoke(path: Path, name: str) -> None:
     """Take the key of `name` out of the file at `path`. Raises KeysError."""
-    document = _document(path)
-    if name not in document.get("keys", {}):
-        raise KeysError(f"{path}: there is no key for {name!r}")
-    del document["keys"][name]
-    _write(path, document)
+    with _changed(path) as document:
+        if name not in document.get("keys", {}):
+            raise KeysError(f"{path}: there is no key for {name!r}")
+        del document["keys"][name]
+
+
+@contextmanager
+def _changed(path: Path) -> Iterator[tomlkit.TOMLDocument]:
+    """Yield what the file holds, and write what the block made of it. Two at once change it in turn."""
+    path = path.resolve()  # A link stays one.
+    try:
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            document = _document(path)
+            yield document
+            _write(path, document)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise KeysError(f"{path}: {error.strerror}") from None
 
 
 def _document(path: Path) -> tomlkit.TOMLDocument:
@@ -121,12 +146,16 @@ def _document(path: Path) -> tomlkit.TOMLDocument:
 
 
 def _write(path: Path, document: tomlkit.TOMLDocument) -> None:
-    """Write all of the file or nothing, for its owner alone."""
+    """Write all of the file or nothing: whoever could read it still can, a new one its owner alone."""
     part = path.with_name(path.name + ".part")
     with suppress(FileNotFoundError):
         part.unlink()
     with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(tomlkit.dumps(document))
+        with suppress(FileNotFoundError):
+            before = path.stat()
+            os.fchown(file.fileno(), before.st_uid, before.st_gid)
+            os.fchmod(file.fileno(), stat.S_IMODE(before.st_mode))
     part.replace(path)
 
 
@@ -139,19 +168,21 @@ def _class(path: Path, name: str, entry: Any) -> CallerClass:
         if limit not in known:
             raise KeysError(f"{where}: {limit!r} is unknown; expected {', '.join(sorted(known))}")
         wanted = (int, float) if limit == "weight" else (int,)
-        if type(value) not in wanted or value <= 0:
+        if type(value) not in wanted or not 0 < value <= MOST:  # nor NaN
             raise KeysError(f"{where}: {limit} must be a positive number, got {value!r}")
     return CallerClass(name=name, **entry)
 
 
 def _key(path: Path, name: str, entry: Any, classes: Mapping[str, CallerClass]) -> Key:
     where = f"{path}: [keys.{name}]"
+    if NAME.fullmatch(name) is None:
+        raise KeysError(f"{where}: that is not a name; use up to 64 letters, digits and . _ @ -")
     if not isinstance(entry, dict) or not re.fullmatch(r"sha256:[0-9a-f]{64}", str(entry.get("hash"))):
         raise KeysError(f"{where}: hash must be `sha256:` and 64 hexadecimal digits")
     for other in entry:
         if other not in ("hash", "class", "created"):
             raise KeysError(f"{where}: {other!r} is unknown; expected hash, class, created")
     klass = entry.get("class", "default")
-    if klass not in classes:
+    if not isinstance(klass, str) or klass not in classes:
         raise KeysError(f"{where}: there is no class {klass!r}; there are {', '.join(sorted(classes))}")
     return Key(name, entry["hash"], classes[klass], entry.get("created"))

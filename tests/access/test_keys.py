@@ -1,6 +1,7 @@
 """Keys: made once, kept as hashes, told apart, picked up without a restart."""
 
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,12 @@ def test_what_people_wrote_in_the_file_stays(file: Path) -> None:
         ("x", "Expected '=' after a key in a key/value pair (at end of document)"),
         ("[other]", "[other] is unknown; expected [classes.NAME] and [keys.NAME]"),
         ("[classes.a]\nweight = 0", "[classes.a]: weight must be a positive number, got 0"),
+        ("[classes.a]\nweight = nan", "[classes.a]: weight must be a positive number, got nan"),
+        ("[classes.a]\nweight = inf", "[classes.a]: weight must be a positive number, got inf"),
+        (f"[classes.a]\nweight = {10**400}", "[classes.a]: weight must be a positive number, got 1000"),
+        ("classes = 3", "classes is not a table; expected [classes.NAME]"),
+        ("keys = []", "keys is not a table; expected [keys.NAME]"),
+        ("a = " + "[" * 5000, "maximum recursion depth exceeded"),
         ("[classes.a]\nrequests_per_minute = 1.5", "[classes.a]: requests_per_minute must be a positive"),
         (
             "[classes.a]\nrequests_per_minute = true",
@@ -69,6 +76,15 @@ def test_what_people_wrote_in_the_file_stays(file: Path) -> None:
         ("[classes.a]\nrequests = 1", "[classes.a]: 'requests' is unknown; expected images_per_minute, "),
         ("[keys.a]\nhash = 'sk-1'", "[keys.a]: hash must be `sha256:` and 64 hexadecimal digits"),
         (f"[keys.a]\nhash = '{keys.hashed('1')}'\nclass = 'b'", "[keys.a]: there is no class 'b'; there are"),
+        (
+            f"[keys.a]\nhash = '{keys.hashed('1')}'\nclass = ['b']",
+            "[keys.a]: there is no class ['b']; there are",
+        ),
+        (f"[keys.'no key']\nhash = '{keys.hashed('1')}'", "[keys.no key]: that is not a name; use up to 64"),
+        (
+            f"[keys.a]\nhash = '{keys.hashed('1')}'\n[keys.b]\nhash = '{keys.hashed('1')}'",
+            "[keys.b]: its hash is that of [keys.a]",
+        ),
         (f"[keys.a]\nhash = '{keys.hashed('1')}'\nklass = 'b'", "[keys.a]: 'klass' is unknown; expected"),
     ],
 )
@@ -78,6 +94,30 @@ def test_a_broken_file_is_told_with_its_place(file: Path, text: str, message: st
         keys.load(file, CallerClass())
     assert str(caught.value).startswith(f"{file}: ")
     assert message in str(caught.value)
+
+
+def test_who_could_read_the_file_still_can_after_a_change(file: Path) -> None:
+    file.write_text("")
+    file.chmod(0o640)
+    link = file.with_name("link.toml")
+    link.symlink_to(file)
+    keys.add(link, "alice", None)
+    assert link.is_symlink()
+    assert "[keys.alice]" in file.read_text()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o640
+
+
+def test_two_who_change_the_file_at_once_lose_nothing(file: Path) -> None:
+    names = {f"name-{number}" for number in range(16)}
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda name: keys.add(file, name, None), names))
+    assert {key.name for key in keys.load(file, CallerClass()).by_hash.values()} == names
+
+
+def test_a_folder_that_is_missing_is_told(file: Path) -> None:
+    missing = file.parent / "missing" / "keys.toml"
+    with pytest.raises(KeysError, match=r"keys\.toml: No such file or directory$"):
+        keys.add(missing, "alice", None)
 
 
 def test_mistakes_at_the_command_are_told(file: Path) -> None:
@@ -103,6 +143,23 @@ def test_a_running_gateway_notices_a_change_and_survives_a_broken_one(
     keys.revoke(file, "alice")
     with pytest.raises(InvalidAPIKey):
         known.identify(bearer(alice), HERE)
+
+
+def test_a_file_that_can_be_read_again_is_read(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(identities, "LOOK_EVERY", 0.0)
+    alice = keys.add(file, "alice", None)
+    known = Callers(Settings(keys_file=file))
+    keys.revoke(file, "alice")
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_text", _not_permitted)  # root may read all
+        assert known.identify(bearer(alice), HERE).name == "alice"
+    file.chmod(0o400)  # only the mode changes
+    with pytest.raises(InvalidAPIKey):
+        known.identify(bearer(alice), HERE)
+
+
+def _not_permitted(_: Path) -> str:
+    raise PermissionError(13, "Permission denied")
 
 
 @pytest.mark.parametrize(
