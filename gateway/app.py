@@ -97,6 +97,7 @@ def create_app(
             max_age=CORS_MAX_AGE,
         )
     app.state.metrics, app.state.loader = parts.metrics, parts.loader
+    app.state.callers = parts.callers
     app.state.supervisor, app.state.lifecycle = parts.supervisor, parts.lifecycle
     app.state.running = parts.running
     return app
@@ -197,10 +198,12 @@ class _Parts:
         await tracing.close(self.spans)
 
 
-def create_metrics_app(metrics: Metrics) -> FastAPI:
+def create_metrics_app(metrics: Metrics, callers: Callers, settings: Settings) -> FastAPI:
     """Return what answers on the port that is for `/metrics` alone."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    app.include_router(operations.metrics_router(metrics))
+    answer_errors(app)
+    keyed = settings.metrics_access == "key"
+    app.include_router(operations.metrics_router(metrics, callers if keyed else None))
     return app
 
 

@@ -226,6 +226,7 @@ class RateLimited(RequestError):
     def __init__(self, message: str, *, retry_after: float) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+        self.headers: dict[str, str] = {}  # what is left of the caller's limits
 
 
 class HeadersTooLarge(RequestError):

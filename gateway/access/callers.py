@@ -158,6 +158,8 @@ def access_problem(settings: Settings) -> str | None:
         keyed = Callers(settings).keyed
     except keys.KeysError as error:
         return str(error)
+    if settings.metrics_access == "key" and not keyed:
+        return "GATEWAY_METRICS_ACCESS=key: there is no API key; set GATEWAY_KEYS_FILE or GATEWAY_API_KEYS"
     if keyed or settings.open_access or is_loopback(settings.host):
         return None
     return (

@@ -4,16 +4,19 @@ In memory, or in Redis where replicas share. Requests are counted when they come
 tokens before anything is fetched, an answer's tokens when it ends.
 """
 
+import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
 from limits import RateLimitItemPerMinute, storage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
+from limits.errors import ConfigurationError
 
 from gateway.access.callers import Caller
 from gateway.access.keys import CallerClass
+from gateway.access.window import MINUTE, Window
 from gateway.errors import RateLimited, Unavailable
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
@@ -51,21 +54,16 @@ class Limits:
         """Count a request, and return OpenAI's `x-ratelimit-…` headers for its answer."""
         self._metrics.caller_requests.labels(caller.label, caller.klass.name).inc()
         limits = _limits(caller)
-        if not limits:
-            return {}
-        for limit in limits:
-            # Whoever owes tokens or images must wait, too, but a request costs none of them yet.
-            await self._take(caller, limit, 1 if limit.kind == "requests" else 0)
-        return await self._headers(caller, limits)
+        # Whoever owes tokens or images must wait, too, but a request costs none of them yet.
+        return await self._take_all(caller, [(limit, int(limit.kind == "requests")) for limit in limits])
 
-    async def spend(self, caller: Caller, tokens: int, images: int) -> None:
-        """Count what a request sends, all or nothing of each kind."""
+    async def spend(self, caller: Caller, tokens: int, images: int) -> dict[str, str]:
+        """Count what a request sends, all or nothing of each kind, and return the headers as they are now."""
         amounts = {"tokens": tokens, "images": images}
         self._metrics.caller_tokens.labels(caller.label, caller.klass.name).inc(tokens)
         self._metrics.caller_images.labels(caller.label, caller.klass.name).inc(images)
-        for limit in _limits(caller):
-            if amount := amounts.get(limit.kind, 0):
-                await self._take(caller, limit, amount)
+        limits = [(limit, amounts.get(limit.kind, 0)) for limit in _limits(caller)]
+        return await self._take_all(caller, [(limit, amount) for limit, amount in limits if amount])
 
     async def owe(self, caller: Caller, tokens: int) -> None:
         """Count an answer's tokens, even beyond the limit."""
@@ -73,14 +71,23 @@ class Limits:
         for limit in _limits(caller):
             if limit.kind == "tokens" and tokens:
                 # A hit of more than is left counts nothing, so it is cut to that.
-                left = (await self._stats(caller, limit))[0]
-                hit = self._limiter.hit(limit.item, caller.name, cost=min(tokens, left))
+                window = await self._window(caller, limit)
+                hit = self._limiter.hit(limit.item, caller.name, cost=min(tokens, window.left))
                 await self._guarded(hit, otherwise=True)
 
     async def close(self) -> None:
         """Close the connections to Redis."""
         if (redis := getattr(self._storage, "bridge", None)) is not None:
             await redis.storage.aclose()
+
+    async def _take_all(self, caller: Caller, amounts: list[tuple[_Limit, int]]) -> dict[str, str]:
+        try:
+            for limit, amount in amounts:
+                await self._take(caller, limit, amount)
+        except RateLimited as error:
+            error.headers = await self._headers(caller, [limit for limit, _ in amounts])
+            raise
+        return await self._headers(caller, [limit for limit, _ in amounts])
 
     async def _take(self, caller: Caller, limit: _Limit, amount: int) -> None:
         if amount > limit.amount:
@@ -95,28 +102,26 @@ class Limits:
         if await self._guarded(call, otherwise=True):
             return
         self._metrics.limited.labels(limit.kind, caller.klass.name).inc()
-        left, reset = await self._stats(caller, limit)
+        window = await self._window(caller, limit)
         raise RateLimited(
             f"the limit is {limit.amount} {limit.kind} per minute; "
-            f"{left} are left and the request needs {amount}",
-            retry_after=max(0.001, reset - time.time()),
+            f"{window.left} are left and the request needs {amount}",
+            retry_after=window.seconds_until(max(1, amount)),
         )
 
     async def _headers(self, caller: Caller, limits: list[_Limit]) -> dict[str, str]:
         headers = {}
-        for limit in limits:
-            left, reset = await self._stats(caller, limit)
+        windows = await asyncio.gather(*(self._window(caller, limit) for limit in limits))
+        for limit, window in zip(limits, windows, strict=True):
             headers[f"x-ratelimit-limit-{limit.kind}"] = str(limit.amount)
-            headers[f"x-ratelimit-remaining-{limit.kind}"] = str(left)
-            headers[f"x-ratelimit-reset-{limit.kind}"] = f"{max(0.0, reset - time.time()):.3f}s"
+            headers[f"x-ratelimit-remaining-{limit.kind}"] = str(window.left)
+            headers[f"x-ratelimit-reset-{limit.kind}"] = f"{window.reset:.3f}s"
         return headers
 
-    async def _stats(self, caller: Caller, limit: _Limit) -> tuple[int, float]:
-        """Return what is left, and when there is more, in seconds since the epoch."""
-        stats = await self._guarded(self._limiter.get_window_stats(limit.item, caller.name), otherwise=None)
-        if stats is None:
-            return limit.amount, time.time()
-        return int(stats.remaining), float(stats.reset_time)
+    async def _window(self, caller: Caller, limit: _Limit) -> Window:
+        read = self._storage.get_sliding_window(limit.item.key_for(caller.name), MINUTE)
+        before, before_ends, now, now_ends = await self._guarded(read, otherwise=(0, 0.0, 0, 0.0))
+        return Window(limit.amount, before, max(0.0, before_ends), now, max(0.0, now_ends))
 
     async def _guarded(self, call: Any, otherwise: Any) -> Any:
         """Await `call`; where Redis is away return `otherwise` or, as the settings say, raise Unavailable."""
@@ -136,15 +141,19 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A caller, and the limits that what it sends counts against; none where it was counted before."""
+    """A caller, and the limits that what it sends counts against; none where it was counted before.
+
+    `headers` are of the request's answer, and say what is left.
+    """
 
     caller: Caller
     limits: Limits | None = None
+    headers: dict[str, str] = field(default_factory=dict)
 
     async def spend(self, tokens: int, images: int) -> None:
         """Count a prompt's tokens and images. Raises RateLimited."""
         if self.limits is not None:
-            await self.limits.spend(self.caller, tokens, images)
+            self.headers.update(await self.limits.spend(self.caller, tokens, images))
 
 
 def _limits(caller: Caller) -> list[_Limit]:
@@ -159,6 +168,15 @@ def _limits(caller: Caller) -> list[_Limit]:
         for kind, amount in chosen.items()
         if amount is not None
     ]
+
+
+def limits_problem(settings: Settings) -> str | None:
+    """Return why limits cannot be counted at `limits_url`, without its password."""
+    try:
+        _storage(settings.limits_url)
+    except (ConfigurationError, ValueError):
+        return "GATEWAY_LIMITS_URL: expected a Redis as redis://:PASSWORD@HOST:PORT, or rediss:// with TLS"
+    return None
 
 
 def _storage(url: str | None) -> Any:

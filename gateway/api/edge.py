@@ -162,7 +162,8 @@ class Observed:
                 # The client may now send the body that it held back, or its next request in the body's place:
                 # nobody can tell which (RFC 9110, 10.1.1).
                 headers["connection"] = "close"
-            headers.update(self._state.get("headers", {}))
+            for name, value in self._state.get("headers", {}).items():
+                headers.setdefault(name, value)  # A refusal's own are newer.
             if self._lifecycle.draining:
                 headers["connection"] = "close"
         await self._send(message)

@@ -39,6 +39,8 @@ def error_response(error: GatewayError) -> Response:
     if isinstance(error, Unavailable | RateLimited):
         headers["retry-after"] = str(ceil(error.retry_after))
         headers["retry-after-ms"] = str(ceil(error.retry_after * 1000))
+    if isinstance(error, RateLimited):
+        headers |= error.headers
     if isinstance(error, InvalidAPIKey):
         headers["www-authenticate"] = "Bearer"
     if isinstance(error, BodyTimeout):

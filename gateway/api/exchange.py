@@ -85,7 +85,7 @@ class Exchange:
                 if not stream:
                     running.answer_within(min(patience, self.settings.request_timeout))
                 path.enter("images")
-                prepared = await self.pipeline.prepare(wanted, Account(caller, self.limits))
+                prepared = await self.pipeline.prepare(wanted, self.account(request))
                 # The request's images in base64 are let go before the answer, which may take its time.
                 del wanted
                 await answer.let_go()
@@ -133,6 +133,10 @@ class Exchange:
             self.admission.seats(caller, prepared.choices, expected) as priority,
         ):
             yield priority
+
+    def account(self, request: Request) -> Account:
+        """Return what the request's tokens and images count against."""
+        return Account(request.state.caller, self.limits, request.state.headers)
 
     def _memory_for(self, request: Request, caller: Caller) -> AbstractAsyncContextManager[Holding]:
         return self.memory.body(caller, body.announced(request.headers))

@@ -25,9 +25,10 @@ def serve(
         extra = "gpu" if choice.plan is not None and choice.plan.gpu else "cpu"
         raise refused(f"vLLM is not installed; pip install 'llava-gateway[{extra}]'", code=1)
     from gateway.access.callers import access_problem
+    from gateway.access.limits import limits_problem
     from gateway.serving.process import run
 
-    if problem := access_problem(settings):
+    if problem := access_problem(settings) or limits_problem(settings):
         raise refused(problem)
     run(settings, choice)
 

@@ -16,6 +16,7 @@ def engine_arguments(profile: EngineProfile, max_images: int) -> dict[str, Any]:
     """Return vLLM's engine arguments for `profile`, by the names of its `EngineArgs`."""
     own = {
         "model": profile.model_path,
+        "served_model_name": profile.served_name,  # else vLLM's metrics are labelled with the model's path
         "limit_mm_per_prompt": {"image": max_images},
         "scheduling_policy": "priority",  # batches come after everybody else
     }

@@ -117,6 +117,6 @@ async def _serve_metrics(app: FastAPI, settings: Settings) -> None:
     """Answer `/metrics` on the port of its own, if it has one."""
     if settings.metrics_port is None:
         return
-    page = create_metrics_app(app.state.metrics)
+    page = create_metrics_app(app.state.metrics, app.state.callers, settings)
     config = _uvicorn_config(page, settings, settings.metrics_port, lifespan="off")
     await uvicorn.Server(config)._serve()  # noqa: SLF001  # `serve` would take the signals, which are the other's

@@ -220,6 +220,8 @@ def test_scopes_are_apart_and_give_no_key_away() -> None:
         ({"host": "0.0.0.0"}, "GATEWAY_HOST=0.0.0.0: other machines can reach this address"),
         ({"host": "example.org"}, "GATEWAY_HOST=example.org: "),
         ({"host": "0.0.0.0", "open_access": True}, None),
+        ({"metrics_access": "key"}, "GATEWAY_METRICS_ACCESS=key: there is no API key; set "),
+        ({"metrics_access": "key", "api_keys": ("sk-1",)}, None),
         ({"host": "0.0.0.0", "api_keys": ("sk-1",)}, None),
         ({"keys_file": Path("missing.toml")}, "missing.toml: [Errno 2] No such file or directory"),
     ],

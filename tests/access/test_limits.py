@@ -1,18 +1,21 @@
 """Limits count what each caller sends, in memory and in Redis that replicas share."""
 
 import asyncio
+import random
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Literal
+from unittest.mock import ANY
 
 import pytest
 
 from gateway.access import limits as limiting
 from gateway.access.callers import Caller
 from gateway.access.keys import CallerClass
-from gateway.access.limits import Limits
+from gateway.access.limits import Limits, limits_problem
+from gateway.access.window import Window
 from gateway.errors import RateLimited, Unavailable
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
@@ -100,6 +103,67 @@ async def test_tokens_and_images_are_counted_before_and_after(limits: Make, url:
         await counted.spend(ben, 10, 1)
     with pytest.raises(RateLimited, match=r"^the request has 3 images; the limit is 2 per minute$"):
         await counted.spend(caller("eve", images_per_minute=2), 10, 3)
+
+
+async def test_a_refusal_says_what_is_left_of_each_limit(limits: Make, url: str | None) -> None:
+    counted = limits(url)
+    ann = caller("ann", requests_per_minute=1, tokens_per_minute=100, images_per_minute=2)
+    assert (await counted.request(ann))["x-ratelimit-reset-tokens"] == "0.000s"
+    assert await counted.spend(ann, 60, 0) == {
+        "x-ratelimit-limit-tokens": "100",
+        "x-ratelimit-remaining-tokens": "40",
+        "x-ratelimit-reset-tokens": ANY,
+    }
+    with pytest.raises(RateLimited) as refused:
+        await counted.request(ann)
+    told = refused.value.headers
+    assert {kind: told[f"x-ratelimit-remaining-{kind}"] for kind in ("requests", "tokens", "images")} == {
+        "requests": "0",
+        "tokens": "40",
+        "images": "2",
+    }
+    # The whole limit is there again when this minute of counting, and the one after it, are over.
+    assert 60 <= float(told["x-ratelimit-reset-requests"].removesuffix("s")) <= 120
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_who_is_refused_is_told_the_moment_from_which_there_is_room(seed: int) -> None:
+    lot = random.Random(seed)
+    limit, ends = lot.randint(1, 1000), lot.uniform(0.1, 60)
+    before, now = lot.randint(0, limit), lot.randint(0, limit)
+    amount = lot.randint(1, limit)
+    window = Window(limit, before, ends if before else 0, now, 60 + ends if now else 0)
+    wait = window.seconds_until(amount)
+    assert left_after(window, ends, wait) >= amount
+    if wait > 0.01:
+        assert left_after(window, ends, wait - 0.005) < amount
+    assert left_after(window, ends, window.reset) == limit
+
+
+def left_after(window: Window, ends: float, seconds: float) -> int:
+    """Return what is left that much later, where the minute `ends` in so many seconds."""
+    if seconds < ends:
+        later = (window.before, window.before_ends - seconds, window.now, window.now_ends - seconds)
+    else:
+        later = (window.now, max(0.0, window.now_ends - seconds), 0, 0.0)
+    return Window(window.amount, *later).left
+
+
+@pytest.mark.parametrize(
+    "url", ["nonsense", "http://x", "redis://:secret@127.0.0.1:port", "redis://[::1", ""]
+)
+def test_an_address_that_is_no_redis_is_told_at_the_start(url: str) -> None:
+    problem = limits_problem(Settings(limits_url=url))
+    assert problem is not None
+    assert problem.startswith("GATEWAY_LIMITS_URL: expected a Redis as redis://")
+    assert "secret" not in problem
+
+
+@pytest.mark.parametrize(
+    "url", [None, "redis://127.0.0.1:6379", "rediss://:pw@[::1]:6380/2", "redis+unix:///run/r"]
+)
+def test_an_address_of_a_redis_is_right(url: str | None) -> None:
+    assert limits_problem(Settings(limits_url=url)) is None
 
 
 async def test_replicas_that_share_redis_count_together(limits: Make, redis: str) -> None:

@@ -2,11 +2,16 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, Literal
 
+import httpx2
 import openai
 import pytest
 
+from gateway.access.callers import Callers
+from gateway.app import create_metrics_app
+from gateway.settings import Settings
+from gateway.telemetry.metrics import Metrics
 from tests.api.asking import ask, chat, saying, sdk, send, text
 from tests.api.wire import connected, head
 from tests.scripted_engine import ScriptedEngine
@@ -56,6 +61,22 @@ async def test_metrics_ask_for_a_key_where_set() -> None:
         assert answer.status == 200
 
 
+@pytest.mark.parametrize(("access", "without_key"), [("open", 200), ("key", 401)])
+async def test_metrics_on_a_port_of_their_own_ask_for_a_key_where_set(
+    access: Literal["open", "key"], without_key: int
+) -> None:
+    settings = Settings(metrics_access=access, api_keys=(f"ann:{KEY}",))
+    metrics = create_metrics_app(Metrics(), Callers(settings), settings)
+    transport = httpx2.ASGITransport(metrics)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://metrics") as client:
+        answer = await client.get("/metrics")
+        assert answer.status_code == without_key
+        assert access == "open" or answer.json()["error"]["code"] == "invalid_api_key"
+        known = await client.get("/metrics", headers={"authorization": f"Bearer {KEY}"})
+        assert known.status_code == 200
+        assert "gateway_requests_total" in known.text
+
+
 async def test_a_limit_is_openais_429_and_told_on_every_answer() -> None:
     async with scripted_gateway(ScriptedEngine(), requests_per_minute=2) as gateway:
         for left in ("1", "0"):
@@ -64,6 +85,8 @@ async def test_a_limit_is_openais_429_and_told_on_every_answer() -> None:
             assert answer.headers["x-ratelimit-remaining-requests"] == left
         answer = await ask(gateway)
         assert (answer.status, answer.error["code"]) == (429, "rate_limit_exceeded")
+        assert answer.headers["x-ratelimit-limit-requests"] == "2"
+        assert answer.headers["x-ratelimit-remaining-requests"] == "0"
         assert 0 < int(answer.headers["retry-after-ms"]) <= 60_000
         assert 1 <= int(answer.headers["retry-after"]) <= 60
         assert await metric(gateway, "gateway_rate_limited_total", limit="requests") == 1
@@ -74,9 +97,18 @@ async def test_a_limit_is_openais_429_and_told_on_every_answer() -> None:
 
 async def test_an_answers_tokens_count_too() -> None:
     async with scripted_gateway(ScriptedEngine(("a",) * 80), tokens_per_minute=100) as gateway:
-        assert (await ask(gateway)).status == 200  # 30 of the prompt and 80 of the answer
+        first = await ask(gateway)  # 29 of the prompt and 80 of the answer
+        assert (first.status, first.headers["x-ratelimit-remaining-tokens"]) == (200, "71")
         answer = await ask(gateway)
         assert (answer.status, answer.error["code"]) == (429, "rate_limit_exceeded")
+        assert answer.headers["x-ratelimit-remaining-tokens"] == "0"
+
+
+async def test_a_prompt_of_more_tokens_than_are_left_is_told_how_many_are() -> None:
+    async with scripted_gateway(ScriptedEngine(), tokens_per_minute=100) as gateway:
+        answer = await ask(gateway, chat(messages=saying(text("a" * 200))))
+        assert (answer.status, answer.error["code"]) == (429, "rate_limit_exceeded")
+        assert answer.headers["x-ratelimit-remaining-tokens"] == "100"
 
 
 async def test_so_many_at_once() -> None:

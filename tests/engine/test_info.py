@@ -13,7 +13,7 @@ from engine_config import profile as profiles
 from engine_config.machine import GPUs, Machine
 from engine_config.plan import Plan
 from tests.api.asking import send
-from tests.servers import Gateway, metric
+from tests.servers import Gateway, metric, samples
 
 pytestmark = pytest.mark.engine
 
@@ -68,3 +68,10 @@ def test_environment_of_the_profile_reaches_the_engine(gateway: Gateway) -> None
 
 def started_with(pid: str) -> set[str]:
     return set(Path("/proc", pid, "environ").read_text().split("\0"))
+
+
+async def test_metrics_name_the_model_and_show_no_path_of_the_machine(gateway: Gateway) -> None:
+    running = await samples(gateway, "vllm:num_requests_running")
+    assert {sample.labels["model_name"] for sample in running} == {"llava-demo"}
+    page = (await send(gateway, "GET", "/metrics")).body
+    assert str(profiles.FOLDER).encode() not in page

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
+from gateway.access.callers import Callers
 from gateway.access.lifecycle import Lifecycle
 from gateway.api.streaming import json_response
 from gateway.engine.supervisor import Supervisor
@@ -48,12 +49,14 @@ def _start(supervisor: Supervisor) -> dict[str, Any]:
     return state
 
 
-def metrics_router(metrics: Metrics) -> APIRouter:
-    """Return `GET /metrics`, which may stand on a port of its own."""
+def metrics_router(metrics: Metrics, callers: Callers | None = None) -> APIRouter:
+    """Return `GET /metrics`; where nothing else asks who it is, `callers` does."""
     routes = APIRouter()
 
     @routes.get("/metrics")
-    async def page() -> Response:
+    async def page(request: Request) -> Response:
+        if callers is not None:
+            callers.identify(request.headers, "")
         return Response(metrics.page(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     return routes

@@ -5,7 +5,6 @@ from functools import partial
 from fastapi import APIRouter, Request, Response
 
 from gateway.access.callers import Caller
-from gateway.access.limits import Account
 from gateway.api.exchange import Exchange
 from gateway.api.streaming import json_response, while_connected
 from gateway.generation import chat, rendering
@@ -35,7 +34,7 @@ def router(exchange: Exchange) -> APIRouter:
 
     async def rendered(request: Request, body: bytes, caller: Caller) -> Response:
         wanted = parse(body, RenderRequest)
-        account = Account(caller, exchange.limits)
+        account = exchange.account(request)
         async with while_connected(request.receive):
             found = await rendering.render(
                 exchange.pipeline, chat.read(wanted, "render", caller.scope), wanted.render_fits, account
