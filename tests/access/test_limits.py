@@ -53,8 +53,9 @@ Make = Callable[..., Limits]
 
 
 @pytest.fixture
-async def limits() -> AsyncIterator[Make]:
+async def limits(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Make]:
     """Make limits that are closed after the test."""
+    monkeypatch.setattr(limiting, "REDIS_TIMEOUT", 10.0)  # a busy machine is not a Redis that is away
     made: list[Limits] = []
 
     def make(url: str | None = None, unreachable: Literal["allow", "refuse"] = "allow") -> Limits:
