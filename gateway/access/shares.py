@@ -49,7 +49,7 @@ class Holding:
     def release(self) -> None:
         """Give back all that is left, if anything is."""
         if self.amount:
-            self._shares._released.append(time.monotonic())  # noqa: SLF001  # its own handle
+            self._shares._note_release()  # noqa: SLF001  # its own handle
             self.keep(0)
 
 
@@ -74,7 +74,10 @@ class Shares:
         self._number = 0
         self._served: dict[str, int] = {}  # of callers who hold or wait: when, in takings
         self._takings = 0
-        self._released: deque[float] = deque(maxlen=MEASURED)
+        self._released: deque[float] = deque(maxlen=MEASURED)  # on the clock below
+        # Runs while somebody waits: at other times as much work ends as comes, which is no rate.
+        self._waited = 0.0
+        self._waiting_since = 0.0
 
     @property
     def total(self) -> int:
@@ -133,8 +136,20 @@ class Shares:
         """Return in how many seconds those who wait now will have been served, at the recent rate."""
         if len(self._released) < 2:  # noqa: PLR2004  # no rate without two
             return 1
-        seconds = max(0.001, time.monotonic() - self._released[0])
+        seconds = max(0.001, self._clock() - self._released[0])
         return min(LONGEST_RETRY, max(1, ceil(self._waiting * seconds / len(self._released))))
+
+    def _clock(self) -> float:
+        return self._waited + (time.monotonic() - self._waiting_since if self._waiting else 0.0)
+
+    def _note_release(self) -> None:
+        if self._waiting:
+            self._released.append(self._clock())
+
+    def _count_waiting(self, more: int) -> None:
+        self._waited = self._clock()
+        self._waiting_since = time.monotonic()
+        self._waiting += more
 
     def _fits(self, caller: Caller, amount: int) -> bool:
         spare = self._reserve if self._held[caller.name] else 0
@@ -162,7 +177,7 @@ class Shares:
             self._make_room(asked.caller)
         self._number += 1
         self._queues.setdefault(asked.caller.name, deque()).append(asked)
-        self._waiting += 1
+        self._count_waiting(1)
         self._grant()
         try:
             async with asyncio.timeout(self._max_wait):
@@ -198,7 +213,7 @@ class Shares:
         if queue is None or asked not in queue:
             return
         queue.remove(asked)
-        self._waiting -= 1
+        self._count_waiting(-1)
         if not queue:
             del self._queues[asked.caller.name]
             self._forget_served(asked.caller.name)
@@ -225,7 +240,7 @@ class Shares:
     def _forget_granted(self, asked: _Asked) -> None:
         queue = self._queues[asked.caller.name]
         queue.popleft()
-        self._waiting -= 1
+        self._count_waiting(-1)
         if not queue:
             del self._queues[asked.caller.name]
 

@@ -3,7 +3,6 @@
 import asyncio
 import tracemalloc
 from collections.abc import Iterator
-from contextlib import AsyncExitStack
 from types import SimpleNamespace
 
 import pytest
@@ -166,27 +165,54 @@ async def test_more_than_there_is_is_taken_for_all_there_is() -> None:
 async def test_retry_after_is_the_time_that_the_queue_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr("gateway.access.shares.time", SimpleNamespace(monotonic=lambda: now))
-    room = Room(1, waiting=20)
+    room = Room(1, waiting=30)
     assert room.shares.retry_after() == 1
-    for _ in range(11):
-        async with AsyncExitStack() as held:
-            await held.enter_async_context(room.shares.hold(ANN))
+    for door in (await room.ask(EVE, times=31))[:10]:
         now += 0.5  # two a second
-    await room.ask(EVE, times=21)
+        door.set()
+        await turns()
+    now += 0.5
     assert room.shares.waiting == 20
     assert room.shares.retry_after() == 10
+    room.close()
+
+
+async def test_time_without_a_queue_is_not_of_the_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("gateway.access.shares.time", SimpleNamespace(monotonic=lambda: now))
+    room = Room(1, waiting=40)
+    for door in await room.ask(EVE, times=11):
+        now += 0.5
+        door.set()
+        await turns()
+    for _ in range(100):  # an hour of single requests
+        now += 36
+        async with room.shares.hold(ANN):
+            pass
+    await room.ask(EVE, times=41)
+    assert room.shares.waiting == 40
+    assert room.shares.retry_after() == 18  # 40 after the 10 that ended in 4.5 s with a queue behind them
     room.close()
 
 
 async def test_what_was_given_back_early_counts_once_in_the_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr("gateway.access.shares.time", SimpleNamespace(monotonic=lambda: now))
-    room = Room(1, waiting=20)
-    for _ in range(11):
+    room = Room(1, waiting=30)
+
+    async def stay(door: asyncio.Event) -> None:
         async with room.shares.hold(ANN) as holding:
+            await door.wait()
             holding.release()
+
+    doors = [asyncio.Event() for _ in range(31)]
+    room.tasks += [asyncio.create_task(stay(door)) for door in doors]
+    await turns()
+    for door in doors[:10]:
         now += 0.5  # two a second
-    await room.ask(EVE, times=21)
+        door.set()
+        await turns()
+    now += 0.5
     assert room.shares.retry_after() == 10
     room.close()
 

@@ -55,8 +55,10 @@ def form(*parts: tuple[str, str | None, bytes], end: bytes = b"--b--\r\n") -> by
     return body + end
 
 
-async def post(gateway: Gateway, content: bytes, kind: str = "multipart/form-data; boundary=b") -> Any:
-    return await send(gateway, "POST", "/v1/files", content=content, headers={"content-type": kind})
+async def post(
+    gateway: Gateway, content: bytes, kind: str = "multipart/form-data; boundary=b", **headers: str
+) -> Any:
+    return await send(gateway, "POST", "/v1/files", content=content, headers=headers | {"content-type": kind})
 
 
 async def test_file_is_uploaded_listed_read_and_deleted(clients: Clients) -> None:
@@ -230,7 +232,9 @@ async def test_bad_query_is_refused_by_name(gateway: Gateway, query: str, code: 
 
 
 LINES = ("content-type: multipart/form-data; boundary=b", "content-length: 9000000")
-HALF = head("POST", "/v1/files", *LINES) + form(VISION, ("file", "x", bytes(2_500_000)))[:-9]
+REST = form(VISION, ("file", "x", bytes(2_500_000)))[:-9]
+HALF_OF_EVE = head("POST", "/v1/files", *LINES, "authorization: Bearer eve") + REST
+HALF = head("POST", "/v1/files", *LINES) + REST
 
 
 async def test_upload_that_breaks_off_leaves_nothing(tmp_path: Path) -> None:
@@ -250,6 +254,18 @@ async def test_uploads_at_once_are_bounded(tmp_path: Path) -> None:
         await until(lambda: _rows(tmp_path, "file_chunks") == 2)
         answer = await post(gateway, form(VISION, PICTURE))
         assert (answer.status, answer.error["code"]) == (503, "overloaded")
+
+
+async def test_a_flood_of_slow_uploads_leaves_a_place_for_others(tmp_path: Path) -> None:
+    settings = {"state_dir": tmp_path, "max_uploads": 3, "max_wait": 0.2, "api_keys": "eve:eve,ann:ann"}
+    eve, ann = ({"authorization": f"Bearer {name}"} for name in ("eve", "ann"))
+    async with scripted_gateway(ScriptedEngine(), **settings) as gateway, AsyncExitStack() as held:
+        for _ in range(3):
+            connection = await held.enter_async_context(connected(gateway))
+            await connection.send(HALF_OF_EVE)
+        await until(lambda: _rows(tmp_path, "file_chunks") == 4)  # two of them, at 2 chunks each
+        assert (await post(gateway, form(VISION, PICTURE), **eve)).status == 503
+        assert (await post(gateway, form(VISION, PICTURE), **ann)).status == 200
 
 
 async def test_slow_upload_is_ended(tmp_path: Path) -> None:

@@ -9,10 +9,11 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
 from gateway.access.lifecycle import Lifecycle
+from gateway.access.shares import Shares
 from gateway.api import body, multipart, query
 from gateway.api.exchange import caller_of
 from gateway.api.streaming import json_response
-from gateway.errors import Overloaded, StorageFull, StorageUnavailable
+from gateway.errors import StorageFull, StorageUnavailable
 from gateway.schema.files import PURPOSES, FileDeleted, FileObject, UploadForm
 from gateway.schema.validation import checked
 from gateway.settings import Settings
@@ -75,24 +76,22 @@ def router(settings: Settings, files: Files, lifecycle: Lifecycle) -> APIRouter:
 
 
 class Uploads:
-    """Files on their way in, a bounded number at once."""
+    """Files on their way in, a bounded number at once, in turn between callers."""
 
     def __init__(self, settings: Settings, files: Files) -> None:
         self._settings = settings
         self._files = files
-        self._places = asyncio.Semaphore(settings.max_uploads)
+        self._places = Shares(
+            settings.max_uploads,
+            reserve=min(1, settings.max_uploads - 1),
+            max_waiting=settings.max_waiting,
+            max_wait=settings.max_wait,
+        )
 
     async def take(self, request: Request) -> StoredFile:
-        """Return the file that the body of `request` uploaded. Raises RequestError and StorageFull."""
-        try:
-            async with asyncio.timeout(self._settings.max_wait):
-                await self._places.acquire()
-        except TimeoutError:
-            raise Overloaded(f"{self._settings.max_uploads} files are being uploaded; try again") from None
-        try:
+        """Return the file that `request` uploaded. Raises Overloaded, RequestError, StorageFull."""
+        async with self._places.hold(request.state.caller):
             return await self._store(request)
-        finally:
-            self._places.release()
 
     async def _store(self, request: Request) -> StoredFile:
         settings, caller = self._settings, caller_of(request)
