@@ -45,7 +45,7 @@ class Collector:
     def children(self, parent: Span) -> list[Span]:
         return [span for span in self.spans if span.parent == parent.id]
 
-    def wait(self, name: str, count: int = 1, seconds: float = 10.0) -> list[Span]:
+    def wait(self, name: str, count: int = 1, seconds: float = 30.0) -> list[Span]:
         """Return the spans named `name`, once there are `count`. Raises AssertionError after `seconds`."""
         deadline = time.monotonic() + seconds
         while len(found := [span for span in self.spans if span.name == name]) < count:

@@ -21,8 +21,9 @@ if [ ! -e "$policy" ]; then
     printf '#!/bin/sh\\nexit 101\\n' > "$policy"
     chmod +x "$policy"
 fi
-install() { apt-get install -y -qq --no-install-recommends "$1"; }
-install "$1" || { apt-get update -qq && install "$1"; }
+apt() { apt-get -qq -o DPkg::Lock::Timeout=120 -o Acquire::Retries=3 "$@"; }
+install() { apt install -y --no-install-recommends "$1"; }
+install "$1" || { apt update && install "$1"; }
 """
 
 

@@ -36,11 +36,11 @@ def haproxy(folder: Path, replicas: Sequence[int], check_every: str = "1s") -> I
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
 
 
 def _wait_until_it_listens(port: int, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while True:
         assert process.poll() is None, "haproxy ended"
         try:

@@ -71,6 +71,7 @@ class ScriptedEngine:
     running: int = 0
     shutdowns: int = 0
     stuck: bool = False
+    hurried: bool = False  # no pause any more: those that jobs are in end, too
     cpu_seconds: float = 0.0
     started: asyncio.Event = field(default_factory=asyncio.Event)  # whether `start` may return
 
@@ -102,7 +103,10 @@ class ScriptedEngine:
 
     async def _pause(self) -> None:
         until = asyncio.get_running_loop().time() + self.pause
-        while (left := until - asyncio.get_running_loop().time()) > 0 and not self.failed:  # noqa: ASYNC110
+        while not self.failed and not self.hurried:
+            left = until - asyncio.get_running_loop().time()
+            if left <= 0:
+                break
             await asyncio.sleep(min(left, 0.01))
         if self.failed:
             raise EngineDied("the engine died")

@@ -73,7 +73,7 @@ for _ in loading.counted(tensors, path)([{str(weights)!r}], 600, 300):
     told: list[Progress] = []
 
     def wait_for(done: int) -> None:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while not told or told[-1].done != done:
             assert time.monotonic() < deadline
             time.sleep(0.01)
@@ -88,7 +88,7 @@ for _ in loading.counted(tensors, path)([{str(weights)!r}], 600, 300):
                 child.stdin.write(b"\n")
                 child.stdin.flush()
         child.stdin.close()
-        assert child.wait(10) == 0
+        assert child.wait(60) == 0
     assert {(progress.doing, progress.total) for progress in told} == {("loading", 1000)}
     assert told[-1].rate > 0
     assert not Path(variables[loading.VARIABLE]).exists()

@@ -54,12 +54,12 @@ class Terminal:
     async def shows(self, *words: str) -> None:
         """Forget what was shown, and return once all of `words` are shown."""
         self.written = b""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not all(word in self.text for word in words):  # noqa: ASYNC110  # a terminal knows no event
                 await asyncio.sleep(0.02)
 
     async def ended(self) -> int:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             return await self.process.wait()
 
 
@@ -119,7 +119,7 @@ async def test_it_follows_the_terminals_size() -> None:
         assert width(terminal.text) > 45
         terminal.resize(20, 40)
         terminal.process.send_signal(signal.SIGWINCH)
-        async with asyncio.timeout(10):  # Some screens may be under way.
+        async with asyncio.timeout(60):  # Some screens may be under way.
             await terminal.shows("KV cache")
             while width(terminal.text) > 40:
                 await terminal.shows("ready", "KV cache")

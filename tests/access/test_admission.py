@@ -202,4 +202,4 @@ async def test_wait_for_a_seat_is_shown_and_counted() -> None:
     await waiting
     assert desk.gauge("gateway_waiting_for_seat") == 0
     assert desk.gauge("gateway_seat_waiting_seconds_count") == 2
-    assert 0.05 <= (desk.gauge("gateway_seat_waiting_seconds_sum") or 0) < 1
+    assert 0.05 <= (desk.gauge("gateway_seat_waiting_seconds_sum") or 0) < 10

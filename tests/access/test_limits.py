@@ -36,7 +36,7 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def start_redis(port: int, folder: Path) -> tuple[str, subprocess.Popen[bytes]]:
     command = [require("redis-server"), "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
     process = subprocess.Popen([*command, "--dir", str(folder)], stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     cli = [require("redis-cli", "redis-tools"), "-p", str(port), "ping"]
     while subprocess.run(cli, capture_output=True, check=False).stdout != b"PONG\n":
         assert time.monotonic() < deadline
@@ -193,7 +193,7 @@ async def test_redis_that_goes_away_lets_pass_or_refuses_as_set(
         assert (await lenient.request(ann))["x-ratelimit-limit-requests"] == "2"
         with pytest.raises(Unavailable, match="limits cannot be checked"):
             await strict.request(ann)
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 10
     _, process = start_redis(port, tmp_path)
     await asyncio.sleep(0.3)
     for _ in range(2):

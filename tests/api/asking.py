@@ -8,7 +8,7 @@ import orjson
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
 from tests.api.wire import CHAT, Answer
-from tests.servers import Gateway, metric
+from tests.servers import PROMPTLY, Gateway, metric
 
 MODEL = "llava-demo"
 QUESTION = {"role": "user", "content": "What is it?"}
@@ -71,12 +71,12 @@ async def events(gateway: Gateway, **fields: Any) -> list[bytes]:
     return [event.removeprefix(b"data: ") for event in found]
 
 
-async def idle(gateway: Gateway, seconds: float = 1.0) -> None:
+async def idle(gateway: Gateway, seconds: float = PROMPTLY) -> None:
     """Return as soon as no request holds or awaits a ticket. Raises TimeoutError after `seconds`."""
     await reaches(gateway, seconds, gateway_in_flight=0, gateway_waiting=0)
 
 
-async def reaches(gateway: Gateway, seconds: float = 5.0, **gauges: float) -> None:
+async def reaches(gateway: Gateway, seconds: float = PROMPTLY, **gauges: float) -> None:
     """Return as soon as the gauges have these values. Raises TimeoutError after `seconds`."""
     async with asyncio.timeout(seconds):
         while {name: await metric(gateway, name) for name in gauges} != gauges:  # noqa: ASYNC110  # it is asked over HTTP

@@ -112,11 +112,12 @@ async def test_a_prompt_of_more_tokens_than_are_left_is_told_how_many_are() -> N
 
 
 async def test_so_many_at_once() -> None:
-    engine = ScriptedEngine(pause=0.3)
+    engine = ScriptedEngine(pause=60)
     async with scripted_gateway(engine, requests_at_once=1) as gateway:
         first = asyncio.create_task(ask(gateway))
         await until(lambda: engine.running == 1)
         assert (await ask(gateway)).status == 429
+        engine.hurried = True
         assert (await first).status == 200
         assert (await ask(gateway)).status == 200
 
@@ -130,8 +131,7 @@ async def test_a_flood_of_many_choices_leaves_seats_for_others() -> None:
         await asyncio.sleep(0.2)
         before = engine.running
         engine.pause = 0
-        async with asyncio.timeout(2):
-            answer = await ask(gateway, authorization="Bearer sk-ann")
+        answer = await ask(gateway, authorization="Bearer sk-ann")
         assert answer.status == 200
         assert engine.running == before < 8
         # The engine hears who has taken least.

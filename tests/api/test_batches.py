@@ -18,7 +18,7 @@ from gateway.storage.batches import Batches
 from tests.api.asking import MODEL, QUESTION, sdk
 from tests.api.wire import connected, head
 from tests.scripted_engine import ScriptedEngine
-from tests.servers import Gateway, metric, samples, scripted_gateway, until
+from tests.servers import PROMPTLY, Gateway, metric, samples, scripted_gateway, until
 
 CHAT: Final = "/v1/chat/completions"
 KEY: Final = "authorization: Bearer sk-secret"  # the client's
@@ -53,7 +53,7 @@ async def start(
     )
 
 
-async def ended(client: openai.AsyncOpenAI, batch: Batch, seconds: float = 20) -> Batch:
+async def ended(client: openai.AsyncOpenAI, batch: Batch, seconds: float = 60) -> Batch:
     async with asyncio.timeout(seconds):
         while batch.status in ("validating", "in_progress", "finalizing", "cancelling"):
             await asyncio.sleep(0.02)
@@ -308,9 +308,10 @@ async def test_batch_that_takes_too_long_expires(monkeypatch: pytest.MonkeyPatch
         assert len(left) + len(await lines_of(client, batch.output_file_id)) == 5
 
 
-async def test_live_requests_go_first() -> None:
+async def test_live_requests_go_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """While live requests are under way no line starts; afterwards they go on."""
-    engine = ScriptedEngine(pause=0.05)
+    monkeypatch.setattr("gateway.batches.gate.PATIENCE", 60)  # however busy this machine is
+    engine = ScriptedEngine(pause=60)
     async with scripted_gateway(engine) as gateway, sdk(gateway) as client:
         messages: Any = [QUESTION]
         live = [
@@ -320,8 +321,11 @@ async def test_live_requests_go_first() -> None:
         await until(lambda: engine.running == 3)
         made = await start(client, [line(f"{number}") for number in range(3)])
         more = asyncio.create_task(client.chat.completions.create(model=MODEL, messages=messages, seed=7))
-        await asyncio.gather(*live, more)
+        await until(lambda: engine.running == 4)
+        await asyncio.sleep(0.3)
         assert all(job.sampling.seed == 7 for job in engine.jobs)
+        engine.hurried = True
+        await asyncio.gather(*live, more)
         batch = await ended(client, made)
         assert batch.status == "completed"
         priorities = {job.priority for job in engine.jobs if job.sampling.seed is None}
@@ -385,6 +389,7 @@ async def test_restart_answers_what_was_not_answered_and_nothing_twice(tmp_path:
     async with scripted_gateway(engine, state_dir=tmp_path) as gateway, sdk(gateway) as client:
         made = await start(client, [line(name) for name in names])
         await until(lambda: len(engine.jobs) > 12)
+        engine.pause = 60.0  # From now on no line ends.
     first = len(engine.jobs)
     again = ScriptedEngine()
     async with scripted_gateway(again, state_dir=tmp_path) as gateway, sdk(gateway) as client:
@@ -404,25 +409,29 @@ async def test_lines_are_counted_once_by_how_they_ended_across_a_restart(tmp_pat
         lines = [line(str(number)) for number in range(30)] + [line("bad", temperature=3)]
         made = await start(client, lines)
         await until(lambda: len(engine.jobs) > 12)
-        engine.pause = 60.0
-        await asyncio.sleep(0.2)  # From now on no line ends.
+        engine.pause = 60.0  # Soon no line ends, and what is counted is what is stored.
         await reaches(gateway, RUNNING, 8)
-        before = await counted(gateway)
-        stored = (await client.batches.retrieve(made.id)).request_counts
-    assert stored is not None
-    assert 0 < stored.completed < 30
-    assert before == {"completed": stored.completed}
+        async with asyncio.timeout(PROMPTLY):
+            while await counted(gateway) != {"completed": (stored := await completed(client, made))}:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+    assert 0 < stored < 30
     async with scripted_gateway(ScriptedEngine(), state_dir=tmp_path) as gateway, sdk(gateway) as client:
         await ended(client, made)
-        assert await counted(gateway) == {"completed": 30 - stored.completed, "failed": 1}
+        assert await counted(gateway) == {"completed": 30 - stored, "failed": 1}
         await reaches(gateway, WAITING, 0)
         assert await metric(gateway, RUNNING) == 0
 
 
 async def reaches(gateway: Gateway, name: str, value: float) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PROMPTLY):
         while await metric(gateway, name) != value:  # noqa: ASYNC110  # the page tells nobody that it changes
             await asyncio.sleep(0.02)
+
+
+async def completed(client: openai.AsyncOpenAI, batch: Batch) -> int:
+    counts = (await client.batches.retrieve(batch.id)).request_counts
+    assert counts is not None
+    return counts.completed
 
 
 async def counted(gateway: Gateway) -> dict[str, float]:
@@ -477,8 +486,9 @@ async def test_results_that_cannot_be_stored_now_are_stored_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gateway.batches.runner.AGAIN", 0.05)
+    engine = ScriptedEngine()
     async with (
-        scripted_gateway(ScriptedEngine(), state_dir=tmp_path, state_max_bytes=3 * 2**20) as gateway,
+        scripted_gateway(engine, state_dir=tmp_path, state_max_bytes=3 * 2**20) as gateway,
         sdk(gateway) as client,
     ):
         fillers = await fill(client)
@@ -487,7 +497,8 @@ async def test_results_that_cannot_be_stored_now_are_stored_later(
             line(str(number), logprobs=True, top_logprobs=20, n=16, max_tokens=50) for number in range(10)
         ]
         made = await start(client, lines)
-        await asyncio.sleep(1)
+        await until(lambda: len(engine.jobs) > 0)
+        await asyncio.sleep(0.5)
         assert (await client.batches.retrieve(made.id)).status == "in_progress"
         for filler_id in fillers:
             await client.files.delete(filler_id)

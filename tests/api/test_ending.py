@@ -5,18 +5,21 @@ import asyncio
 import orjson
 import pytest
 
+from gateway.access.lifecycle import Lifecycle
 from tests.api.asking import ask, chat, send
 from tests.api.wire import LIVE, connected, head, post
 from tests.scripted_engine import ScriptedEngine
-from tests.servers import Gateway, metric, scripted_gateway, until
+from tests.servers import PROMPTLY, Gateway, metric, scripted_gateway, until
 
 SLOW = ScriptedEngine.words * 1000
 
 
 async def begin_to_end(gateway: Gateway) -> None:
     assert gateway.server is not None
+    assert gateway.app is not None
+    lifecycle: Lifecycle = gateway.app.state.lifecycle
     gateway.server.should_exit = True
-    await asyncio.sleep(0.2)  # uvicorn looks ten times a second
+    await until(lambda: lifecycle.draining)  # uvicorn looks ten times a second
 
 
 async def test_a_draining_gateway_answers_says_not_ready_and_closes_connections() -> None:
@@ -36,9 +39,9 @@ async def test_a_draining_gateway_answers_says_not_ready_and_closes_connections(
 
 
 async def test_a_closing_gateway_ends_what_runs_and_takes_nothing_new() -> None:
-    engine = ScriptedEngine(("A", "B", "C", "D"), pause=0.2)
+    engine = ScriptedEngine(("A", "B", "C", "D"), pause=60)
     async with (
-        scripted_gateway(engine, shutdown_timeout=10) as gateway,
+        scripted_gateway(engine, shutdown_timeout=30) as gateway,
         connected(gateway) as running,
         connected(gateway) as late,
     ):
@@ -50,6 +53,7 @@ async def test_a_closing_gateway_ends_what_runs_and_takes_nothing_new() -> None:
         assert (answer.status, answer.error["code"]) == (503, "shutting_down")
         assert answer.headers["connection"] == "close"
         assert answer.headers["retry-after"] == "1"
+        engine.hurried = True
         assert (await running.rest()).endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
 
 
@@ -86,7 +90,7 @@ async def test_a_second_signal_ends_it_at_once() -> None:
         gateway.server.handle_exit(15, None)
         began = asyncio.get_running_loop().time()
         await running.rest()
-        assert asyncio.get_running_loop().time() - began < 5
+        assert asyncio.get_running_loop().time() - began < PROMPTLY
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -101,11 +105,10 @@ async def test_a_request_that_hears_nothing_from_the_engine_is_ended(*, stream: 
 
 async def test_an_engine_that_stops_in_the_middle_ends_the_stream_with_an_error() -> None:
     engine = ScriptedEngine(("A",) * 3 + ("B",), pause=0.05)
-    async with scripted_gateway(engine, stall_timeout=0.4) as gateway:
+    async with scripted_gateway(engine, stall_timeout=1) as gateway:
         asked = asyncio.create_task(ask(gateway, chat(stream=True)))
         await until(lambda: engine.running == 1)
-        await asyncio.sleep(0.1)
-        engine.pause = 60
+        engine.pause = 60  # before the second word
         answer = await asked
         assert answer.status == 200
         *_, last = answer.body.strip().split(b"data: ")

@@ -52,4 +52,4 @@ async def test_a_short_text_is_answered_while_long_ones_are_tokenised(slow: Gate
             task.cancel()
         await asyncio.gather(*flood, return_exceptions=True)
     assert answer.status_code == 200
-    assert took < 2 * SECONDS  # and not ten times
+    assert took < 5 * SECONDS  # and not ten times

@@ -18,7 +18,7 @@ from gateway.errors import GenerationFailed
 from gateway.telemetry import logs
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.sampling import PER_SECOND
-from tests.api.asking import PROMPT_TOKENS, ask, chat, events, image, saying, send, text
+from tests.api.asking import PROMPT_TOKENS, ask, chat, events, idle, image, saying, send, text
 from tests.api.wire import CHAT, connected, post
 from tests.images.pictures import url_of
 from tests.scripted_engine import MODEL, ScriptedEngine
@@ -128,11 +128,12 @@ async def test_failed_streams_are_counted_by_code_and_told_in_the_line() -> None
 
 
 async def test_client_that_leaves_is_counted_by_the_stage_of_its_request() -> None:
-    async with scripted_gateway(ScriptedEngine(pause=5)) as gateway:
+    engine = ScriptedEngine(pause=60)
+    async with scripted_gateway(engine) as gateway:
         async with connected(gateway) as connection:
             await connection.send(post(chat()))
-            await asyncio.sleep(0.3)
-        await asyncio.sleep(0.3)
+            await until(lambda: engine.running == 1)
+        await idle(gateway)
         assert await metric(gateway, "gateway_clients_left_total", stage="first_token") == 1
         assert await metric(gateway, OUTCOMES, route=CHAT, outcome="client_left", code="") == 1
 
@@ -336,10 +337,11 @@ async def test_budgets_are_told_beside_what_is_held() -> None:
 
 
 async def test_memory_for_log_probabilities_is_held_until_they_are_answered() -> None:
-    engine = ScriptedEngine(pause=0.1)
+    engine = ScriptedEngine(pause=60)
     async with scripted_gateway(engine) as gateway:
         asked = asyncio.create_task(ask(gateway, chat(logprobs=True, top_logprobs=20, max_tokens=512)))
         await until(lambda: engine.running == 1)
         assert await metric(gateway, "gateway_memory_held_bytes", kind="bodies") == 512 * 21 * LOGPROB
+        engine.hurried = True
         assert (await asked).status == 200
         assert await metric(gateway, "gateway_memory_held_bytes", kind="bodies") == 0

@@ -1,6 +1,5 @@
 """Spans over OTLP tell what a request was and where its time went, and cost a request nothing but that."""
 
-import asyncio
 import logging
 import os
 import re
@@ -19,7 +18,7 @@ from structlog.testing import capture_logs
 
 from gateway.errors import GenerationFailed
 from gateway.telemetry import tracing, trail
-from tests.api.asking import PROMPT_TOKENS, ask, chat, image, saying, send, text
+from tests.api.asking import PROMPT_TOKENS, ask, chat, idle, image, saying, send, text
 from tests.api.wire import CHAT, connected, post
 from tests.collector import Collector, collecting, collecting_over_grpc
 from tests.images.pictures import url_of
@@ -164,11 +163,12 @@ async def test_what_went_wrong_is_told(
 
 
 async def test_client_that_leaves_is_told(collector: Collector) -> None:
-    async with scripted_gateway(ScriptedEngine(pause=5)) as gateway:
+    engine = ScriptedEngine(pause=60)
+    async with scripted_gateway(engine) as gateway:
         async with connected(gateway) as connection:
             await connection.send(post(chat()))
-            await asyncio.sleep(0.3)
-        await asyncio.sleep(0.2)
+            await until(lambda: engine.running == 1)
+        await idle(gateway)
     (span,) = collector.wait(f"chat {MODEL.name}")
     assert (span.status, span.attributes["error.type"]) == (UNSET, "client_left")
     assert span.attributes["http.response.status_code"] == 499

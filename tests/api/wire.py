@@ -10,6 +10,8 @@ import orjson
 
 from tests.servers import Gateway
 
+PATIENCE = 30.0  # seconds: far more than anything here takes, on a busy machine too
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -38,7 +40,7 @@ class Connection:
         self._writer.write(data)
         await self._writer.drain()
 
-    async def answer(self, seconds: float = 10) -> Answer:
+    async def answer(self, seconds: float = PATIENCE) -> Answer:
         """Return the next answer on the connection, whole."""
         async with asyncio.timeout(seconds):
             status, headers = await self.head()
@@ -55,12 +57,12 @@ class Connection:
 
     async def rest(self) -> bytes:
         """Return what comes until the server closes the connection."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             return await self._reader.read()
 
     async def some(self) -> bytes:
         """Return what comes next."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             return await self._reader.read(65536)
 
     async def _chunks(self) -> bytes:

@@ -11,7 +11,7 @@ import pytest
 from tests.hostile.cases import Case, holds, of_url
 from tests.hostile.test_origins import PICTURE, ok
 from tests.scripted_engine import ScriptedEngine
-from tests.servers import scripted_gateway
+from tests.servers import free_port, scripted_gateway
 
 NAME = "rebinding.example"
 OPEN, SECRET = "127.0.0.2", "127.0.0.1"  # the setting allows the first; nothing may connect to the second
@@ -55,11 +55,12 @@ class Host:
 @asynccontextmanager
 async def hosts() -> AsyncIterator[Host]:
     host = Host()
-    # The secret one chooses the port: connections of other tests use 127.0.0.1's, and none 127.0.0.2's.
-    async with await asyncio.start_server(host.secret, SECRET, 0) as secret:
-        host.port = secret.sockets[0].getsockname()[1]
-        async with await asyncio.start_server(host.open, OPEN, host.port):
-            yield host
+    host.port = free_port()
+    async with (
+        await asyncio.start_server(host.secret, SECRET, host.port),
+        await asyncio.start_server(host.open, OPEN, host.port),
+    ):
+        yield host
 
 
 @pytest.mark.parametrize(

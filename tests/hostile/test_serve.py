@@ -12,16 +12,17 @@ import psutil
 import pytest
 
 from gateway.telemetry.sampling import PER_SECOND
-from tests.api.asking import chat, reaches
+from tests.api.asking import chat, reaches, send
 from tests.api.wire import CHAT, connected, head, post
 from tests.hostile.cases import serves
-from tests.servers import Gateway, samples, served_scripted
+from tests.servers import PROMPTLY, Gateway, samples, served_scripted
 
 pytestmark = pytest.mark.slow
 
 FILES = 1024  # ulimit -n
-PROMPT = 1.0  # seconds within which others are answered meanwhile
+PROMPT = 3.0  # seconds within which others are answered meanwhile, on a busy machine too
 GROWTH = 64 * 2**20  # bytes that an attack may take
+MANY = 1000  # refusals
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +82,7 @@ async def test_half_sent_headers_end_with_408_in_time(served: Gateway) -> None:
         began = time.monotonic()
         answer = await connection.answer()
         assert (answer.status, answer.error["code"]) == (408, "header_timeout")
-        assert time.monotonic() - began < 4
+        assert time.monotonic() - began < PROMPTLY
 
 
 async def test_a_body_of_a_byte_each_two_seconds_ends_with_408(served: Gateway) -> None:
@@ -120,7 +121,7 @@ async def test_thousands_of_refusals_write_few_lines_and_are_counted_whole(serve
         nonlocal refused
         many = post(chat(n=99)) * 50
         async with connected(served) as connection:
-            while time.monotonic() - began < 2:
+            while time.monotonic() - began < 2 or refused < MANY:
                 await connection.send(many)
                 for _ in range(50):
                     assert (await connection.answer()).status == 400
@@ -129,11 +130,12 @@ async def test_thousands_of_refusals_write_few_lines_and_are_counted_whole(serve
     async with others_served(served):
         await asyncio.gather(*(refuse() for _ in range(4)))
     seconds = time.monotonic() - began
-    assert await _refused(served) - before == refused > 500
+    assert await _refused(served) - before == refused >= MANY
     with served.log.open("rb") as log:
         log.seek(written)
         lines = [orjson.loads(line) for line in log if b'"outcome":"refused:' in line]
     assert 0 < len(lines) <= PER_SECOND * (seconds + 2)
+    assert len(lines) < refused
 
 
 async def _refused(gateway: Gateway) -> float:
@@ -144,6 +146,13 @@ async def _refused(gateway: Gateway) -> float:
     )
 
 
+async def shutting_down(gateway: Gateway) -> None:
+    """Return once a gateway that was told to end takes nothing new."""
+    async with asyncio.timeout(PROMPTLY):
+        while (await send(gateway, "POST", CHAT, content=b"{}")).status != 503:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
 async def test_a_second_sigterm_ends_what_the_first_lets_run(tmp_path: Path) -> None:
     with served_scripted(tmp_path, files=FILES, shutdown_timeout="30") as gateway:
         process = psutil.Process(gateway.pid)
@@ -151,7 +160,7 @@ async def test_a_second_sigterm_ends_what_the_first_lets_run(tmp_path: Path) -> 
             await running.send(head("POST", CHAT, "content-length: 1000") + b"{")
             await reaches(gateway, gateway_in_flight=1)
             process.send_signal(signal.SIGTERM)
-            await asyncio.sleep(0.5)
+            await shutting_down(gateway)
             await late.send(post(chat()))
             answer = await late.answer()
             assert (answer.status, answer.error["code"]) == (503, "shutting_down")
@@ -160,4 +169,4 @@ async def test_a_second_sigterm_ends_what_the_first_lets_run(tmp_path: Path) -> 
             process.send_signal(signal.SIGTERM)
             while process.status() != psutil.STATUS_ZOMBIE:  # noqa: ASYNC110  # `served_scripted` waits for it
                 await asyncio.sleep(0.02)
-            assert time.monotonic() - began < 5
+            assert time.monotonic() - began < PROMPTLY

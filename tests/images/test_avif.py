@@ -119,9 +119,9 @@ async def test_a_sequence_is_refused(loading: Make) -> None:
 def test_a_header_of_many_items_is_read_in_no_time_or_refused() -> None:
     """Unbounded, 50,000 items in a megabyte take libavif 11 s, in which Python does nothing else."""
     most = with_items(MAX_META // 25)
-    began = time.perf_counter()
+    began = time.thread_time()
     assert open_image(most, max_pixels=64).size == (8, 8)
-    assert time.perf_counter() - began < 1
+    assert time.thread_time() - began < 1
     with pytest.raises(ImageTooLarge, match=r"the AVIF image's header has \d+ bytes; the limit is 65536"):
         open_image(with_items(50_000), max_pixels=64)
 

@@ -287,7 +287,7 @@ class Gate:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not condition():  # noqa: ASYNC110 - threads set no asyncio event.
             await asyncio.sleep(0.001)
 
@@ -378,4 +378,4 @@ async def test_the_event_loop_goes_on_while_12_megapixels_are_decoded(loading: M
     assert len(url) > 3_000_000
     gaps = [await longest_gap(asyncio.create_task(one.load(url, side=336))) for _ in range(5)]
     # A machine busy with something else may hold up a try, not all of them.
-    assert min(gaps) < 0.05
+    assert min(gaps) < 0.1  # and not the 0.4 s that decoding takes

@@ -84,11 +84,11 @@ def rle_bmp() -> bytes:
 )
 def test_a_file_of_too_many_parts_is_refused_within_a_blink(make: Callable[[], bytes], message: str) -> None:
     data = make()
-    began = time.perf_counter()
+    began = time.thread_time()
     with pytest.raises(ImageTooLarge) as refused:
         open_image(data, max_pixels=10**8)
     assert refused.value.message == message
-    assert time.perf_counter() - began < 0.2
+    assert time.thread_time() - began < 0.2
 
 
 def test_a_run_length_encoded_bmp_is_refused() -> None:
@@ -122,10 +122,10 @@ def test_the_size_of_a_webp_is_told_by_its_header(options: dict[str, object], mo
 def test_a_webp_too_large_is_refused_before_its_memory_is_taken() -> None:
     data = io.BytesIO()
     Image.new("RGB", (8000, 8000)).save(data, "WEBP", lossless=True)
-    began = time.perf_counter()
+    began = time.thread_time()
     with pytest.raises(ImageTooLarge, match="8000 x 8000"):
         open_image(data.getvalue(), max_pixels=10**7)
-    assert time.perf_counter() - began < 0.05
+    assert time.thread_time() - began < 0.05
     for cut in range(0, 40, 3):
         with pytest.raises(ImageError):
             open_image(data.getvalue()[:cut] or b"x", max_pixels=10**8)

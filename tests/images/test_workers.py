@@ -29,6 +29,7 @@ pytestmark = pytest.mark.slow
 Make = Callable[..., Loading]
 Processes = Callable[[], list[psutil.Process]]
 ALLOWED = 2**30
+PROMPTLY = 5.0  # seconds, on a busy machine too
 SIDE = 336
 
 
@@ -64,7 +65,14 @@ async def workers() -> AsyncIterator[Workers]:
 
 
 def all_processes() -> list[psutil.Process]:
-    return [child for child in psutil.Process().children() if "worker.main" in " ".join(child.cmdline())]
+    return [child for child in psutil.Process().children() if "worker.main" in command(child)]
+
+
+def command(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:  # It has just ended, or is a zombie.
+        return ""
 
 
 @pytest.fixture
@@ -84,10 +92,10 @@ def alive(process: psutil.Process) -> bool:
 
 async def busy_one(processes: Processes) -> psutil.Process:
     """Return the only process, once it is at work."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             for found in processes():
-                if found.cpu_times().user > 0.3:
+                if alive(found) and found.cpu_times().user > 0.3:
                     return found
             await asyncio.sleep(0.01)
 
@@ -187,7 +195,7 @@ async def test_a_process_that_died_while_idle_is_replaced_unnoticed(
     await workers.decode(ME, task(), IMAGES["WebP"])
 
 
-async def test_who_leaves_frees_everything_within_a_second(
+async def test_who_leaves_frees_everything_and_ends_the_process(
     slow: bytes, loading: Make, processes: Processes
 ) -> None:
     one = loading()
@@ -198,7 +206,7 @@ async def test_who_leaves_frees_everything_within_a_second(
     await asyncio.wait({asked})
     while one.memory._large.taken or one.memory._images.taken:
         await asyncio.sleep(0.01)
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < PROMPTLY
     assert processes() == []
 
 
@@ -225,7 +233,7 @@ async def test_a_small_image_does_not_wait_for_large_ones(loading: Make) -> None
     for data in (IMAGES["AVIF"], encoded(noisy(700, 500), "PNG"), encoded(noisy(700, 500), "JPEG")):
         began = time.monotonic()
         await one.load(data_url(data))
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < PROMPTLY
     assert sum(large.done() for large in larges) < len(larges)
     for large in larges:
         large.cancel()
@@ -271,7 +279,7 @@ def test_processes_end_with_a_gateway_that_is_killed(slow: bytes, tmp_path: Any)
         "asyncio.run(workers.decode(ME, task(), data))"
     )
     parent = subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "slow")])
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not (family := psutil.Process(parent.pid).children()) or family[0].cpu_times().user < 0.3:
         time.sleep(0.02)
         assert time.monotonic() < deadline

@@ -22,6 +22,7 @@ from tests.servers import Gateway, scripted_gateway, supervised_gateway
 from tests.shapes import encoded
 
 pytestmark = pytest.mark.slow
+expect.set_options(timeout=60_000)  # playwright's own 5 s are too few on a busy machine
 
 DOCS = Path(__file__).parents[2] / "docs"
 DESK, PHONE = (1200, 900), (390, 844)
@@ -39,7 +40,7 @@ async def opened(
         viewport={"width": size[0], "height": size[1]}, color_scheme=scheme, bypass_csp=False
     )
     page = await context.new_page()
-    page.set_default_timeout(10_000)
+    page.set_default_timeout(60_000)
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on("console", lambda said: wrong.append(said.text) if "Content Security" in said.text else None)
     page.on(
@@ -55,6 +56,12 @@ async def opened(
 async def violations(page: Page, axe: str) -> list[str]:
     found = await page.evaluate(f"(() => {{ {axe} }})() || axe.run().then(found => found.violations)")
     return [f"{each['id']}: {each['nodes'][0]['html']}" for each in found]
+
+
+async def add(page: Page, picture: FilePayload) -> None:
+    """Add a picture, and return once the page has read it: a message sent before has none."""
+    await page.get_by_label("Add pictures").set_input_files([picture])
+    await expect(page.locator("#pictures img")).to_have_count(1)
 
 
 async def ask(page: Page, words: str) -> None:
@@ -123,7 +130,7 @@ async def tab_to(page: Page, name: str) -> None:
 async def test_what_the_model_saw_is_what_the_engine_got(browser: Browser) -> None:
     engine = ScriptedEngine()
     async with scripted_gateway(engine) as gateway, opened(browser, gateway) as page:
-        await page.get_by_label("Add pictures").set_input_files([STAR])
+        await add(page, STAR)
         await ask(page, "What is it?")
         await page.get_by_role("button", name="What the model saw").click()
         panel = page.get_by_role("region", name="What the model saw")
@@ -173,7 +180,7 @@ async def test_stop_ends_the_answer_on_the_engine(browser: Browser) -> None:
         await expect(page.locator(".assistant .said")).to_contain_text("word word")
         await page.get_by_role("button", name="Stop").click()
         await expect(page.get_by_role("button", name="Ask again")).to_be_visible()
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(8):  # The answer takes ten seconds.
             while engine.running:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
 
@@ -257,7 +264,7 @@ async def test_the_code_that_is_copied_sends_the_same_request(browser: Browser, 
     engine = ScriptedEngine()
     async with scripted_gateway(engine) as gateway, opened(browser, gateway) as page:
         await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-        await page.get_by_label("Add pictures").set_input_files([STAR])
+        await add(page, STAR)
         await ask(page, "It's what?")
         await page.get_by_role("button", name="As code").click()
         await page.get_by_role("button", name=f"Copy {name}").click()

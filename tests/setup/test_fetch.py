@@ -116,7 +116,7 @@ def test_a_run_that_was_ended_is_continued_by_the_next(hub: Hub, tmp_path: Path,
         assert running.poll() is None
         time.sleep(0.05)
     running.send_signal(signal.SIGINT)
-    _, said = running.communicate(timeout=10)
+    _, said = running.communicate(timeout=60)
     assert said.endswith(b"stopped; what is here is kept, and the next run continues\n")
     assert running.returncode == 130
     here = partial.stat().st_size

@@ -49,7 +49,7 @@ async def test_sweeping_goes_on_after_an_error(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(room, "EVERY", 0.01)
     monkeypatch.setattr(room, "sweep", broken_once)
     sweeping = asyncio.create_task(room.sweep_forever(database))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await swept.wait()
     sweeping.cancel()
     await database.close()
@@ -119,7 +119,7 @@ async def test_sweeper_makes_no_file_and_outlives_a_failing_disk(tmp_path: Path)
         await asyncio.sleep(0.1)
         (tmp_path / "state" / NAME).unlink()
         await database.write(partial(add, name="past", expires_at=1))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while await database.read(ids):  # noqa: ASYNC110  # the sweeper knows no event
                 await asyncio.sleep(0.01)
     assert not sweeping.done()
