@@ -52,7 +52,7 @@ async def test_probes_keep_their_rate_while_pictures_pour() -> None:
     engine = ScriptedEngine(pause=0.05)
     async with scripted_gateway(engine) as gateway:
         probes = workloads.text(MODEL, 10, concurrency=1)
-        plan = Mixed(tuple(ask for (ask,) in probes.conversations), 20.0, small_pictures(200))
+        plan = Mixed(tuple(ask for (ask,) in probes.conversations), 20.0, small_pictures(60))
         measured = await load.measure(plan, port_of(gateway.url))
     # The tenth probe is due at 0.45 s, and takes three pauses.
     assert measured.seconds >= 0.6

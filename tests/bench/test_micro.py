@@ -98,7 +98,9 @@ def test_rendering_and_encoding_a_prompt(benchmark: Benchmark) -> None:
     assert ids.count(MODEL.image_token) == 1
 
 
-@pytest.mark.parametrize(("width", "height"), [(336, 336), (1600, 1200), (4000, 3000)])
+@pytest.mark.parametrize(
+    ("width", "height"), [(336, 336), (1600, 1200), pytest.param(4000, 3000, marks=pytest.mark.slow)]
+)
 def test_loading_a_picture(benchmark: Benchmark, width: int, height: int) -> None:
     settings = Settings.model_validate({"image_cache_bytes": 0})
     source = parse_source(

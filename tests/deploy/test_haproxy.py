@@ -91,7 +91,7 @@ def test_haproxy_takes_the_configuration() -> None:
 
 
 async def test_a_rolling_restart_loses_no_request(tmp_path: Path) -> None:
-    async with two_replicas(tmp_path, drain_delay=0.6, shutdown_timeout=5) as (gateway, replicas):
+    async with two_replicas(tmp_path, drain_delay=2, shutdown_timeout=5) as (gateway, replicas):
         ended, seen = asyncio.Event(), Counter[str]()
         async with asyncio.TaskGroup() as group:
             for _ in range(12):
