@@ -29,6 +29,14 @@ def _conformant() -> Iterator[None]:
     assert found == []
 
 
+@pytest.fixture(autouse=True)
+def _leaves_logs_as_they_were() -> Iterator[None]:
+    """Fail a test that leaves structlog set up otherwise: later ones could log slow tracebacks."""
+    before = structlog.get_config()
+    yield
+    assert structlog.get_config() == before
+
+
 @pytest.fixture(scope="session")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """Yield a gateway on vLLM with the demo model; pictures may be fetched from this machine."""

@@ -104,7 +104,7 @@ class _Server(Server):
         yield
 
 
-async def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
     """Return as soon as `condition` holds. Raises TimeoutError if it does not within `seconds`."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110  # what is waited for knows no event

@@ -8,16 +8,16 @@ from typing import Any
 
 import orjson
 import pytest
-import structlog
 from PIL import Image
 
 from gateway.errors import GenerationFailed
-from gateway.telemetry import logs, sampling
+from gateway.telemetry import sampling
 from tests.api.asking import ask, chat, image, saying, send, text
 from tests.collector import collecting
 from tests.images.pictures import url_of
 from tests.scripted_engine import ScriptedEngine
 from tests.servers import scripted_gateway
+from tests.written_logs import written_to
 
 PAGE = (Path(__file__).parents[2] / "docs/logs.md").read_text()
 
@@ -30,19 +30,11 @@ def fields(table: str) -> set[str]:
 
 async def written(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """Return the lines of a gateway that is asked all kinds of things, as they are written in production."""
-    page, configured = io.StringIO(), structlog.configure
-    monkeypatch.setattr(
-        structlog, "configure", lambda **given: configured(**given | {"cache_logger_on_first_use": False})
-    )
-    monkeypatch.setattr("sys.stderr", page)
+    page = io.StringIO()
     monkeypatch.setattr(sampling, "PER_SECOND", 1)
-    logs.configure("json", "debug")
-    try:
-        with collecting() as collector:
-            monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
-            await _traffic()
-    finally:
-        structlog.reset_defaults()
+    with written_to(page, "json"), collecting() as collector:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
+        await _traffic()
     return [orjson.loads(line) for line in page.getvalue().splitlines()]
 
 

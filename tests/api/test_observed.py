@@ -15,7 +15,6 @@ from structlog.testing import capture_logs
 
 from gateway.access.memory import LOGPROB
 from gateway.errors import GenerationFailed
-from gateway.telemetry import logs
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.sampling import PER_SECOND
 from tests.api.asking import PROMPT_TOKENS, ask, chat, events, idle, image, saying, send, text
@@ -24,6 +23,7 @@ from tests.images.pictures import url_of
 from tests.scripted_engine import MODEL, ScriptedEngine
 from tests.servers import Gateway, metric, scripted_gateway, until
 from tests.servers import samples as family
+from tests.written_logs import written_to
 
 SECRET = "a very private question"
 PICTURE = url_of(Image.effect_noise((50, 50), 90))
@@ -221,20 +221,11 @@ def assert_private(written: str) -> None:
 
 
 @pytest.fixture(params=["json", "console"])
-def log_page(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
+def log_page(request: pytest.FixtureRequest) -> Iterator[io.StringIO]:
     """Have logs written as in production, to a page that the test can read."""
     page = io.StringIO()
-    configured = structlog.configure
-    # Loggers that are cached on first use would keep this page for the tests to come.
-    monkeypatch.setattr(
-        structlog, "configure", lambda **given: configured(**given | {"cache_logger_on_first_use": False})
-    )
-    monkeypatch.setattr("sys.stderr", page)
-    logs.configure(request.param, "debug")
-    try:
+    with written_to(page, request.param):
         yield page
-    finally:
-        structlog.reset_defaults()
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -258,18 +249,12 @@ async def test_log_of_a_failure_tells_where_and_nothing_of_the_request(
     assert_private(written)
 
 
-def test_json_lines_are_json(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    configured = structlog.configure
-    monkeypatch.setattr(
-        structlog, "configure", lambda **given: configured(**given | {"cache_logger_on_first_use": False})
-    )
-    try:
-        logs.configure("json", "info")
+def test_json_lines_are_json() -> None:
+    page = io.StringIO()
+    with written_to(page, "json", "info"):
         structlog.get_logger().info("hello", number=3, text="a\nb")
         structlog.get_logger().debug("not shown")
-    finally:
-        structlog.reset_defaults()
-    (line,) = capsys.readouterr().err.splitlines()
+    (line,) = page.getvalue().splitlines()
     content = orjson.loads(line)
     assert content.pop("timestamp").endswith("Z")
     assert content == {"event": "hello", "level": "info", "number": 3, "text": "a\nb"}
