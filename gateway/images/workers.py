@@ -140,6 +140,7 @@ class _Worker:
                 stderr=subprocess.DEVNULL,
             )
         self.sound = True  # what it says next is the answer to what it is asked next
+        self._unwanted = False
 
     @property
     def alive(self) -> bool:
@@ -177,7 +178,8 @@ class _Worker:
                 raise TimeoutError
 
     def kill(self) -> None:
-        """End the process; the thread that waits for its answer then knows."""
+        """End the process, because nobody waits any more; the thread that waits for its answer then knows."""
+        self._unwanted = True
         self._process.kill()
 
     def end(self) -> None:
@@ -199,8 +201,10 @@ class _Worker:
         number = -self._process.wait()
         if number == signal.SIGXCPU:
             return self._too_slow(task)
+        if number == signal.SIGKILL and self._unwanted:
+            return Unavailable("the image's decoder was ended: nobody waits for the image")
         log.warning("decoder_died", signal=number)
-        if number == signal.SIGKILL:  # by the system, which is out of memory, or by us: nobody waits
+        if number == signal.SIGKILL:  # by the system, which is out of memory
             return Unavailable("the image's decoder was ended")
         return ImageError("the image cannot be decoded: its decoder crashed")
 

@@ -13,6 +13,7 @@ import numpy as np
 import psutil
 import pytest
 from PIL import Image
+from structlog.testing import capture_logs
 
 from gateway.access.callers import Caller
 from gateway.access.keys import CallerClass
@@ -180,8 +181,9 @@ async def test_a_decoder_that_dies_fails_one_image(
 ) -> None:
     asked = asyncio.create_task(workers.decode(ME, task(), slow))
     os.kill((await busy_one(processes)).pid, number)
-    with pytest.raises(error, match="decoder"):
+    with capture_logs() as lines, pytest.raises(error, match="decoder"):
         await asked
+    assert lines == [{"event": "decoder_died", "signal": number, "log_level": "warning"}]
     assert (await workers.decode(ME, task(), IMAGES["AVIF"])).size == (SIDE, SIDE)
 
 
@@ -202,11 +204,13 @@ async def test_who_leaves_frees_everything_and_ends_the_process(
     asked = asyncio.create_task(one.load(data_url(slow)))
     await busy_one(processes)
     began = time.monotonic()
-    asked.cancel()
-    await asyncio.wait({asked})
-    while one.memory._large.taken or one.memory._images.taken:
-        await asyncio.sleep(0.01)
-        assert time.monotonic() - began < PROMPTLY
+    with capture_logs() as lines:
+        asked.cancel()
+        await asyncio.wait({asked})
+        while one.memory._large.taken or one.memory._images.taken:
+            await asyncio.sleep(0.01)
+            assert time.monotonic() - began < PROMPTLY
+    assert lines == []  # its decoder was ended, and did not die
     assert processes() == []
 
 
