@@ -51,6 +51,7 @@ class Supervisor:
         self._effort = 0.0  # CPU seconds of the engine when it had been silent for `_since` seconds
         self._since = 0.0
         self._probe: asyncio.Task[None] | None = None
+        self._run: asyncio.Task[None] | None = None  # the task of `run`
         self._model: Model | None = None
         self._suspects = Suspects()
         self._blamed: Engine | None = None
@@ -120,6 +121,7 @@ class Supervisor:
         Raises what the first start raises, for then the settings are at fault, and what the last of ATTEMPTS
         starts in a row raises later.
         """
+        self._run = asyncio.current_task()
         await self.start()
         while True:
             await asyncio.sleep(POLL)
@@ -169,6 +171,9 @@ class Supervisor:
             await self._another(engine)
 
     async def shutdown(self) -> None:
+        """End the engine, and `run`, which would take the end for a death and start another."""
+        if self._run is not None:
+            self._run.cancel()
         self._set_stage("stopped")
         await self._end()
         self._tell()

@@ -391,3 +391,14 @@ async def test_engine_is_ended_with_the_gateway_even_while_it_starts() -> None:
         await until(lambda: len(workshop.made) == 1)
     assert workshop.made[0].shutdowns == 1
     assert workshop.failures == []
+
+
+async def test_an_engine_that_is_ended_on_purpose_is_not_started_again() -> None:
+    """A second SIGTERM ends the engine while the rest of the gateway still runs."""
+    workshop = Workshop({})
+    async with ready(workshop) as gateway:
+        assert gateway.supervisor is not None
+        await gateway.supervisor.shutdown()
+        await asyncio.sleep(0.1)
+        assert (len(workshop.made), gateway.supervisor.stage) == (1, "stopped")
+    assert workshop.failures == []
