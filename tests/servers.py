@@ -77,7 +77,7 @@ async def supervised_gateway(
     config = uvicorn.Config(
         Watch(app),
         port=settings.get("port", 0),
-        http=bounded(chosen),
+        http=bounded(chosen, app.state.metrics),
         ws="none",
         log_config=None,
         access_log=False,

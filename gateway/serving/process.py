@@ -23,8 +23,10 @@ from gateway.serving import memory, start
 from gateway.serving.server import Server
 from gateway.settings import Settings
 from gateway.telemetry import logs
+from gateway.telemetry.metrics import Metrics
 
-OWN_FILES = 512  # descriptors for the engine, fetched images, logs, and connections that are being refused
+METRICS_CONNECTIONS = 64  # at most, where metrics have a port of their own
+OWN_FILES = 512  # descriptors for the engine, fetched images, logs, metrics, connections being refused
 
 log = structlog.get_logger()
 
@@ -78,7 +80,8 @@ async def _serve(settings: Settings, profile: EngineProfile, console: Console) -
         server.should_exit = True
 
     app = create_app(settings, profile, make_engine, on_failure)
-    server = Server(_uvicorn_config(app, settings, settings.port, lifespan="on"), app, settings)
+    serving = _uvicorn_config(app, settings, settings.port, app.state.metrics, lifespan="on")
+    server = Server(serving, app, settings)
     watching = asyncio.create_task(start.watch(app.state.supervisor, settings, profile, console))
     beside = asyncio.create_task(_serve_metrics(app, settings))
     trimming = asyncio.create_task(memory.trim_when_idle(app.state.running, app.state.loader))
@@ -93,14 +96,14 @@ async def _serve(settings: Settings, profile: EngineProfile, console: Console) -
 
 
 def _uvicorn_config(
-    app: FastAPI, settings: Settings, port: int, *, lifespan: Literal["on", "off"]
+    app: FastAPI, settings: Settings, port: int, metrics: Metrics, *, lifespan: Literal["on", "off"]
 ) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         host=settings.host,
         port=port,
         loop="none",
-        http=bounded(settings),
+        http=bounded(settings, metrics),
         ws="none",
         lifespan=lifespan,
         log_level="warning",
@@ -118,5 +121,6 @@ async def _serve_metrics(app: FastAPI, settings: Settings) -> None:
     if settings.metrics_port is None:
         return
     page = create_metrics_app(app.state.metrics, app.state.callers, settings)
-    config = _uvicorn_config(page, settings, settings.metrics_port, lifespan="off")
+    few = settings.model_copy(update={"max_connections": METRICS_CONNECTIONS})
+    config = _uvicorn_config(page, few, settings.metrics_port, app.state.metrics, lifespan="off")
     await uvicorn.Server(config)._serve()  # noqa: SLF001  # `serve` would take the signals, which are the other's

@@ -91,6 +91,15 @@ class Metrics:
             "Time a request that runs waited for a seat in the engine's batch.",
             _SECONDS,
         )
+        self.connections = families.gauge("gateway_connections", "Open connections, idle ones included.")
+        self.connections_ended = families.counter(
+            "gateway_connections_ended",
+            "Connections ended by the gateway before or between requests, or because nobody takes an answer.",
+            {
+                "reason": "`invalid_http`, `headers_too_large`, `header_timeout`, `overloaded` (too many), "
+                "`room` (idle, closed for a new one), `unread`"
+            },
+        )
         self.stalled = families.counter(
             "gateway_stalled_requests", "Requests ended because the engine gave nothing for too long."
         )

@@ -58,7 +58,9 @@ async def _without_delay(folder: Path) -> list[bool]:
 async def _listening(folder: Path) -> AsyncIterator[Server]:
     settings = Settings(state_dir=folder)
     app = create_app(settings, load("demo"), lambda _: ScriptedEngine(), lambda _: None)
-    config = uvicorn.Config(app, port=0, http=bounded(settings), ws="none", log_config=None, lifespan="off")
+    config = uvicorn.Config(
+        app, port=0, http=bounded(settings, app.state.metrics), ws="none", log_config=None, lifespan="off"
+    )
     server = Server(config, app, settings)
     config.load()
     server.lifespan = config.lifespan_class(config)

@@ -40,6 +40,10 @@ class Connection:
         self._writer.write(data)
         await self._writer.drain()
 
+    def end(self) -> None:
+        """Close the sending half."""
+        self._writer.write_eof()
+
     async def answer(self, seconds: float = PATIENCE) -> Answer:
         """Return the next answer on the connection, whole."""
         async with asyncio.timeout(seconds):
