@@ -4,13 +4,25 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextvars import copy_context
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from gateway.access.callers import Caller
 from gateway.access.shares import Shares
 from gateway.settings import Settings
 
 _T = TypeVar("_T")
+
+
+class Aside(Protocol):
+    """Does work where it keeps nobody else waiting, or at once where it is little."""
+
+    async def __call__(self, work: Callable[[], _T]) -> _T:
+        """Return what `work` returns."""
+
+
+async def at_once(work: Callable[[], _T]) -> _T:
+    """Do `work` here: it is little."""
+    return work()
 
 
 class Turns:

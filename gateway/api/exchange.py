@@ -16,6 +16,7 @@ from gateway.access.limits import Account, Limits
 from gateway.access.memory import COPIES, Memory, keep
 from gateway.access.running import Running, RunningRequests
 from gateway.access.shares import Holding
+from gateway.access.turns import Aside
 from gateway.api import body, media
 from gateway.api.streaming import EventStream, while_connected
 from gateway.engine.interface import Delta
@@ -41,8 +42,9 @@ class Answer(Protocol):
         """Yield the answer's server-sent events; one that cannot go on ends with an error event."""
 
 
-# From a body and the caller's name to what is asked for and who writes the answer. Raises RequestError.
-Read = Callable[[bytes, str], Awaitable[tuple[GenerationRequest, Answer]]]
+# From a body and the caller's name to what is asked for and who writes the answer, and where to do what takes
+# long. Raises RequestError.
+Read = Callable[[bytes, str, Aside], Awaitable[tuple[GenerationRequest, Answer]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ class Exchange:
             content = await self._content(request, ahead)
             keep(held_memory, COPIES * len(content))
             async with while_connected(request.receive):
-                wanted, answer = await read(content, caller.scope)
+                wanted, answer = await read(content, caller.scope, self.pipeline.aside(content, caller))
                 keep(held_memory, len(content))
                 del content
                 self.pipeline.check()

@@ -16,6 +16,7 @@ from gateway.access.callers import Caller
 from gateway.access.keys import CallerClass
 from gateway.access.limits import Account
 from gateway.access.running import Running
+from gateway.access.turns import Aside
 from gateway.engine.interface import Delta
 from gateway.errors import DeadlineExceeded, GatewayError, InvalidValue, RequestError, Unavailable
 from gateway.generation.pipeline import Pipeline
@@ -43,8 +44,9 @@ class Answer(Protocol):
         """Return the answer."""
 
 
-# What reads an endpoint's requests: those that come over the socket too. From a body and the caller's name.
-Read = Callable[[bytes, str], Awaitable[tuple[GenerationRequest, Answer]]]
+# What reads an endpoint's requests: those that come over the socket too. From a body, the caller's name, and
+# where to do what takes long.
+Read = Callable[[bytes, str, Aside], Awaitable[tuple[GenerationRequest, Answer]]]
 Readers = Mapping[str, Read]  # by endpoint
 
 
@@ -93,10 +95,12 @@ class Lines:
     async def _body(self, owned: Owned, line: InputLine, begun: asyncio.Event) -> bytes:
         try:
             async with asyncio.timeout(self._timeout):
-                wanted, answer = await self._readers[owned.batch.endpoint](line.request, owned.caller)
+                account = _account(owned)
+                aside = self._pipeline.aside(line.request, account.caller)
+                wanted, answer = await self._readers[owned.batch.endpoint](line.request, owned.caller, aside)
                 if wanted.stream:
                     raise InvalidValue("stream: an answer in a batch cannot be streamed", param="stream")
-                prepared = await self._pipeline.prepare(wanted, _account(owned))
+                prepared = await self._pipeline.prepare(wanted, account)
                 jobs = [replace(job, priority=PRIORITY) for job in prepared.jobs]
                 begun.set()
                 async with aclosing(self._pipeline.run(jobs, time.perf_counter(), Running(inf))) as deltas:

@@ -19,6 +19,7 @@ from gateway.prompt.styles import STYLES, TurnStyle
 from gateway.settings import Settings
 
 LONG: Final = 4000  # characters: a prompt of more is made in a thread, for tokenising it takes milliseconds
+PART: Final = 20  # characters take as long as a message or a part of one
 
 _T = TypeVar("_T")
 
@@ -46,6 +47,10 @@ class Conversations:
     async def close(self) -> None:
         """End the threads."""
         await self._turns.close()
+
+    async def aside(self, caller: Caller, work: Callable[[], _T]) -> _T:
+        """Return what `work` returns: in a thread, in turn between callers."""
+        return await self._turns.run(caller, work)
 
     async def fit(self, request: GenerationRequest, caller: Caller) -> tuple[GenerationRequest, Conversation]:
         """Return the request with a form of the answer that the engine can keep to, and its conversation.
@@ -126,6 +131,8 @@ def _message(message: InputMessage) -> template.Message:
 
 def _is_long(request: GenerationRequest) -> bool:
     """Say whether the request's prompts take long to make; those of tools come with grammars."""
-    said = sum(len(part) for message in request.messages for part in message.parts if isinstance(part, str))
+    messages = request.messages
+    said = sum(len(part) for message in messages for part in message.parts if isinstance(part, str))
+    said += PART * sum(1 + len(message.parts) for message in messages)
     asked = sum(len(prompt.content) for prompt in request.prompts)
     return bool(request.tools) or said + asked > LONG

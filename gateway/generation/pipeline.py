@@ -5,12 +5,14 @@ import time
 from collections.abc import AsyncGenerator, Coroutine, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 from engine_config.profile import EngineProfile
 from gateway.access.callers import Caller
 from gateway.access.limits import Account
 from gateway.access.running import Running
+from gateway.access.turns import Aside, at_once
 from gateway.engine.interface import Delta, Job, Model, Picture
 from gateway.engine.supervisor import Supervisor
 from gateway.errors import GatewayError, ModelNotFound
@@ -24,6 +26,7 @@ from gateway.images import source
 from gateway.images.loader import PictureLoader
 from gateway.prompt import tokens
 from gateway.schema.paths import short
+from gateway.schema.validation import has_many_values
 from gateway.settings import Fit, Settings
 from gateway.telemetry import trail
 from gateway.telemetry.metrics import Metrics
@@ -55,6 +58,10 @@ class Pipeline:
     async def close(self) -> None:
         """End the threads."""
         await self._conversations.close()
+
+    def aside(self, body: bytes, caller: Caller) -> Aside:
+        """Return how to do what takes as long as the JSON in `body` has values."""
+        return partial(self._conversations.aside, caller) if has_many_values(body) else at_once
 
     def check(self) -> None:
         """Raise EngineNotReady (503) while no engine runs."""

@@ -1,6 +1,7 @@
 """Long prompts are made in threads, in turn between callers: nobody's short text waits for another's."""
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -8,6 +9,7 @@ from dataclasses import replace
 import httpx2
 import pytest
 
+from gateway.schema import validation
 from tests.api.asking import chat
 from tests.scripted_engine import MODEL, Bytes, ScriptedEngine
 from tests.servers import Gateway, scripted_gateway
@@ -19,6 +21,14 @@ ROUTES = {
     "/v1/completions": {"model": "llava-demo", "prompt": "a" * 5000},
     "/v1/responses/input_tokens": {"model": "llava-demo", "input": "a" * 5000},
     "/tokenize": {"prompt": "a" * 5000},
+}
+MANY = {
+    "/v1/chat/completions": {"model": "x", "messages": [{"role": "user", "content": "a"}] * 1000},
+    "/v1/completions": {"model": "x", "prompt": [1] * 3000},
+    "/v1/responses/input_tokens": {"model": "x", "input": [{"role": "user", "content": "a"}] * 1000},
+    "/v1/chat/completions/render": {"model": "x", "messages": [{"role": "user", "content": "a"}] * 1000},
+    "/tokenize": {"messages": [{"role": "user", "content": "a"}] * 1000},
+    "/detokenize": {"tokens": [1] * 3000},
 }
 
 
@@ -36,6 +46,24 @@ async def slow() -> AsyncIterator[Gateway]:
     engine = ScriptedEngine(model=replace(MODEL, vocabulary=Slow()))
     async with scripted_gateway(engine, api_keys="eve:eve,ann:ann") as gateway:
         yield gateway
+
+
+@pytest.mark.parametrize("route", MANY)
+async def test_many_values_are_checked_in_a_thread(
+    slow: Gateway, route: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = []
+    check = validation._check_values
+
+    def noted(body: bytes) -> None:
+        where.append(threading.current_thread() is threading.main_thread())
+        check(body)
+
+    monkeypatch.setattr(validation, "_check_values", noted)
+    async with httpx2.AsyncClient(base_url=slow.url, trust_env=False, timeout=30) as http:
+        for body in (MANY[route], {"model": "x"}):
+            await http.post(route, json=body, headers={"authorization": "Bearer eve"})
+    assert where == [False, True]
 
 
 @pytest.mark.parametrize("route", ROUTES)

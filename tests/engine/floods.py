@@ -17,7 +17,7 @@ import orjson
 import uvloop
 from PIL import Image
 
-from tests.api.wire import CHAT, connected, head, post
+from tests.api.wire import CHAT, connected, head
 from tests.engine.keyed import KEYS
 from tests.servers import Gateway
 
@@ -33,8 +33,18 @@ def saying(content: Any, **fields: Any) -> dict[str, Any]:
     return {"model": "llava-demo", "messages": [{"role": "user", "content": content}], **fields}
 
 
-async def posted(gateway: Gateway, bodies: Iterable[dict[str, Any]]) -> None:
+async def posted(gateway: Gateway, bodies: Iterable[dict[str, Any]], path: str = CHAT) -> None:
     """Send `bodies` at once, each on a connection of its own, and again as soon as it is answered."""
+    await sent(gateway, (request(path, body) for body in bodies))
+
+
+def request(path: str, body: dict[str, Any]) -> bytes:
+    content = orjson.dumps(body)
+    return head("POST", path, f"content-length: {len(content)}", IN_NAME) + content
+
+
+async def sent(gateway: Gateway, requests: Iterable[bytes]) -> None:
+    """Send `requests` as `posted` does."""
 
     async def again(request: bytes) -> None:
         while True:
@@ -45,7 +55,7 @@ async def posted(gateway: Gateway, bodies: Iterable[dict[str, Any]]) -> None:
                         await connection.send(request)
                         await connection.answer(PATIENCE)
 
-    await asyncio.gather(*(again(post(orjson.dumps(body), IN_NAME)) for body in bodies))
+    await asyncio.gather(*(again(request) for request in requests))
 
 
 def heavy(count: int) -> Flood:

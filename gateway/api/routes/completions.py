@@ -2,11 +2,13 @@
 
 import time
 from collections.abc import AsyncGenerator
+from functools import partial
 from uuid import uuid4
 
 import structlog
 from fastapi import APIRouter, Request, Response
 
+from gateway.access.turns import Aside
 from gateway.api.errors import error_body
 from gateway.api.exchange import Exchange
 from gateway.api.streaming import json_response, last_usage
@@ -34,7 +36,12 @@ def router(exchange: Exchange) -> APIRouter:
     return routes
 
 
-async def read(body: bytes, caller: str) -> tuple[GenerationRequest, "Answer"]:
+async def read(body: bytes, caller: str, aside: Aside) -> tuple[GenerationRequest, "Answer"]:
+    """Return what a request asks for, and who writes its answer. Raises RequestError."""
+    return await aside(partial(_read, body, caller))
+
+
+def _read(body: bytes, caller: str) -> tuple[GenerationRequest, "Answer"]:
     request = parse(body, CompletionRequest)
     answer = Answer(request)
     return completions.read(request, answer.id, caller), answer

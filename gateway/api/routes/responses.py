@@ -1,10 +1,12 @@
 """`POST /v1/responses`, and the count of the tokens that one would have."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from fastapi import APIRouter, Request, Response
 
 from gateway.access.callers import Caller
+from gateway.access.turns import Aside
 from gateway.api.exchange import Exchange
 from gateway.api.response_answer import Answer, Keeper
 from gateway.api.streaming import json_response
@@ -31,9 +33,10 @@ def router(exchange: Exchange, reader: "Reader") -> APIRouter:
         return await exchange.compute(request, counted)
 
     async def counted(body: bytes, caller: Caller) -> Response:
-        request = parse(body, ResponseRequest)
+        aside = exchange.pipeline.aside(body, caller)
+        request = await aside(partial(parse, body, ResponseRequest))
         conversation = await reader.conversation(request, caller.scope)
-        wanted = responses.read(request, conversation, "input_tokens", caller.scope)
+        wanted = await aside(partial(responses.read, request, conversation, "input_tokens", caller.scope))
         count = await exchange.pipeline.prompt_length(wanted, caller)
         return json_response({"object": "response.input_tokens", "input_tokens": count})
 
@@ -53,14 +56,15 @@ class Reader:
         self._store = store
         self._max_images = max_images
 
-    async def read(self, body: bytes, caller: str) -> tuple[GenerationRequest, Answer]:
-        request = parse(body, ResponseRequest)
+    async def read(self, body: bytes, caller: str, aside: Aside) -> tuple[GenerationRequest, Answer]:
+        """Return what a request asks for, and who writes its answer. Raises RequestError."""
+        request = await aside(partial(parse, body, ResponseRequest))
         conversation = await self.conversation(request, caller)
         keeper = None
         if request.store is not False:
             keeper = Keeper(self._store, caller, conversation.own, insists=request.store is True)
         answer = Answer(request, keeper)
-        return responses.read(request, conversation, answer.id, caller), answer
+        return await aside(partial(responses.read, request, conversation, answer.id, caller)), answer
 
     async def conversation(self, request: ResponseRequest, caller: str) -> responses.Conversation:
         """Return the items that the request adds up to. Raises RequestError where one is not stored."""

@@ -33,33 +33,34 @@ def router(exchange: Exchange) -> APIRouter:
         return await exchange.compute(request, partial(rendered, request))
 
     async def rendered(request: Request, body: bytes, caller: Caller) -> Response:
-        wanted = parse(body, RenderRequest)
+        def read() -> tuple[RenderRequest, GenerationRequest]:
+            wanted = parse(body, RenderRequest)
+            return wanted, chat.read(wanted, "render", caller.scope)
+
         account = exchange.account(request)
         async with while_connected(request.receive):
-            found = await rendering.render(
-                exchange.pipeline, chat.read(wanted, "render", caller.scope), wanted.render_fits, account
-            )
+            wanted, asked = await exchange.pipeline.aside(body, caller)(read)
+            found = await rendering.render(exchange.pipeline, asked, wanted.render_fits, account)
         return json_response(found)
 
     async def tokenized(body: bytes, caller: Caller) -> Response:
-        content = json_object(body)
-        if content.get("messages") is not None:
-            content.setdefault("model", exchange.pipeline.model.name)
-            wanted = checked(content, TokenizeChat)
-            asked = chat.read(wanted, "tokenize", caller.scope)
-            return json_response(await tokenizing.tokenize(asked, caller, strings=wanted.return_token_strs))
-        text = checked(content, TokenizeText)
-        model = text.model or exchange.pipeline.model.name
-        prompts = (RawPrompt(text.prompt, "prompt"),)
-        asked = GenerationRequest("tokenize", model, (), caller.scope, prompts=prompts)
-        return json_response(
-            await tokenizing.tokenize(
-                asked, caller, strings=text.return_token_strs, opened=text.add_special_tokens is not False
-            )
-        )
+        def read() -> tuple[GenerationRequest, bool | None, bool]:
+            content = json_object(body)
+            if content.get("messages") is not None:
+                content.setdefault("model", exchange.pipeline.model.name)
+                wanted = checked(content, TokenizeChat)
+                return chat.read(wanted, "tokenize", caller.scope), wanted.return_token_strs, True
+            text = checked(content, TokenizeText)
+            model = text.model or exchange.pipeline.model.name
+            prompts = (RawPrompt(text.prompt, "prompt"),)
+            asked = GenerationRequest("tokenize", model, (), caller.scope, prompts=prompts)
+            return asked, text.return_token_strs, text.add_special_tokens is not False
 
-    async def detokenized(body: bytes, _: Caller) -> Response:
-        wanted = parse(body, Detokenize)
+        asked, strings, opened = await exchange.pipeline.aside(body, caller)(read)
+        return json_response(await tokenizing.tokenize(asked, caller, strings=strings, opened=opened))
+
+    async def detokenized(body: bytes, caller: Caller) -> Response:
+        wanted = await exchange.pipeline.aside(body, caller)(partial(parse, body, Detokenize))
         return json_response(tokenizing.detokenize(wanted.tokens, wanted.model))
 
     return routes
