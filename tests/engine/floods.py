@@ -83,13 +83,44 @@ async def slow_connections(gateway: Gateway) -> None:
     await asyncio.gather(*(again() for _ in range(400)))
 
 
-def refused(text: str) -> Flood:
-    """Send texts that are too long for the model, 500 at once."""
+def many(count: int, body: dict[str, Any], path: str = CHAT) -> Flood:
+    """Send `body` to `path`, `count` at once."""
 
     async def flood(gateway: Gateway) -> None:
-        await posted(gateway, [saying(text)] * 500)
+        await posted(gateway, [body] * count, path)
 
     return flood
+
+
+async def unread_streams(gateway: Gateway) -> None:
+    """Ask for 200 long streams and read nothing of them."""
+    body = saying("Hello", n=16, max_tokens=1000, temperature=1, ignore_eos=True, stream=True)
+
+    async def again() -> None:
+        while True:
+            with suppress(*GONE):
+                async with connected(gateway) as connection:
+                    await connection.send(request(CHAT, body))
+                    await asyncio.sleep(10)
+
+    await asyncio.gather(*(again() for _ in range(200)))
+
+
+async def wrong_keys(gateway: Gateway) -> None:
+    """Send texts of 100 kB with a key that is wrong, 500 at once."""
+    content = orjson.dumps(saying("x" * 100_000))
+    wrong = head("POST", CHAT, f"content-length: {len(content)}", "authorization: Bearer sk-wrong")
+    await sent(gateway, [wrong + content] * 500)
+
+
+async def uploads(gateway: Gateway) -> None:
+    """Upload files of 2 MB, 100 at once."""
+    lines = ["--b", 'content-disposition: form-data; name="purpose"', "", "user_data", "--b"]
+    lines += ['content-disposition: form-data; name="file"; filename="x"', "", ""]
+    form = "\r\n".join(lines).encode() + bytes(2_000_000) + b"\r\n--b--\r\n"
+    kind = "content-type: multipart/form-data; boundary=b"
+    upload = head("POST", "/v1/files", IN_NAME, kind, f"content-length: {len(form)}") + form
+    await sent(gateway, [upload] * 100)
 
 
 async def large_pictures(gateway: Gateway) -> None:
@@ -112,9 +143,24 @@ FLOODS: dict[str, Flood] = {
     "64 requests of 16 answers": heavy(64),
     "400 slow connections": slow_connections,
     # Each has fewer bytes than the longest prompt can have, so that they must be looked at.
-    "refused texts of many words": refused("circle " * 15_700),
-    "refused texts of one word": refused("x" * 110_000),
+    "refused texts of many words": many(500, saying("circle " * 15_700)),
+    "refused texts of one word": many(500, saying("x" * 110_000)),
     "large pictures": large_pictures,
+    "texts of very many messages": many(
+        30, {"model": "llava-demo", "messages": [{"role": "user", "content": "a"}] * 40_000}
+    ),
+    "unread streams": unread_streams,
+    "wrong keys": wrong_keys,
+    "uploads": uploads,
+    "completions of 64 prompts": many(
+        64, {"model": "llava-demo", "prompt": ["circle " * 100] * 64, "max_tokens": 200}, "/v1/completions"
+    ),
+    "long texts": many(300, saying("circle " * 3500, max_tokens=1)),
+    "tokenize": many(500, {"prompt": "circle " * 3500, "return_token_strs": True}, "/tokenize"),
+    "render": many(500, saying("circle " * 3500), f"{CHAT}/render"),
+    "stored responses": many(
+        300, {"model": "llava-demo", "input": "circle " * 3000, "max_output_tokens": 1}, "/v1/responses"
+    ),
 }
 
 if __name__ == "__main__":
