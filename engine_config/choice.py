@@ -77,10 +77,10 @@ def _asked(profile: EngineProfile, machine: Machine, engine: Engine | None) -> C
             raise CannotRun(f"the engine for GPUs is installed, and {machine.gpus}: {_DEMO}")
         _check_driver(machine)
         if not machine.gpus.found:  # It cannot be asked what it is; whoever asks for the profile knows.
-            return Choice(profile, f"as asked ({machine.gpus})")
+            return Choice(profile, f"it was asked for ({machine.gpus})")
     on_cpu = engine == "cpu" or not machine.gpus.found
     here = Machine(machines.GPUs("no GPU"), machine.cores, machine.memory) if on_cpu else machine
-    return _planned(profile, here, "as asked")
+    return _planned(profile, here, "it was asked for")
 
 
 def _planned(profile: EngineProfile, machine: Machine, reason: str) -> Choice:

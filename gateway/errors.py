@@ -107,7 +107,7 @@ class UnsupportedParameter(RequestError):
 
 
 class UnsupportedEndpoint(RequestError):
-    """The endpoint exists in OpenAI's API, but a vision chat model cannot serve it."""
+    """The endpoint exists in OpenAI's API, but is not served here."""
 
     code = "unsupported_endpoint"
 

@@ -82,4 +82,4 @@ async def _http_exception(request: Request, error: HTTPException) -> Response:
 
 
 def _unsupported(where: str) -> UnsupportedEndpoint:
-    return UnsupportedEndpoint(f"{where}: a vision chat model cannot serve this endpoint")
+    return UnsupportedEndpoint(f"{where}: this endpoint is not served here")

@@ -3,7 +3,7 @@
 from starlette.routing import BaseRoute, Match, Route
 from starlette.types import Scope
 
-# OpenAI's and vLLM's endpoints that a vision chat model cannot serve. They are answered with 400 and not with
+# OpenAI's and vLLM's endpoints that are not served here. They are answered with 400 and not with
 # 404, because LiteLLM's proxy takes a whole deployment out of service for a 404.
 UNSUPPORTED = (
     "/v1/agents",

@@ -23,7 +23,7 @@ def choose_profile(
     try:
         settings = configuration.load(**chosen)
         if unchecked and settings.profile is not None:
-            return settings, Choice(profiles.load(settings.profile), "as asked")
+            return settings, Choice(profiles.load(settings.profile), "it was asked for")
         return settings, choose(settings.profile, machine.look(), installed_engine())
     except ValidationError as error:
         raise refused(configuration.explain(error)) from None

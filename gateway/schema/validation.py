@@ -131,7 +131,7 @@ def _sentence(found: ErrorDetails) -> str:
 
 def _shown(value: Any) -> str:
     if isinstance(value, dict):
-        return f"an object with {len(value)} fields"
+        return f"an object with {len(value)} field{'s' * (len(value) != 1)}"
     if isinstance(value, list):
         return f"an array of {len(value)}"
     if isinstance(value, int) and value.bit_length() > 63:  # noqa: PLR2004  # and a sign
