@@ -143,7 +143,7 @@ def test_unknown_stream_option_is_refused_by_name() -> None:
         ({"n": "5"}, 'n: input should be a valid integer; got "5"'),
         ({"logprobs": 1}, "logprobs: input should be a valid boolean; got 1"),
         ({"model": 5}, "model: input should be a valid string; got 5"),
-        ({"stop": {"a": 1}}, "stop: input should be a valid list; got an object with 1 fields"),
+        ({"stop": {"a": 1}}, "stop: input should be a valid list; got an object with 1 field"),
         ({"messages": [USER, 5]}, "messages[1]: input should be an object; got 5"),
         (
             {"messages": []},
