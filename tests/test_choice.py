@@ -128,7 +128,9 @@ def test_what_would_work_instead_is_told() -> None:
 
 def test_failed_probe_does_not_overrule_who_asks_for_a_profile() -> None:
     chosen = choose("llava-1.5-7b", on(FAILED), "gpu")
-    assert chosen == Choice(chosen.profile, "it was asked for (nvidia-smi failed with exit code 9: no driver)")
+    assert chosen == Choice(
+        chosen.profile, "it was asked for (nvidia-smi failed with exit code 9: no driver)"
+    )
 
 
 def test_unknown_profile_is_told() -> None:
