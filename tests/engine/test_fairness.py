@@ -32,7 +32,7 @@ async def under(gateway: Gateway, flood: str) -> AsyncIterator[None]:
         sys.executable, "-m", "tests.engine.floods", flood, gateway.url
     )
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while await load(gateway) <= before:  # noqa: ASYNC110  # it is asked over HTTP
                 await asyncio.sleep(0.05)
         yield

@@ -1,4 +1,4 @@
-"""Whoever leaves, at any stage, frees the engine and the gateway within a second."""
+"""Whoever leaves, at any stage, frees the engine and the gateway within seconds."""
 
 import asyncio
 import base64
@@ -17,7 +17,7 @@ from gateway.generation.sampling import MOST_LOGPROBS
 from tests.api.asking import chat, image, saying, text
 from tests.api.test_leaving import silent_site
 from tests.api.wire import CHAT, Connection, connected, head, post
-from tests.servers import Gateway, metric
+from tests.servers import PROMPTLY, Gateway, metric
 
 pytestmark = pytest.mark.engine
 
@@ -31,6 +31,7 @@ FREE = {
     "vllm:num_requests_running": 0,
     "vllm:num_requests_waiting": 0,
 }
+SOON = 3.0  # seconds; it takes less than one where nothing else keeps the machine busy
 LONG: dict[str, Any] = {"max_tokens": 3000, "ignore_eos": True}
 
 
@@ -46,7 +47,7 @@ async def shows(gateway: Gateway, seconds: float, gauges: Mapping[str, float]) -
 
 
 async def reaches_at_least(gateway: Gateway, name: str, value: float) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PROMPTLY):
         while await metric(gateway, name) < value:  # noqa: ASYNC110  # it is asked over HTTP
             await asyncio.sleep(0.01)
 
@@ -55,17 +56,17 @@ async def test_leaving_mid_body(gateway: Gateway) -> None:
     async with connected(gateway) as connection:
         await connection.send(head("POST", CHAT, "content-length: 3000000") + bytes(2_000_000))
         await reaches_at_least(gateway, "gateway_memory_held_bytes", 1)
-    await shows(gateway, 1, FREE)
+    await shows(gateway, SOON, FREE)
 
 
 async def test_leaving_while_a_picture_is_fetched(gateway: Gateway) -> None:
     async with silent_site() as site:
         async with connected(gateway) as connection:
             await connection.send(post(chat(messages=saying(image(site.url)))))
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PROMPTLY):
                 while not site.open:  # noqa: ASYNC110  # the site knows no event
                     await asyncio.sleep(0.01)
-        await shows(gateway, 1, FREE)
+        await shows(gateway, SOON, FREE)
         assert site.open == 0
 
 
@@ -75,7 +76,7 @@ async def test_leaving_while_pictures_are_decoded(gateway: Gateway) -> None:
         await connection.send(post(chat(messages=saying(*pictures))))
         await reaches_at_least(gateway, "gateway_memory_held_bytes", 12_000_000)
         assert await metric(gateway, "vllm:num_requests_running") == 0
-    await shows(gateway, 1, FREE)
+    await shows(gateway, SOON, FREE)
 
 
 def large_pictures(count: int) -> Iterator[str]:
@@ -93,12 +94,12 @@ async def test_leaving_while_waiting_for_a_ticket(gateway: Gateway) -> None:
     async with AsyncExitStack() as held:
         for _ in range(TICKETS):
             await (await held.enter_async_context(connected(gateway))).send(sent)
-        await shows(gateway, 5, {"gateway_in_flight": TICKETS, "gateway_waiting": 0})
+        await shows(gateway, PROMPTLY, {"gateway_in_flight": TICKETS, "gateway_waiting": 0})
         async with connected(gateway) as connection:
             await connection.send(sent)
-            await shows(gateway, 5, {"gateway_in_flight": TICKETS, "gateway_waiting": 1})
-        await shows(gateway, 1, {"gateway_in_flight": TICKETS, "gateway_waiting": 0})
-    await shows(gateway, 1, FREE)
+            await shows(gateway, PROMPTLY, {"gateway_in_flight": TICKETS, "gateway_waiting": 1})
+        await shows(gateway, SOON, {"gateway_in_flight": TICKETS, "gateway_waiting": 0})
+    await shows(gateway, SOON, FREE)
 
 
 async def test_leaving_while_waiting_for_a_seat(gateway: Gateway) -> None:
@@ -106,13 +107,13 @@ async def test_leaving_while_waiting_for_a_seat(gateway: Gateway) -> None:
     async with AsyncExitStack() as held:
         for _ in range(2):
             await (await held.enter_async_context(connected(gateway))).send(many)
-        await shows(gateway, 5, {"vllm:num_requests_running": 32})
+        await shows(gateway, PROMPTLY, {"vllm:num_requests_running": 32})
         async with connected(gateway) as connection:
             await connection.send(many)
-            await shows(gateway, 5, {"gateway_in_flight": 3, "gateway_waiting": 0})
+            await shows(gateway, PROMPTLY, {"gateway_in_flight": 3, "gateway_waiting": 0})
             assert await metric(gateway, "vllm:num_requests_waiting") == 0
-        await shows(gateway, 1, {"gateway_in_flight": 2, "vllm:num_requests_running": 32})
-    await shows(gateway, 1, FREE)
+        await shows(gateway, SOON, {"gateway_in_flight": 2, "vllm:num_requests_running": 32})
+    await shows(gateway, SOON, FREE)
 
 
 @pytest.mark.parametrize(
@@ -127,15 +128,15 @@ async def test_leaving_during_prefill(gateway: Gateway, count: int, words: int) 
             connection = await held.enter_async_context(connected(gateway))
             await connection.send(post(chat(messages=asked, max_tokens=1)))
         await reaches_at_least(gateway, "vllm:num_requests_waiting", 1)
-    await shows(gateway, 1, FREE)
+    await shows(gateway, SOON, FREE)
 
 
 @pytest.mark.parametrize("stream", [True, False])
 async def test_leaving_while_tokens_are_generated(gateway: Gateway, stream: bool) -> None:
     async with connected(gateway) as connection:
         await connection.send(post(chat(stream=stream, **LONG)))
-        await shows(gateway, 5, {"vllm:num_requests_running": 1, "gateway_in_flight": 1})
-    await shows(gateway, 1, FREE)
+        await shows(gateway, PROMPTLY, {"vllm:num_requests_running": 1, "gateway_in_flight": 1})
+    await shows(gateway, SOON, FREE)
 
 
 async def test_leaving_after_having_stopped_reading(gateway: Gateway) -> None:
@@ -144,12 +145,12 @@ async def test_leaving_after_having_stopped_reading(gateway: Gateway) -> None:
         await connection.send(post(body | {"max_tokens": MOST_LOGPROBS // (8 * 21)}))
         assert (await connection.head())[0] == 200
         before, said = -1.0, 0.0
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while said > before:  # until the gateway can send no more
                 await asyncio.sleep(0.5)
                 before, said = said, await metric(gateway, "gateway_completion_tokens_total")
         assert await metric(gateway, "gateway_in_flight") == 1
-    await shows(gateway, 1, FREE)
+    await shows(gateway, SOON, FREE)
 
 
 @asynccontextmanager

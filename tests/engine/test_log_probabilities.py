@@ -54,5 +54,5 @@ def test_the_longest_log_probabilities_stall_nobody(gateway: Gateway) -> None:
     assert len(places) == 16 * 595
     assert {len(place["top_logprobs"]) for place in places} == {20}
     print(f"{len(waits)} times, at most {max(waits):.3f} s; {(highest - before) / 2**20:.0f} MiB more")
-    assert max(waits) < 0.4
+    assert max(waits) < 0.6
     assert highest - before < 90 * 2**20

@@ -32,7 +32,7 @@ def test_it_listens_within_10_s_and_sends_away_until_the_engine_is_up(tmp_path: 
         assert (status, headers["retry-after"], body["error"]["code"]) == (503, "5", "engine_not_ready")
     finally:
         process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 0
+    assert process.wait(60) == 0
 
 
 def test_it_leaves_with_0_and_no_process_behind(tmp_path: Path) -> None:
@@ -42,7 +42,7 @@ def test_it_leaves_with_0_and_no_process_behind(tmp_path: Path) -> None:
     assert len(family) >= 2  # the engine's core and its worker
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 0
-    _, alive = psutil.wait_procs(family, timeout=5)
+    _, alive = psutil.wait_procs(family, timeout=30)
     assert alive == []
 
 
@@ -63,7 +63,7 @@ def test_start_hears_of_the_weights_from_vllms_worker(gateway: Gateway) -> None:
 def test_an_engine_that_dies_is_started_again(gateway: Gateway) -> None:
     core = [child for child in psutil.Process(gateway.pid).children() if "EngineCore" in child.name()]
     os.kill(core[0].pid, signal.SIGKILL)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while _get(f"{gateway.url}/health/ready")[0] != 503:
         assert time.monotonic() < deadline
     wait_until_ready(gateway)
