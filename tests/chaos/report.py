@@ -60,7 +60,8 @@ class Row:
     def broken(self) -> list[str]:
         """Return the promises that were not kept."""
         counts = self.honest.counts
-        bad = [f"{counts[one]} {one}" for one in NEVER if counts[one] and one not in self.excused]
+        most = dict.fromkeys(self.excused, CALLERS)  # each caller has one request at a time
+        bad = [f"{counts[one]} {one}" for one in NEVER if counts[one] > most.get(one, 0)]
         if self.honest.hit is not None and self.honest.recovered is None:
             bad.append("not recovered")
         if self.attacker.counts[HUNG]:

@@ -7,7 +7,7 @@ import struct
 import orjson
 import pytest
 
-from tests.chaos.load import Tally, session
+from tests.chaos.load import CALLERS, Tally, session
 from tests.chaos.outcomes import ANSWERED, CUT, FAILED, HUNG, LOST, REFUSED, RESET, WRONG, Ask, Ended, ask
 from tests.chaos.report import Row
 from tests.chaos.stand import Peak
@@ -95,6 +95,8 @@ def test_what_is_not_allowed_to_happen_breaks_the_promise() -> None:
     assert row(ANSWERED, REFUSED, FAILED).broken == []
     assert row(ANSWERED, CUT, HUNG).broken == ["fault: 1 cut", "fault: 1 hung"]
     assert row(ANSWERED, CUT, HUNG, excused=(CUT,)).broken == ["fault: 1 hung"]
+    assert row(ANSWERED, *[CUT] * CALLERS, excused=(CUT,)).broken == []
+    assert row(ANSWERED, *[CUT] * (CALLERS + 1), excused=(CUT,)).broken == [f"fault: {CALLERS + 1} cut"]
     assert row(REFUSED).broken == ["fault: nothing was answered"]
 
 
