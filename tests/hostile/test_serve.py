@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import socket
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -74,6 +75,19 @@ async def test_a_thousand_idle_connections_keep_nobody_out(served: Gateway) -> N
         await asyncio.sleep(0.5)
     assert served.log is not None
     assert f"This process may open {FILES} files (ulimit -n)" in served.log.read_text().replace("\n", " ")
+
+
+async def test_large_answers_that_nobody_takes_keep_nobody_out_and_take_no_memory(served: Gateway) -> None:
+    async with others_served(served), AsyncExitStack() as held:
+        for _ in range(300):
+            client = held.enter_context(socket.socket())
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.setblocking(False)
+            host, _, port = served.url.removeprefix("http://").partition(":")
+            loop = asyncio.get_running_loop()
+            await loop.sock_connect(client, (host, int(port)))
+            await loop.sock_sendall(client, head("GET", "/docs/swagger-ui-bundle.js") * 5)
+        await asyncio.sleep(0.5)
 
 
 async def test_half_sent_headers_end_with_408_in_time(served: Gateway) -> None:

@@ -51,8 +51,10 @@ def router() -> APIRouter:
 
 
 def _asset(name: str, kind: str) -> Callable[[], Awaitable[Response]]:
+    # Read once: over a megabyte for each client that takes its time would be memory that nothing bounds.
+    content = files("fastapi_offline").joinpath("static", name).read_bytes()
+
     async def asset() -> Response:
-        content = files("fastapi_offline").joinpath("static", name).read_bytes()
         return Response(content, headers={"cache-control": "max-age=86400"}, media_type=kind)
 
     return asset
