@@ -17,6 +17,7 @@ from gateway.errors import ShuttingDown
 from gateway.settings import Settings
 
 TO_TELL = 2.0  # seconds for those that are ended to be told
+LAST = 0.3  # seconds in which connections that came last still get an answer
 ACCEPTS = 32  # connections that are accepted in one round of the event loop
 
 
@@ -64,6 +65,10 @@ class Server(uvicorn.Server):
         await self._until(self._settings.shutdown_timeout, lambda: not self._running)
         self._running.end_all(ShuttingDown("the gateway is shutting down"))
         await self._until(TO_TELL, lambda: not self.server_state.tasks)
+        for listener in self.servers:
+            listener.close()
+        # Nobody comes any more. Whoever has just connected has sent nothing yet, and is told, not reset.
+        await self._until(LAST, lambda: not self.server_state.connections)
         await super().shutdown(sockets)
 
     async def _until(self, seconds: float, condition: Callable[[], bool] = lambda: False) -> None:

@@ -57,6 +57,19 @@ async def test_a_closing_gateway_ends_what_runs_and_takes_nothing_new() -> None:
         assert (await running.rest()).endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
 
 
+async def test_a_connection_that_came_last_is_told_and_not_reset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.serving.server.LAST", 5)
+    async with scripted_gateway(ScriptedEngine()) as gateway, connected(gateway) as last:
+        assert gateway.server is not None
+        listeners = gateway.server.servers
+        gateway.server.should_exit = True
+        await until(lambda: not any(listener.is_serving() for listener in listeners))
+        await last.send(post(chat()))
+        answer = await last.answer()
+        assert (answer.status, answer.error["code"]) == (503, "shutting_down")
+        assert await last.rest() == b""
+
+
 async def test_what_cannot_end_in_time_is_told_so() -> None:
     engine = ScriptedEngine(SLOW, pause=0.05)
     async with (
