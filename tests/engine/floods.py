@@ -146,6 +146,9 @@ FLOODS: dict[str, Flood] = {
     "refused texts of many words": many(500, saying("circle " * 15_700)),
     "refused texts of one word": many(500, saying("x" * 110_000)),
     "large pictures": large_pictures,
+}
+# `make fairness` alone sends these: each takes as long as all its requests.
+MORE: dict[str, Flood] = {
     "texts of very many messages": many(
         30, {"model": "llava-demo", "messages": [{"role": "user", "content": "a"}] * 40_000}
     ),
@@ -164,4 +167,4 @@ FLOODS: dict[str, Flood] = {
 }
 
 if __name__ == "__main__":
-    uvloop.run(FLOODS[sys.argv[1]](Gateway(sys.argv[2])))
+    uvloop.run((FLOODS | MORE)[sys.argv[1]](Gateway(sys.argv[2])))
