@@ -32,6 +32,7 @@ from gateway.api.routes import (
     stored_responses,
     tokens,
 )
+from gateway.api.stored import StoredAnswers
 from gateway.batches.gate import Gate
 from gateway.batches.line import Lines, Readers
 from gateway.batches.runner import BatchRunner, Stores
@@ -141,7 +142,7 @@ class _Parts:
         at_once = max(1, min(self.settings.batch_max_running, self.profile.max_num_seqs // 2))
         return BatchRunner(
             Stores(self.database, self.batches, self.files),
-            Lines(self.readers, self.pipeline, self.settings.request_timeout),
+            Lines(self.readers, self.pipeline, self.memory, self.settings),
             Gate(self.admission, at_once, lambda: self.lifecycle.draining, self.metrics.batch_lines_running),
             self.settings,
             self.metrics,
@@ -159,13 +160,15 @@ class _Parts:
         yield completions.router(exchange)
         yield tokens.router(exchange)
         yield responses.router(exchange, self.reader)
-        yield stored_responses.router(self.responses)
-        yield files.router(settings, self.files, lifecycle)
+        answers = StoredAnswers(self.memory, settings.send_timeout)
+        yield stored_responses.router(self.responses, answers)
+        yield files.router(settings, self.files, lifecycle, answers)
         yield batches.router(
             settings,
             lifecycle,
             self.files,
             self.batches,
+            answers,
             endpoints=tuple(self.readers),
             wake=self.runner.wake,
         )

@@ -1,17 +1,20 @@
 """Memory for what clients send, as permits that are taken before it is allocated. All amounts are in bytes.
 
 Each kind has a budget of its own: what waits for one holds only what comes before it in a request's life, a
-body, then its encoded images, then the pixels of each. So requests never wait for each other in a circle.
-Log probabilities are of the bodies' budget: a request that waits for theirs holds nothing any more.
+body, then what is stored of its conversation, then its encoded images, then the pixels of each. So requests
+never wait for each other in a circle.
+Log probabilities are of the bodies' budget: a request that waits for theirs holds nothing any more, and a
+batch's line, which holds itself, tries again.
 docs/memory.md has the sum.
 """
 
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 
 from gateway.access.callers import Caller
 from gateway.access.shares import Holding, Shares
-from gateway.errors import ImageTooLarge
+from gateway.errors import ImageTooLarge, InvalidValue
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
 
@@ -25,6 +28,8 @@ LOGPROB = 320  # bytes of a log probability: vLLM's numbers, its JSON, and the a
 FREE = 64 * KIB  # a body of at most this is not counted: what runs is bounded, and so are these together
 SMALL = 4_000_000  # pixels; an image of more is large
 
+Claim = Callable[[int], Awaitable[None]]  # takes memory for this many bytes
+
 
 class Memory:
     """The budgets. A request that gets no permit in time gets Overloaded (503)."""
@@ -34,10 +39,12 @@ class Memory:
         wait = (settings.max_running * 8, settings.max_wait)
         small = settings.memory_pixels // RESERVE
         self._bodies = _shares(settings.memory_bodies, *wait)
+        self._stored = _shares(settings.memory_stored, *wait)
         self._images = _shares(settings.memory_images, *wait)
         self._small, self._large = _shares(small, *wait), _shares(settings.memory_pixels - small, *wait)
         for kind, shares in (
             ("bodies", self._bodies),
+            ("stored", self._stored),
             ("images", self._images),
             ("small_pixels", self._small),
             ("large_pixels", self._large),
@@ -52,9 +59,21 @@ class Memory:
         return self._bodies.hold(caller, 0 if size <= FREE else _kib(COPIES * size))
 
     def log_probabilities(self, caller: Caller, number: int) -> AbstractAsyncContextManager[Holding]:
-        """Hold memory for an answer's log probabilities; its request's body has been given back."""
+        """Hold memory for an answer's log probabilities; its request's body has been given back.
+
+        Raises InvalidValue where they need more than there is for all.
+        """
         size = LOGPROB * number
+        if _kib(size) > self._bodies.most:
+            most = self._bodies.most * KIB // LOGPROB
+            raise InvalidValue(
+                f"logprobs: {number} log probabilities are asked for; the limit is {most}", param="logprobs"
+            )
         return self._bodies.hold(caller, 0 if size <= FREE else _kib(size))
+
+    def stored(self, caller: Caller, size: int) -> AbstractAsyncContextManager[Holding]:
+        """Hold memory for `size` bytes that are read from the storage, and what is made of them."""
+        return self._stored.hold(caller, 0 if size <= FREE else _kib(COPIES * size))
 
     def image(self, caller: Caller, size: int) -> AbstractAsyncContextManager[Holding]:
         """Hold memory for an encoded image of `size` bytes."""
@@ -82,10 +101,12 @@ def at_most(settings: Settings, threads: int) -> dict[str, int]:
     return {
         "bodies": max(settings.memory_bodies, COPIES * body),
         "one body while it is parsed": CHARACTER * body,
+        "stored": max(settings.memory_stored, COPIES * body),
+        "one batch's file": (COPIES + CHARACTER) * body,
         "images": max(settings.memory_images, settings.image_max_bytes),
         "pixels": settings.memory_pixels,
         "image cache": settings.image_cache_bytes,
-        "requests": 2 * MIB * settings.max_running,
+        "requests": MIB // 2 * (settings.max_images + 1) * settings.max_running,
         "connections": MIB // 5 * settings.max_connections,
         "threads": THREAD * threads,
         "decoding processes": THREAD * (threads + -(-threads // 2)),

@@ -1,8 +1,8 @@
 """What every route that generates does: ticket → body → request → job → answer. A route adds its own wire."""
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
 from dataclasses import dataclass, replace
 from math import inf
 from typing import Any, Protocol
@@ -13,12 +13,12 @@ from gateway.access.admission import Admission
 from gateway.access.callers import Caller
 from gateway.access.lifecycle import Lifecycle
 from gateway.access.limits import Account, Limits
-from gateway.access.memory import COPIES, Memory, keep
+from gateway.access.memory import COPIES, Claim, Memory, keep
 from gateway.access.running import Running, RunningRequests
 from gateway.access.shares import Holding
 from gateway.access.turns import Aside
 from gateway.api import body, media
-from gateway.api.streaming import EventStream, while_connected
+from gateway.api.streaming import EventStream, until_sent, while_connected
 from gateway.engine.interface import Delta
 from gateway.generation.pipeline import Pipeline
 from gateway.generation.request import GenerationRequest, Prepared
@@ -42,9 +42,9 @@ class Answer(Protocol):
         """Yield the answer's server-sent events; one that cannot go on ends with an error event."""
 
 
-# From a body and the caller's name to what is asked for and who writes the answer, and where to do what takes
-# long. Raises RequestError.
-Read = Callable[[bytes, str, Aside], Awaitable[tuple[GenerationRequest, Answer]]]
+# From a body and the caller's name to what is asked for and who writes the answer: where to do what takes
+# long, and how to claim memory for what the body refers to in the storage. Raises RequestError.
+Read = Callable[[bytes, str, Aside, Claim], Awaitable[tuple[GenerationRequest, Answer]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +65,7 @@ class Exchange:
         path = trail.current()
         caller = await self._enter(request)
         async with AsyncExitStack() as held:
-            patience = _client_timeout(request)
-            running = held.enter_context(self.running.request(patience))
+            running = held.enter_context(self.running.request(_client_timeout(request)))
             # Admit before reading: a request that waits must hold no picture in memory.
             ahead = body.ReadAhead(request.receive)
             path.enter("waiting")
@@ -78,27 +77,30 @@ class Exchange:
             content = await self._content(request, ahead)
             keep(held_memory, COPIES * len(content))
             async with while_connected(request.receive):
-                wanted, answer = await read(content, caller.scope, self.pipeline.aside(content, caller))
+                stored = await held.enter_async_context(AsyncExitStack())
+                wanted, answer = await read(
+                    content, caller.scope, self.pipeline.aside(content, caller), self._claim(caller, stored)
+                )
                 keep(held_memory, len(content))
                 del content
                 self.pipeline.check()
                 stream = wanted.stream
                 path.tell("gen_ai.request.model", short(wanted.model))
                 if not stream:
-                    running.answer_within(min(patience, self.settings.request_timeout))
+                    running.answer_within(min(_client_timeout(request), self.settings.request_timeout))
                 path.enter("images")
                 prepared = await self.pipeline.prepare(wanted, self.account(request))
                 # The request's images in base64 are let go before the answer, which may take its time.
                 del wanted
                 await answer.let_go()
                 held_memory.release()
+                await stored.aclose()
                 held.push_async_callback(self._settle, caller, running)
                 running.heard = inf  # for memory and a seat it may wait
-                path.facts = _facts(prepared, self.pipeline.model.name)
-                if path.span is not None:
-                    path.span.set_attributes(_asked(prepared))
+                _note(path, prepared, self.pipeline.model.name)
                 path.enter("seat")
-                priority = await held.enter_async_context(self._seats(caller, prepared))
+                seat = await held.enter_async_context(AsyncExitStack())
+                priority = await self._seat(caller, prepared, held, seat)
                 traced = path.trace_headers or None
                 jobs = [replace(job, priority=priority, trace_headers=traced) for job in prepared.jobs]
                 running.heard = time.perf_counter()
@@ -109,32 +111,45 @@ class Exchange:
                 path.enter("answer")
                 if not stream:
                     response = await answer.whole(prepared, first, deltas)
-                    response.headers.update(prepared.notices)
-                    response.headers["server-timing"] = path.server_timing
-                    return response
+                    response.headers.update(prepared.notices | {"server-timing": path.server_timing})
+                    await seat.aclose()
+                    running.heard = inf  # from here on it waits for its client alone
+                    return until_sent(response, held, self.settings.send_timeout)
             events = answer.events(prepared, first, deltas)
             return EventStream(events, held.pop_all(), self.settings.send_timeout, prepared.notices)
 
     async def compute(
-        self, request: Request, answer: Callable[[bytes, Caller], Awaitable[Response]]
+        self, request: Request, answer: Callable[[bytes, Caller, Claim], Awaitable[Response]]
     ) -> Response:
-        """Return what `answer` makes of the request's body and its caller, without the engine."""
+        """Return what `answer` makes of the request's body and its caller, without the engine.
+
+        It claims memory for what it reads from the storage, and for a large answer.
+        """
         caller = await self._enter(request)
         async with AsyncExitStack() as held:
             ahead = body.ReadAhead(request.receive)
             async with while_connected(ahead.look):
                 await held.enter_async_context(self.admission.ticket(caller))
                 await held.enter_async_context(self._memory_for(request, caller))
-            return await answer(await self._content(request, ahead), caller)
+            content = await self._content(request, ahead)
+            response = await answer(content, caller, self._claim(caller, held))
+            return until_sent(response, held, self.settings.send_timeout)
 
-    @asynccontextmanager
-    async def _seats(self, caller: Caller, prepared: Prepared) -> AsyncIterator[int]:
+    async def _seat(
+        self, caller: Caller, prepared: Prepared, held: AsyncExitStack, seat: AsyncExitStack
+    ) -> int:
+        """Have `held` hold memory for log probabilities and `seat` the engine's; return the priority."""
+        await held.enter_async_context(self.memory.log_probabilities(caller, prepared.log_probabilities))
         expected = self.pipeline.expected_tokens(prepared)
-        async with (
-            self.memory.log_probabilities(caller, prepared.log_probabilities),
-            self.admission.seats(caller, prepared.choices, expected) as priority,
-        ):
-            yield priority
+        return await seat.enter_async_context(self.admission.seats(caller, prepared.choices, expected))
+
+    def _claim(self, caller: Caller, held: AsyncExitStack) -> Claim:
+        """Return what takes memory for bytes from the storage, which `held` gives back."""
+
+        async def claim(size: int) -> None:
+            await held.enter_async_context(self.memory.stored(caller, size))
+
+        return claim
 
     def account(self, request: Request) -> Account:
         """Return what the request's tokens and images count against."""
@@ -172,6 +187,13 @@ def caller_of(request: Request) -> str:
     """Return the hash that names the request's caller in caches and in the storage."""
     caller: Caller = request.state.caller
     return caller.scope
+
+
+def _note(path: trail.Trail, prepared: Prepared, model: str) -> None:
+    """Have the request's line in the log and its span tell what it asks for."""
+    path.facts = _facts(prepared, model)
+    if path.span is not None:
+        path.span.set_attributes(_asked(prepared))
 
 
 def _asked(prepared: Prepared) -> dict[str, Any]:

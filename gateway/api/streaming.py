@@ -13,6 +13,8 @@ from gateway.errors import GatewayError
 from gateway.schema.completion import TimedUsage, Usage
 from gateway.telemetry import trail
 
+PIECE_BYTES = 2**16  # of an answer that is sent at once: what uvicorn keeps of it where nobody reads
+
 
 class ClientLeft(Exception):
     """The client closed its connection before the answer was whole."""
@@ -55,26 +57,25 @@ async def while_connected(receive: Receive) -> AsyncIterator[None]:
         watcher.cancel()
 
 
-class EventStream(Response):
-    """Server-sent events. Whatever `held` holds is released when the stream ends, however it ends.
+class Pieces(Response):
+    """An answer in pieces. Whatever `held` holds is released when it ends, however it ends.
 
     A generator's own `finally` can run late when the client leaves while a send blocks, so nothing that must
     be released is left to one.
     """
 
-    media_type = "text/event-stream"
-
     def __init__(
         self,
-        events: AsyncGenerator[bytes],
+        pieces: AsyncGenerator[bytes],
         held: AsyncExitStack,
         send_timeout: float,
         headers: Mapping[str, str],
+        status: int = 200,
     ) -> None:
-        # Proxies such as nginx must pass events on as they come.
-        super().__init__(headers={"cache-control": "no-cache", "x-accel-buffering": "no", **headers})
-        del self.headers["content-length"]
-        self._events = events
+        super().__init__(status_code=status, headers=headers)
+        if "content-length" not in headers:
+            del self.headers["content-length"]
+        self._pieces = pieces
         self._held = held
         self._send_timeout = send_timeout
 
@@ -86,21 +87,51 @@ class EventStream(Response):
             raise ClientLeft from None
 
     async def _stream(self, receive: Receive, send: Send) -> None:
-        async with self._held, aclosing(self._events), while_connected(receive):
+        async with self._held, aclosing(self._pieces), while_connected(receive):
             await send(
                 {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
             )
             try:
-                await self._send_events(send)
+                await self._send_pieces(send)
             except TimeoutError:
                 raise ClientLeft from None
 
-    async def _send_events(self, send: Send) -> None:
+    async def _send_pieces(self, send: Send) -> None:
         now = asyncio.get_running_loop().time
         async with asyncio.timeout(None) as patience:
-            async for event in self._events:
+            async for piece in self._pieces:
                 # A client that takes nothing must not keep its ticket.
                 patience.reschedule(now() + self._send_timeout)
-                await send({"type": "http.response.body", "body": event, "more_body": True})
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
                 patience.reschedule(None)
             await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+class EventStream(Pieces):
+    """Server-sent events."""
+
+    media_type = "text/event-stream"
+
+    def __init__(
+        self,
+        events: AsyncGenerator[bytes],
+        held: AsyncExitStack,
+        send_timeout: float,
+        headers: Mapping[str, str],
+    ) -> None:
+        # Proxies such as nginx must pass events on as they come.
+        own = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+        super().__init__(events, held, send_timeout, {**own, **headers})
+
+
+def until_sent(answer: Response, held: AsyncExitStack, send_timeout: float) -> Response:
+    """Return `answer`; where it is large, what `held` holds is kept until its client has taken it."""
+    if len(answer.body) <= PIECE_BYTES:
+        return answer
+    return Pieces(_cut(answer.body), held.pop_all(), send_timeout, answer.headers, answer.status_code)
+
+
+async def _cut(body: bytes | memoryview) -> AsyncGenerator[bytes]:
+    view = memoryview(body)
+    for start in range(0, len(view), PIECE_BYTES):
+        yield bytes(view[start : start + PIECE_BYTES])

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, replace
 from math import inf
 from typing import Final, Protocol
@@ -15,13 +15,23 @@ import structlog
 from gateway.access.callers import Caller
 from gateway.access.keys import CallerClass
 from gateway.access.limits import Account
+from gateway.access.memory import Claim, Memory
 from gateway.access.running import Running
+from gateway.access.shares import Holding
 from gateway.access.turns import Aside
 from gateway.engine.interface import Delta
-from gateway.errors import DeadlineExceeded, GatewayError, InvalidValue, RequestError, Unavailable
+from gateway.errors import (
+    DeadlineExceeded,
+    GatewayError,
+    InvalidValue,
+    Overloaded,
+    RequestError,
+    Unavailable,
+)
 from gateway.generation.pipeline import Pipeline
 from gateway.generation.request import GenerationRequest, Prepared
 from gateway.schema.batches import InputLine, result_line
+from gateway.settings import Settings
 from gateway.storage.batches import Owned, Used
 
 PRIORITY: Final = 1_000_000  # after every live request
@@ -40,13 +50,16 @@ class Told(Protocol):
 class Answer(Protocol):
     """Writes a whole answer in the words of an endpoint."""
 
+    async def let_go(self) -> None:
+        """Release the request's images."""
+
     async def whole(self, prepared: Prepared, first: Delta, deltas: AsyncGenerator[Delta]) -> Told:
         """Return the answer."""
 
 
-# What reads an endpoint's requests: those that come over the socket too. From a body, the caller's name, and
-# where to do what takes long.
-Read = Callable[[bytes, str, Aside], Awaitable[tuple[GenerationRequest, Answer]]]
+# What reads an endpoint's requests: those that come over the socket too. From a body, the caller's name, where
+# to do what takes long, and how to claim memory for what it refers to in the storage.
+Read = Callable[[bytes, str, Aside, Claim], Awaitable[tuple[GenerationRequest, Answer]]]
 Readers = Mapping[str, Read]  # by endpoint
 
 
@@ -59,12 +72,22 @@ class Outcome:
 
 
 class Lines:
-    """Answers lines. `timeout` is in seconds, for one of them."""
+    """Answers lines, in memory that is counted."""
 
-    def __init__(self, readers: Readers, pipeline: Pipeline, timeout: float) -> None:
+    def __init__(self, readers: Readers, pipeline: Pipeline, memory: Memory, settings: Settings) -> None:
         self._readers = readers
         self._pipeline = pipeline
-        self._timeout = timeout
+        self._memory = memory
+        self._timeout = settings.request_timeout
+        self._longest = settings.body_max_bytes
+
+    async def room(self, owned: Owned, held: AsyncExitStack) -> Holding:
+        """Have `held` hold memory for the longest line, however long it waits for that."""
+        while True:
+            try:
+                return await held.enter_async_context(self._memory.stored(_caller(owned), self._longest))
+            except Overloaded:
+                await asyncio.sleep(AGAIN)
 
     async def answer(self, owned: Owned, line: InputLine) -> Outcome:
         """Return the outcome, however long that takes: while nothing can be served, the line waits."""
@@ -95,24 +118,41 @@ class Lines:
     async def _body(self, owned: Owned, line: InputLine, begun: asyncio.Event) -> bytes:
         try:
             async with asyncio.timeout(self._timeout):
-                account = _account(owned)
-                aside = self._pipeline.aside(line.request, account.caller)
-                wanted, answer = await self._readers[owned.batch.endpoint](line.request, owned.caller, aside)
-                if wanted.stream:
-                    raise InvalidValue("stream: an answer in a batch cannot be streamed", param="stream")
-                prepared = await self._pipeline.prepare(wanted, account)
-                jobs = [replace(job, priority=PRIORITY) for job in prepared.jobs]
-                begun.set()
-                async with aclosing(self._pipeline.run(jobs, time.perf_counter(), Running(inf))) as deltas:
-                    first = await anext(deltas)
-                    return bytes((await answer.whole(prepared, first, deltas)).body)
+                async with AsyncExitStack() as held:
+                    return await self._answered(owned, line, begun, held)
         except TimeoutError:
             raise DeadlineExceeded(f"the answer was not ready within {self._timeout:g} s") from None
 
+    async def _answered(
+        self, owned: Owned, line: InputLine, begun: asyncio.Event, held: AsyncExitStack
+    ) -> bytes:
+        caller = _caller(owned)
+        stored = await held.enter_async_context(AsyncExitStack())
 
-def _account(owned: Owned) -> Account:
-    """Return what memory is taken from; no limit counts: a batch has the room that live requests leave."""
-    return Account(Caller(f"batches of {owned.caller}", owned.caller, CallerClass()))
+        async def claim(size: int) -> None:
+            await stored.enter_async_context(self._memory.stored(caller, size))
+
+        aside = self._pipeline.aside(line.request, caller)
+        read = self._readers[owned.batch.endpoint]
+        wanted, answer = await read(line.request, owned.caller, aside, claim)
+        if wanted.stream:
+            raise InvalidValue("stream: an answer in a batch cannot be streamed", param="stream")
+        # No limit counts: a batch has the room that live requests leave.
+        prepared = await self._pipeline.prepare(wanted, Account(caller))
+        del wanted
+        await answer.let_go()
+        await stored.aclose()
+        await held.enter_async_context(self._memory.log_probabilities(caller, prepared.log_probabilities))
+        jobs = [replace(job, priority=PRIORITY) for job in prepared.jobs]
+        begun.set()
+        async with aclosing(self._pipeline.run(jobs, time.perf_counter(), Running(inf))) as deltas:
+            first = await anext(deltas)
+            return bytes((await answer.whole(prepared, first, deltas)).body)
+
+
+def _caller(owned: Owned) -> Caller:
+    """Return whose share of the memory a batch takes."""
+    return Caller(f"batches of {owned.caller}", owned.caller, CallerClass())
 
 
 def _failed(line: InputLine, error: GatewayError) -> Outcome:

@@ -9,12 +9,13 @@ import fcntl
 import os
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from typing import Final
 
 import structlog
 
+from gateway.access.memory import COPIES, keep
 from gateway.batches import output
 from gateway.batches.gate import Gate
 from gateway.batches.input import Input
@@ -66,6 +67,7 @@ class BatchRunner:
         self._settings = settings
         self._model = model
         self._width = width  # lines of one batch at once
+        self._files_turn = asyncio.Lock()  # one batch's file at a time: a line may have megabytes
         self._woken = asyncio.Event()
 
     def wake(self) -> None:
@@ -149,7 +151,8 @@ class BatchRunner:
     async def _validate(self, owned: Owned) -> None:
         batches, batch_id = self._stores.batches, owned.batch.id
         try:
-            total, errors = await self._input.store(owned)
+            async with self._files_turn:
+                total, errors = await self._input.store(owned)
         except StorageQuotaExceeded as error:
             total, errors = 0, [LineError(error.code, error.message)]
         if errors:
@@ -173,10 +176,12 @@ class BatchRunner:
 
     async def _answer_some(self, owned: Owned, cursor: "_Cursor") -> None:
         while True:
-            async with self._gate.place():
+            async with self._gate.place(), AsyncExitStack() as held:
+                room = await self._lines.room(owned, held)
                 line = await cursor.next()
                 if line is None:
                     return
+                keep(room, COPIES * len(line.request))
                 outcome = await self._lines.answer(owned, line)
                 await self._stores.batches.finish_line(
                     owned.batch.id, line.number, outcome.json, outcome.used
@@ -202,7 +207,10 @@ class BatchRunner:
             await stores.batches.update(
                 batch_id, "in_progress", "cancelling", status="finalizing", finalizing_at=_now()
             )
-        answers, errors = await output.write(stores.batches, stores.files, batch_id, owned.caller, ends_as)
+        async with self._files_turn:
+            answers, errors = await output.write(
+                stores.batches, stores.files, batch_id, owned.caller, ends_as
+            )
         keep = self._settings.state_ttl
         changes = {
             "status": ends_as,

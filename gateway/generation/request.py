@@ -137,11 +137,14 @@ class Prepared:
 
     @property
     def log_probabilities(self) -> int:
-        """Return how many the answers have at most."""
+        """Return how many the answers have at most, those of prompts that are told again among them."""
         sampling = self.job.sampling
         if sampling.logprobs is None:
             return 0
-        return self.choices * sampling.max_tokens * (sampling.logprobs + 1)
+        tokens = sum(sampling.n * job.sampling.max_tokens for job in self.jobs)
+        if sampling.prompt_logprobs is not None:
+            tokens += sum(sampling.n * len(job.token_ids) for job in self.jobs)
+        return tokens * (sampling.logprobs + 1)
 
     @property
     def notices(self) -> dict[str, str]:

@@ -18,6 +18,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from gateway.access.callers import Caller
+from gateway.access.memory import Claim
 from gateway.access.shares import Shares
 from gateway.errors import GatewayError, ImageFetchFailed, ImageTooLarge, Overloaded
 from gateway.images.addresses import Address, AddressPolicy
@@ -26,7 +27,6 @@ from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
 
 Lookup = Callable[[str], Awaitable[Sequence[Address]]]
-Claim = Callable[[int], Awaitable[None]]  # takes memory for this many bytes
 
 _REDIRECTS = frozenset(
     {

@@ -15,13 +15,13 @@ from PIL import Image
 from PIL.ImageFile import ImageFile
 
 from gateway.access.callers import Caller
-from gateway.access.memory import SMALL, Memory
+from gateway.access.memory import SMALL, Claim, Memory
 from gateway.access.turns import Turns
 from gateway.engine.interface import Picture
 from gateway.errors import ImageError, ImageTooLarge, NotFound
 from gateway.images.cache import Flights, PictureCache
 from gateway.images.decode import decode
-from gateway.images.fetch import Claim, Fetcher
+from gateway.images.fetch import Fetcher
 from gateway.images.fit import shrink_factor, square
 from gateway.images.header import Header, memory_for, read_header
 from gateway.images.source import DataURL, FileID, Source, WebURL, read, too_large

@@ -6,8 +6,10 @@ from typing import Annotated, Any, Final, Literal
 import orjson
 from pydantic import Field, StringConstraints
 
+from gateway.errors import InvalidValue
 from gateway.schema.files import ExpiresAfter
 from gateway.schema.paths import short
+from gateway.schema.validation import check_values
 from gateway.schema.wire import Body
 
 Status = Literal[
@@ -93,7 +95,10 @@ def read_line(raw: bytes, number: int, endpoint: str | None = None) -> InputLine
     Without an `endpoint`, each line may have its own.
     """
     try:
+        check_values(raw)
         content = orjson.loads(raw)
+    except InvalidValue as error:
+        return LineError("invalid_value", error.message.replace("the body", "this line", 1), number)
     except orjson.JSONDecodeError as error:
         return LineError("invalid_json_line", f"This line is not parseable as valid JSON: {error}", number)
     if not isinstance(content, dict):

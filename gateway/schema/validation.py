@@ -32,7 +32,7 @@ def parse(body: bytes, kind: type[B]) -> B:
 
 def json_object(body: bytes) -> dict[str, Any]:
     """Return the JSON object in `body`. Raises InvalidJSON."""
-    _check_values(body)
+    check_values(body)
     try:
         # pydantic's parser is ten times faster than orjson on the megabytes of text that a picture is.
         content = from_json(body, allow_inf_nan=False)
@@ -56,7 +56,8 @@ def has_many_values(body: bytes) -> bool:
     return _has_more_marks(body, MANY_VALUES)
 
 
-def _check_values(body: bytes) -> None:
+def check_values(body: bytes) -> None:
+    """Raise InvalidValue where `body`, not parsed yet, may have too many values."""
     # Three bytes of JSON can be an object of seventy: parsed, a large body of them would take gigabytes.
     if _has_more_marks(body, MOST_VALUES):
         raise InvalidValue(f"the body has over {MOST_VALUES} commas and brackets; the limit is {MOST_VALUES}")

@@ -13,6 +13,11 @@ class Memory(Group):
         description="Memory for request bodies, and for answers' log probabilities. "
         "A body counts twice its size while it is read.",
     )
+    memory_stored: PositiveInt = Field(
+        default=2**28,
+        description="Memory for what is read from the storage (conversations, lists, files, lines of "
+        "batches), and for rendered images, until their clients have them.",
+    )
     memory_images: PositiveInt = Field(
         default=2**28, description="Memory for encoded images (fetched, or decoded from base64)."
     )

@@ -13,7 +13,7 @@ from gateway.schema.paths import short
 from gateway.storage.database import Database
 from gateway.storage.files import Upload
 
-READ_AT_ONCE: Final = 100  # results, when files are written
+READ_AT_ONCE: Final = 2**20  # bytes of results, when files are written; one may have more
 
 _COLUMNS = "status, state, total, completed, failed, input_tokens, cached_tokens, output_tokens"
 
@@ -276,7 +276,14 @@ def _finish_line(
 def _results(connection: sqlite3.Connection, batch_id: str, after: int) -> list[Result]:
     rows = connection.execute(
         "SELECT line, custom_id, result, failed FROM batch_lines"
-        " WHERE batch_id = ? AND line > ? ORDER BY line LIMIT ?",
-        (batch_id, after, READ_AT_ONCE),
+        " WHERE batch_id = ? AND line > ? ORDER BY line LIMIT 100",
+        (batch_id, after),
     )
-    return [Result(line, custom_id, json, bool(failed)) for line, custom_id, json, failed in rows]
+    found: list[Result] = []
+    size = 0
+    for line, custom_id, json, failed in rows:
+        found.append(Result(line, custom_id, json, bool(failed)))
+        size += len(json or b"")
+        if size > READ_AT_ONCE:
+            break
+    return found

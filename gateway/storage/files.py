@@ -2,7 +2,7 @@
 
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, Literal
@@ -75,6 +75,10 @@ class Files:
         """Return the caller's files that are wanted. Raises InvalidValue where `after` names none of them."""
         return await self._database.read(_page, caller, wanted)
 
+    async def count(self, caller: str) -> int:
+        """Return how many files the caller has, or had a while ago."""
+        return await self._database.read(_count, caller)
+
     async def delete(self, file_id: str, caller: str) -> None:
         """Delete the caller's file. Raises NotFound."""
         await self._database.write(_delete, file_id, caller)
@@ -83,7 +87,7 @@ class Files:
         """Return all that the caller's file holds; check its size first. Raises NotFound."""
         return await self._database.read(_content, file_id, caller)
 
-    async def chunks(self, file_id: str) -> AsyncIterator[bytes]:
+    async def chunks(self, file_id: str) -> AsyncGenerator[bytes]:
         """Yield a file's content in order, CHUNK_BYTES at a time; whose file it is was checked before."""
         for place in count():
             data = await self._database.read(_chunk, file_id, place)
@@ -174,6 +178,11 @@ def _page(connection: sqlite3.Connection, caller: str, wanted: Listing) -> Page:
         (*values, wanted.limit + 1),
     ).fetchall()
     return Page([StoredFile(*row) for row in rows[: wanted.limit]], len(rows) > wanted.limit)
+
+
+def _count(connection: sqlite3.Connection, caller: str) -> int:
+    (number,) = connection.execute("SELECT count(*) FROM files WHERE caller = ?", (caller,)).fetchone()
+    return int(number)
 
 
 def _delete(connection: sqlite3.Connection, file_id: str, caller: str) -> None:

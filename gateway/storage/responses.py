@@ -5,6 +5,7 @@ Images are stored beside their items: of a long conversation only the newest are
 
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,6 +16,7 @@ from gateway.schema.paths import short
 from gateway.storage.database import Database
 
 LONGEST: Final = 1000  # responses in a conversation
+MOST_REFERENCES: Final = 1000  # items of other responses in a request
 UNFINISHED_TTL: Final = 3600  # seconds after which a response that never ended is deleted
 
 # The response `:id` and those before it; `depth` is how long before.
@@ -142,6 +144,43 @@ class ResponseStore:
         if not deleted:
             raise _not_found(response_id)
 
+    async def body_size(self, caller: str, response_id: str) -> int:
+        """Return how many bytes `body` returns. Raises NotFound."""
+        found = await self._database.read(
+            lambda connection: connection.execute(
+                "SELECT length(body) FROM responses"
+                " WHERE id = ? AND caller = ? AND expires_at > ? AND body <> x''",
+                (response_id, caller, int(time.time())),
+            ).fetchone()
+        )
+        if found is None:
+            raise _not_found(response_id)
+        size: int = found[0]
+        return size
+
+    async def conversation_size(self, wanted: Wanted) -> int:
+        """Return how many bytes `conversation` returns; raises what it does."""
+        return await self._database.read(
+            partial(_conversation_size, wanted=wanted, now=int(time.time()), max_bytes=self._max_bytes)
+        )
+
+    async def items_size(self, caller: str, ids: Sequence[str]) -> int:
+        """Return how many bytes the items `ids` have, each as often as it is named.
+
+        Raises InvalidValue where they are too many or too large.
+        """
+        if len(ids) > MOST_REFERENCES:
+            raise InvalidValue(
+                f"input: {len(ids)} items are referred to; the limit is {MOST_REFERENCES}", param="input"
+            )
+        size = await self._database.read(partial(_items_size, caller=caller, ids=ids, now=int(time.time())))
+        if size > self._max_bytes:
+            raise InvalidValue(
+                f"input: the items referred to have {size} bytes; the limit is {self._max_bytes}",
+                param="input",
+            )
+        return size
+
     async def conversation(self, wanted: Wanted) -> list[StoredItem]:
         """Return the conversation's items, the oldest first.
 
@@ -212,11 +251,12 @@ def _add_items(
     )
     connection.executemany(
         "INSERT INTO response_images (response_id, place, part, url) VALUES (?, ?, ?, ?)",
-        [
+        # One by one: an item that is referred to many times holds its images once until here.
+        (
             (response_id, place, part, url.encode())
             for place, item in placed
             for part, url in item.images.items()
-        ],
+        ),
     )
 
 
@@ -224,13 +264,15 @@ def _named(response_id: str, caller: str, now: int) -> dict[str, str | int]:
     return {"id": response_id, "caller": caller, "now": now, "longest": LONGEST}
 
 
-def _conversation(
-    connection: sqlite3.Connection, wanted: Wanted, now: int, max_bytes: int
-) -> list[StoredItem]:
-    named = _named(wanted.id, wanted.caller, now) | {
+def _wanted(wanted: Wanted, now: int) -> dict[str, str | int]:
+    return _named(wanted.id, wanted.caller, now) | {
         "output": wanted.output,
         "limit": -1 if wanted.max_images is None else wanted.max_images,
     }
+
+
+def _conversation_size(connection: sqlite3.Connection, wanted: Wanted, now: int, max_bytes: int) -> int:
+    named = _wanted(wanted, now)
     before = connection.execute(f"{_CHAIN} SELECT previous_id FROM chain ORDER BY depth", named).fetchall()
     _check_chain(wanted.id, [previous for (previous,) in before])
     (text,) = connection.execute(f"{_CHAIN} SELECT total(length(item.item)) {_ITEMS}", named).fetchone()
@@ -242,6 +284,14 @@ def _conversation(
             f"previous_response_id: the conversation has {text + images:.0f} bytes; the limit is {max_bytes}",
             param="previous_response_id",
         )
+    return int(text + images)
+
+
+def _conversation(
+    connection: sqlite3.Connection, wanted: Wanted, now: int, max_bytes: int
+) -> list[StoredItem]:
+    _conversation_size(connection, wanted, now, max_bytes)
+    named = _wanted(wanted, now)
     urls: dict[tuple[str, int], dict[int, str]] = {}
     for response_id, place, part, url in connection.execute(
         f"{_CHAIN} SELECT image.response_id, image.place, part, url {_IMAGES}", named
@@ -269,6 +319,20 @@ def _check_chain(response_id: str, before: list[str | None]) -> None:
         raise PreviousResponseNotFound(
             f"previous_response_id: no response {short(missing)!r} is stored", param="previous_response_id"
         )
+
+
+def _items_size(connection: sqlite3.Connection, caller: str, ids: Sequence[str], now: int) -> int:
+    size = 0
+    for each, times in Counter(ids).items():
+        row = connection.execute(
+            "SELECT length(item) + (SELECT total(length(url)) FROM response_images AS image"
+            " WHERE image.response_id = item.response_id AND image.place = item.place)"
+            " FROM response_items AS item JOIN responses ON responses.id = response_id"
+            " WHERE item.id = ? AND caller = ? AND expires_at > ? AND body <> x'' LIMIT 1",
+            (each, caller, now),
+        ).fetchone()
+        size += times * int(row[0]) if row else 0
+    return size
 
 
 def _by_id(

@@ -53,13 +53,13 @@ async def test_many_values_are_checked_in_a_thread(
     slow: Gateway, route: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     where = []
-    check = validation._check_values
+    check = validation.check_values
 
     def noted(body: bytes) -> None:
         where.append(threading.current_thread() is threading.main_thread())
         check(body)
 
-    monkeypatch.setattr(validation, "_check_values", noted)
+    monkeypatch.setattr(validation, "check_values", noted)
     async with httpx2.AsyncClient(base_url=slow.url, trust_env=False, timeout=30) as http:
         for body in (MANY[route], {"model": "x"}):
             await http.post(route, json=body, headers={"authorization": "Bearer eve"})

@@ -10,6 +10,7 @@ from gateway.access import memory
 from gateway.access.lifecycle import Lifecycle
 from gateway.api import body, media, query
 from gateway.api.exchange import caller_of
+from gateway.api.stored import StoredAnswers
 from gateway.api.streaming import json_response
 from gateway.errors import InvalidValue, NotFound
 from gateway.schema.batches import WINDOW, Batch, BatchCreate
@@ -25,6 +26,7 @@ def router(
     lifecycle: Lifecycle,
     files: Files,
     batches: Batches,
+    answers: StoredAnswers,
     *,
     endpoints: Collection[str],
     wake: Callable[[], None],
@@ -56,10 +58,14 @@ def router(
     async def list_batches(request: Request) -> Response:
         query.only(request, ("after", "limit"))
         limit = query.integer(request, "limit", least=1, most=100, default=20)
-        found, has_more = await batches.page(caller_of(request), limit, request.query_params.get("after"))
-        page = {"object": "list", "data": found, "has_more": has_more}
-        first, last = (found[0].id, found[-1].id) if found else (None, None)
-        return json_response(page | {"first_id": first, "last_id": last})
+
+        async def listed() -> Response:
+            found, has_more = await batches.page(caller_of(request), limit, request.query_params.get("after"))
+            page = {"object": "list", "data": found, "has_more": has_more}
+            first, last = (found[0].id, found[-1].id) if found else (None, None)
+            return json_response(page | {"first_id": first, "last_id": last})
+
+        return await answers.whole(request, memory.FREE * limit, listed)
 
     @routes.get("/v1/batches/{batch_id}", response_model=None)
     async def retrieve_batch(request: Request, batch_id: str) -> Response:

@@ -8,6 +8,7 @@ from uuid import uuid4
 import structlog
 from fastapi import APIRouter, Request, Response
 
+from gateway.access.memory import Claim
 from gateway.access.turns import Aside
 from gateway.api.errors import error_body
 from gateway.api.exchange import Exchange
@@ -36,7 +37,7 @@ def router(exchange: Exchange) -> APIRouter:
     return routes
 
 
-async def read(body: bytes, caller: str, aside: Aside) -> tuple[GenerationRequest, "Answer"]:
+async def read(body: bytes, caller: str, aside: Aside, _: Claim) -> tuple[GenerationRequest, "Answer"]:
     """Return what a chat request asks for, and who writes its answer. Raises RequestError."""
     return await aside(partial(_read, body, caller))
 

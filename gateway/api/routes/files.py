@@ -6,12 +6,12 @@ from typing import Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import StreamingResponse
 
 from gateway.access.lifecycle import Lifecycle
 from gateway.access.shares import Shares
 from gateway.api import body, multipart, query
 from gateway.api.exchange import caller_of
+from gateway.api.stored import StoredAnswers
 from gateway.api.streaming import json_response
 from gateway.errors import StorageFull, StorageUnavailable
 from gateway.schema.files import PURPOSES, FileDeleted, FileObject, UploadForm
@@ -20,9 +20,10 @@ from gateway.settings import Settings
 from gateway.storage.files import CHUNK_BYTES, Files, Listing, StoredFile, Upload
 
 LIST_MAX = 10_000  # OpenAI's, and its default
+ENTRY_BYTES = 2048  # of a file in a list, with the longest name
 
 
-def router(settings: Settings, files: Files, lifecycle: Lifecycle) -> APIRouter:
+def router(settings: Settings, files: Files, lifecycle: Lifecycle, answers: StoredAnswers) -> APIRouter:
     """Return the routes."""
     routes = APIRouter()
     uploads = Uploads(settings, files)
@@ -41,16 +42,22 @@ def router(settings: Settings, files: Files, lifecycle: Lifecycle) -> APIRouter:
             after=request.query_params.get("after"),
             purpose=query.choice(request, "purpose", PURPOSES, "") or None,
         )
-        page = await files.page(caller_of(request), wanted)
-        return json_response(
-            {
-                "object": "list",
-                "data": [_object(file) for file in page.files],
-                "first_id": page.files[0].id if page.files else None,
-                "last_id": page.files[-1].id if page.files else None,
-                "has_more": page.has_more,
-            }
-        )
+        caller = caller_of(request)
+
+        async def listed() -> Response:
+            page = await files.page(caller, wanted)
+            return json_response(
+                {
+                    "object": "list",
+                    "data": [_object(file) for file in page.files],
+                    "first_id": page.files[0].id if page.files else None,
+                    "last_id": page.files[-1].id if page.files else None,
+                    "has_more": page.has_more,
+                }
+            )
+
+        number = min(wanted.limit, await files.count(caller))
+        return await answers.whole(request, ENTRY_BYTES * number, listed)
 
     @routes.get("/v1/files/{file_id}", response_model=None)
     async def retrieve_file(request: Request, file_id: str) -> Response:
@@ -65,12 +72,14 @@ def router(settings: Settings, files: Files, lifecycle: Lifecycle) -> APIRouter:
     async def retrieve_file_content(request: Request, file_id: str) -> Response:
         file = await files.get(file_id, caller_of(request))
         headers = {
+            "content-type": "application/octet-stream",
             "content-length": str(file.bytes),
             "content-disposition": f"attachment; filename*=UTF-8''{quote(file.filename, safe='')}",
             # Whatever somebody uploaded, no browser takes it for a page of this address.
             "x-content-type-options": "nosniff",
         }
-        return StreamingResponse(files.chunks(file.id), 200, headers, "application/octet-stream")
+        size = min(file.bytes, CHUNK_BYTES)
+        return await answers.pieces(request, size, files.chunks(file.id), headers)
 
     return routes
 

@@ -6,6 +6,7 @@ from functools import partial
 from fastapi import APIRouter, Request, Response
 
 from gateway.access.callers import Caller
+from gateway.access.memory import Claim
 from gateway.access.turns import Aside
 from gateway.api.exchange import Exchange
 from gateway.api.response_answer import Answer, Keeper
@@ -32,10 +33,10 @@ def router(exchange: Exchange, reader: "Reader") -> APIRouter:
     async def count_input_tokens(request: Request) -> Response:
         return await exchange.compute(request, counted)
 
-    async def counted(body: bytes, caller: Caller) -> Response:
+    async def counted(body: bytes, caller: Caller, claim: Claim) -> Response:
         aside = exchange.pipeline.aside(body, caller)
         request = await aside(partial(parse, body, ResponseRequest))
-        conversation = await reader.conversation(request, caller.scope)
+        conversation = await reader.conversation(request, caller.scope, claim)
         wanted = await aside(partial(responses.read, request, conversation, "input_tokens", caller.scope))
         count = await exchange.pipeline.prompt_length(wanted, caller)
         return json_response({"object": "response.input_tokens", "input_tokens": count})
@@ -56,32 +57,41 @@ class Reader:
         self._store = store
         self._max_images = max_images
 
-    async def read(self, body: bytes, caller: str, aside: Aside) -> tuple[GenerationRequest, Answer]:
+    async def read(
+        self, body: bytes, caller: str, aside: Aside, claim: Claim
+    ) -> tuple[GenerationRequest, Answer]:
         """Return what a request asks for, and who writes its answer. Raises RequestError."""
         request = await aside(partial(parse, body, ResponseRequest))
-        conversation = await self.conversation(request, caller)
+        conversation = await self.conversation(request, caller, claim)
         keeper = None
         if request.store is not False:
             keeper = Keeper(self._store, caller, conversation.own, insists=request.store is True)
         answer = Answer(request, keeper)
         return await aside(partial(responses.read, request, conversation, answer.id, caller)), answer
 
-    async def conversation(self, request: ResponseRequest, caller: str) -> responses.Conversation:
-        """Return the items that the request adds up to. Raises RequestError where one is not stored."""
-        own = await self._own(request.input, caller)
-        return responses.Conversation(await self._earlier(request, caller), own)
+    async def conversation(
+        self, request: ResponseRequest, caller: str, claim: Claim
+    ) -> responses.Conversation:
+        """Return the items that the request adds up to, with memory claimed for those that are stored.
 
-    async def _earlier(self, request: ResponseRequest, caller: str) -> Sequence[InputItem]:
+        Raises RequestError where one is not stored.
+        """
+        own = await self._own(request.input, caller, claim)
+        return responses.Conversation(await self._earlier(request, caller, claim), own)
+
+    async def _earlier(self, request: ResponseRequest, caller: str, claim: Claim) -> Sequence[InputItem]:
         if request.previous_response_id is None:
             return ()
         wanted = Wanted(caller, request.previous_response_id, max_images=self._max_images)
+        await claim(await self._store.conversation_size(wanted))
         return [stored_items.restored(item) for item in await self._store.conversation(wanted)]
 
-    async def _own(self, items: Sequence[InputItem], caller: str) -> tuple[InputItem, ...]:
+    async def _own(self, items: Sequence[InputItem], caller: str, claim: Claim) -> tuple[InputItem, ...]:
         """Return a request's items, each reference replaced by the stored item."""
         ids = [item.id for item in items if isinstance(item, ItemReference)]
         if not ids:
             return tuple(items)
+        await claim(await self._store.items_size(caller, ids))
         found = await self._store.items(caller, ids)
         own: list[InputItem] = []
         for place, item in enumerate(items):

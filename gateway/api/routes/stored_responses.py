@@ -6,6 +6,7 @@ from fastapi import APIRouter, Request, Response
 
 from gateway.api import query
 from gateway.api.exchange import caller_of
+from gateway.api.stored import StoredAnswers
 from gateway.api.streaming import json_response
 from gateway.errors import InvalidValue, UnsupportedParameter
 from gateway.generation import stored_items
@@ -14,7 +15,7 @@ from gateway.schema.responses import IMAGE_URLS, INCLUDABLE
 from gateway.storage.responses import ResponseStore, Wanted
 
 
-def router(store: ResponseStore) -> APIRouter:
+def router(store: ResponseStore, answers: StoredAnswers) -> APIRouter:
     """Return the routes for what is in `store`."""
     routes = APIRouter()
 
@@ -23,7 +24,12 @@ def router(store: ResponseStore) -> APIRouter:
         query.only(request, ("include", "include[]", "stream"))
         if query.choice(request, "stream", ("true", "false"), "false") == "true":
             raise UnsupportedParameter("stream: a stored response cannot be streamed", param="stream")
-        return Response(await store.body(caller_of(request), response_id), media_type="application/json")
+        caller = caller_of(request)
+
+        async def told() -> Response:
+            return Response(await store.body(caller, response_id), media_type="application/json")
+
+        return await answers.whole(request, await store.body_size(caller, response_id), told)
 
     @routes.delete("/v1/responses/{response_id}", response_model=None)
     async def delete_response(request: Request, response_id: str) -> Response:
@@ -32,7 +38,7 @@ def router(store: ResponseStore) -> APIRouter:
 
     @routes.post("/v1/responses/{response_id}/cancel", response_model=None)
     async def cancel_response(request: Request, response_id: str) -> Response:
-        await store.body(caller_of(request), response_id)
+        await store.body_size(caller_of(request), response_id)
         raise InvalidValue("the response was not created with `background`: it cannot be cancelled")
 
     @routes.get("/v1/responses/{response_id}/input_items", response_model=None)
@@ -41,13 +47,17 @@ def router(store: ResponseStore) -> APIRouter:
         limit = query.integer(request, "limit", least=1, most=100, default=20)
         order = query.choice(request, "order", ("asc", "desc"), "desc")
         caller = caller_of(request)
-        await store.body(caller, response_id)
+        await store.body_size(caller, response_id)
         images = None if IMAGE_URLS in _included(request) else 0
-        items = await store.conversation(Wanted(caller, response_id, output=False, max_images=images))
-        listed = [stored_items.listed(item) for item in items]
-        if order == "desc":
-            listed.reverse()
-        return json_response(_page(listed, limit, request.query_params.get("after")))
+        wanted = Wanted(caller, response_id, output=False, max_images=images)
+
+        async def told() -> Response:
+            listed = [stored_items.listed(item) for item in await store.conversation(wanted)]
+            if order == "desc":
+                listed.reverse()
+            return json_response(_page(listed, limit, request.query_params.get("after")))
+
+        return await answers.whole(request, await store.conversation_size(wanted), told)
 
     return routes
 

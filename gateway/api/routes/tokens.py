@@ -5,6 +5,7 @@ from functools import partial
 from fastapi import APIRouter, Request, Response
 
 from gateway.access.callers import Caller
+from gateway.access.memory import Claim
 from gateway.api.exchange import Exchange
 from gateway.api.streaming import json_response, while_connected
 from gateway.generation import chat, rendering
@@ -32,7 +33,7 @@ def router(exchange: Exchange) -> APIRouter:
     async def render(request: Request) -> Response:
         return await exchange.compute(request, partial(rendered, request))
 
-    async def rendered(request: Request, body: bytes, caller: Caller) -> Response:
+    async def rendered(request: Request, body: bytes, caller: Caller, claim: Claim) -> Response:
         def read() -> tuple[RenderRequest, GenerationRequest]:
             wanted = parse(body, RenderRequest)
             return wanted, chat.read(wanted, "render", caller.scope)
@@ -40,10 +41,10 @@ def router(exchange: Exchange) -> APIRouter:
         account = exchange.account(request)
         async with while_connected(request.receive):
             wanted, asked = await exchange.pipeline.aside(body, caller)(read)
-            found = await rendering.render(exchange.pipeline, asked, wanted.render_fits, account)
+            found = await rendering.render(exchange.pipeline, asked, wanted.render_fits, account, claim)
         return json_response(found)
 
-    async def tokenized(body: bytes, caller: Caller) -> Response:
+    async def tokenized(body: bytes, caller: Caller, _: Claim) -> Response:
         def read() -> tuple[GenerationRequest, bool | None, bool]:
             content = json_object(body)
             if content.get("messages") is not None:
@@ -59,7 +60,7 @@ def router(exchange: Exchange) -> APIRouter:
         asked, strings, opened = await exchange.pipeline.aside(body, caller)(read)
         return json_response(await tokenizing.tokenize(asked, caller, strings=strings, opened=opened))
 
-    async def detokenized(body: bytes, caller: Caller) -> Response:
+    async def detokenized(body: bytes, caller: Caller, _: Claim) -> Response:
         wanted = await exchange.pipeline.aside(body, caller)(partial(parse, body, Detokenize))
         return json_response(tokenizing.detokenize(wanted.tokens, wanted.model))
 
