@@ -69,6 +69,7 @@ GIVEN: dict[str, tuple[str, Any]] = {
     "image_decode_timeout": ("3", 3.0),
     "memory_bodies": ("94", 94),
     "memory_images": ("95", 95),
+    "memory_stored": ("94", 94),
     "memory_pixels": ("96", 96),
     "image_threads": ("2", 2),
     "fetch_images": ("false", False),

@@ -79,6 +79,7 @@ class _Form:
         self.fields: dict[str, str] = {}
         self.file: _Part | None = None
         self.ended = False
+        self._parts = 0
         self._part = _Part("", None)
         self._header = [bytearray(), bytearray()]  # name, value
         self._disposition = b""
@@ -91,6 +92,9 @@ class _Form:
             raise InvalidValue(f"the body is not valid multipart/form-data: {error}") from None
 
     def on_part_begin(self) -> None:
+        self._parts += 1
+        if self._parts > FIELDS_MAX + 1:  # and the file; of one name they would be one field
+            raise InvalidValue(f"the form has more fields than the limit of {FIELDS_MAX}")
         self._disposition = b""
 
     def on_header_field(self, data: bytes, start: int, end: int) -> None:
@@ -116,8 +120,6 @@ class _Form:
             self.file = self._part
         elif filename is not None:
             raise UnknownParameter(f"{short(name)}: there is no such file field", param=short(name))
-        elif len(self.fields) >= FIELDS_MAX:
-            raise InvalidValue(f"the form has more fields than the limit of {FIELDS_MAX}")
 
     def on_part_data(self, data: bytes, start: int, end: int) -> None:
         self._part.data += memoryview(data)[start:end]

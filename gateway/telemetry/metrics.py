@@ -19,7 +19,7 @@ _ROUTE = "a route's path, or `unmatched`"
 _CLASS = "a class in the keys file, or `default`"
 _STEP = "`fetching`, `loading`"
 _CALLER = "an API key's name, or `no key`"
-_BUDGET = "`bodies`, `images` (encoded), `small_pixels`, `large_pixels`"
+_BUDGET = "`bodies`, `stored`, `images` (encoded), `small_pixels`, `large_pixels`"
 
 # Of vLLM's metrics, those that an operator looks at first.
 ENGINE: Final[Mapping[str, str]] = {

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gateway.access.memory import Memory, at_most
-from gateway.errors import ImageTooLarge
+from gateway.errors import ImageTooLarge, InvalidValue
 from gateway.settings import load
 from gateway.telemetry.metrics import Metrics
 from tests.access.test_shares import ANN, EVE
@@ -50,3 +50,18 @@ def test_the_table_in_the_docs_is_the_sum() -> None:
     page = (Path(__file__).parents[2] / "docs/memory.md").read_text(encoding="utf-8")
     told = [int(size) for size in re.findall(r"^\| .*\| (\d+) MiB \|", page, re.MULTILINE)]
     assert told == [round(size / MIB) for size in at_most(load(), threads=2).values()]
+
+
+async def test_more_log_probabilities_than_there_is_memory_for_are_refused() -> None:
+    memory = Memory(load(memory_bodies=MIB), Metrics())
+    async with memory.log_probabilities(ANN, MIB // 320):
+        assert memory._bodies.taken == 1024
+    with pytest.raises(InvalidValue, match="3277 log probabilities are asked for; the limit is 3276"):
+        memory.log_probabilities(ANN, MIB // 320 + 1)
+
+
+async def test_what_is_stored_counts_twice_and_little_of_it_is_free(memory: Memory) -> None:
+    async with memory.stored(EVE, 2**16):
+        assert memory._stored.taken == 0
+        async with memory.stored(ANN, 100 * 1024):
+            assert memory._stored.taken == 200

@@ -1,5 +1,6 @@
 """Memory is held before it is taken: where a budget is one KiB short of what a request needs, it is a 503."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from math import ceil
@@ -18,7 +19,7 @@ from tests.api.wire import CHAT, Answer
 from tests.bench.hostile import large_files
 from tests.images.pictures import data_url, encoded, url_of
 from tests.scripted_engine import ScriptedEngine
-from tests.servers import Gateway, scripted_gateway
+from tests.servers import Gateway, scripted_gateway, until
 
 MIB = 2**20
 HOLDER = Caller("holder", "holder", CallerClass())
@@ -57,7 +58,6 @@ async def only(gateway: Gateway, kind: str, left: int) -> AsyncIterator[None]:
     holding = await shares.take(HOLDER, shares.total - left)
     yield
     holding.release()
-    assert shares.taken == 0
 
 
 def kib(size: float) -> int:
@@ -71,6 +71,7 @@ async def needs(gateway: Gateway, kind: str, size: int, ask: Send) -> None:
     assert (refused.status, refused.error["code"]) == (503, "overloaded")
     async with only(gateway, kind, size):
         assert (await ask(gateway)).status == 200
+    assert budget(gateway, kind).taken == 0
 
 
 async def needs_some(gateway: Gateway, kind: str, ask: Send) -> None:
@@ -179,3 +180,108 @@ async def test_large_images_have_a_budget_of_their_own(gateway: Gateway, format_
     options = {"lossless": True, "method": 0} if format_ == "WEBP" else {}
     url = url_of(Image.new("RGB", (2001, 2000)), format_, **options)
     await needs(gateway, "large", kib(each * 2001 * 2000 + MIB), shows(url))
+
+
+# What is stored
+
+
+async def stored_image(gateway: Gateway) -> tuple[str, str]:
+    """Store a response whose question has an image of FILE bytes; return its id and the question's."""
+    data = encoded(Image.new("RGB", (64, 48)), "JPEG").ljust(FILE)
+    parts = [{"type": "input_image", "image_url": data_url(data)}]
+    response = await posts(responses([{"role": "user", "content": parts}]), "/v1/responses")(gateway)
+    name = orjson.loads(response.body)["id"]
+    listed = await send(gateway, "GET", f"/v1/responses/{name}/input_items")
+    return name, orjson.loads(listed.body)["data"][0]["id"]
+
+
+def responses(asked: Any, **more: Any) -> dict[str, Any]:
+    return {"model": "llava-demo", "input": asked, **more}
+
+
+def gets(path: str) -> Send:
+    return lambda gateway: send(gateway, "GET", path)
+
+
+async def test_a_conversation_takes_memory_before_it_is_read(gateway: Gateway) -> None:
+    name, item = await stored_image(gateway)
+    asked = responses("And now?", previous_response_id=name)
+    referring = responses([{"type": "item_reference", "id": item}])
+    for body in (asked, referring):
+        for path in ("/v1/responses", "/v1/responses/input_tokens"):
+            await needs_some(gateway, "stored", posts(body, path))
+
+
+async def test_the_same_item_named_twice_takes_its_memory_twice(gateway: Gateway) -> None:
+    _, item = await stored_image(gateway)
+    asked = posts(responses([{"type": "item_reference", "id": item}] * 3), "/v1/responses")
+    url = 4 * ceil(FILE / 3) + len("data:image/png;base64,")
+    async with only(gateway, "stored", kib(2 * 3 * url)):
+        assert (await asked(gateway)).status == 503  # there is JSON besides
+    async with only(gateway, "stored", kib(2 * 3 * (url + 200))):
+        assert (await asked(gateway)).status == 200
+
+
+async def test_items_referred_to_are_bounded_in_number_and_size(gateway: Gateway) -> None:
+    _, item = await stored_image(gateway)
+    for times, says in (
+        (1001, "1001 items are referred to; the limit is 1000"),
+        (100, "the limit is 2097152"),
+    ):
+        asked = posts(responses([{"type": "item_reference", "id": item}] * times), "/v1/responses")
+        refused = await asked(gateway)
+        assert (refused.status, refused.error["param"]) == (400, "input")
+        assert says in refused.error["message"]
+
+
+async def test_what_is_listed_takes_memory_until_it_is_sent(gateway: Gateway) -> None:
+    name, _ = await stored_image(gateway)
+    await needs_some(
+        gateway,
+        "stored",
+        gets(f"/v1/responses/{name}/input_items?include[]=message.input_image.image_url"),
+    )
+    await needs_some(gateway, "stored", gets("/v1/batches"))
+
+
+async def test_a_stored_answer_takes_memory_until_it_is_sent() -> None:
+    async with scripted_gateway(ScriptedEngine(("x" * FILE,)), max_wait=0.2) as gateway:
+        response = await posts(responses("x"), "/v1/responses")(gateway)
+        await needs_some(gateway, "stored", gets(f"/v1/responses/{orjson.loads(response.body)['id']}"))
+
+
+async def test_a_file_takes_memory_for_a_piece_while_it_is_sent(gateway: Gateway) -> None:
+    form = {"files": {"file": ("a", bytes(3 * MIB))}, "data": {"purpose": "user_data"}}
+    file = orjson.loads((await send(gateway, "POST", "/v1/files", **form)).body)["id"]
+    await needs(gateway, "stored", kib(2 * MIB), gets(f"/v1/files/{file}/content"))
+
+
+async def test_rendered_images_take_memory_by_their_number_and_fits(gateway: Gateway) -> None:
+    asked = chat(messages=saying(image(url_of(Image.new("RGB", (9, 9))))), render_fits=["crop", "squash"])
+    size = kib(2 * 8 * 336**2 * 3)  # in the default fit too
+    await needs(gateway, "stored", size, posts(asked, "/v1/chat/completions/render"))
+
+
+# Batches
+
+
+@pytest.mark.parametrize(("kind", "more"), [("stored", {}), ("bodies", {"logprobs": True, "n": 16})])
+async def test_a_line_of_a_batch_waits_for_its_memory(kind: str, more: dict[str, Any]) -> None:
+    words = tuple(" a" for _ in range(100))
+    async with scripted_gateway(ScriptedEngine(words), max_wait=0.2) as gateway:
+        line = {"custom_id": "a", "method": "POST", "url": CHAT, "body": chat(**more)}
+        form = {"files": {"file": ("a", orjson.dumps(line))}, "data": {"purpose": "batch"}}
+        file = orjson.loads((await send(gateway, "POST", "/v1/files", **form)).body)["id"]
+        asked = {"input_file_id": file, "endpoint": CHAT, "completion_window": "24h"}
+        async with only(gateway, kind, 0):
+            batch = orjson.loads((await posts(asked, "/v1/batches")(gateway)).body)["id"]
+            await until(lambda: budget(gateway, kind).waiting > 0)
+            assert await counts(gateway, batch) == {"total": 1, "completed": 0, "failed": 0}
+        async with asyncio.timeout(10):
+            while (await counts(gateway, batch))["completed"] == 0:  # noqa: ASYNC110  # it is asked over HTTP
+                await asyncio.sleep(0.05)
+
+
+async def counts(gateway: Gateway, batch: str) -> dict[str, int]:
+    told: dict[str, int] = orjson.loads((await gets(f"/v1/batches/{batch}")(gateway)).body)["request_counts"]
+    return told
