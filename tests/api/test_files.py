@@ -181,6 +181,7 @@ REFUSED = [
     (form(VISION, ("colour", None, b"red"), PICTURE), UNKNOWN, "colour", "no such parameter"),
     (form(("purpose", None, b"x" * 2000), PICTURE), INVALID, "purpose", "limit of 1024 bytes"),
     (form(*MANY), INVALID, None, "the limit of 20"),
+    (form(*[MANY[0]] * 30), INVALID, None, "the limit of 20"),
     (form(VISION, PICTURE, end=b""), INVALID, None, "it ends too early"),
     (b"no form", INVALID, None, "not valid multipart/form-data"),
     (b"", INVALID, None, "it ends too early"),
