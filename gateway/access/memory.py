@@ -100,7 +100,7 @@ def at_most(settings: Settings, threads: int) -> dict[str, int]:
     body = settings.body_max_bytes
     return {
         "bodies": max(settings.memory_bodies, COPIES * body),
-        "one body while it is parsed": CHARACTER * body,
+        "bodies while they are parsed": CHARACTER * body * (1 + max(1, threads // 2)),
         "stored": max(settings.memory_stored, COPIES * body),
         "one batch's file": (COPIES + CHARACTER) * body,
         "images": max(settings.memory_images, settings.image_max_bytes),

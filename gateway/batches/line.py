@@ -57,8 +57,8 @@ class Answer(Protocol):
         """Return the answer."""
 
 
-# What reads an endpoint's requests: those that come over the socket too. From a body, the caller's name, where
-# to do what takes long, and how to claim memory for what it refers to in the storage.
+# What reads an endpoint's requests: those that come over the socket too. From a body, the caller's name,
+# where to do what takes long, and how to claim memory for what it refers to in the storage.
 Read = Callable[[bytes, str, Aside, Claim], Awaitable[tuple[GenerationRequest, Answer]]]
 Readers = Mapping[str, Read]  # by endpoint
 
