@@ -153,6 +153,7 @@ def test_demo_profile_runs_as_it_was_measured() -> None:
     demo = profiles.load("demo")
     assert engine_arguments(demo, 7) == {
         "model": demo.model_path,
+        "served_model_name": "llava-demo",
         "limit_mm_per_prompt": {"image": 7},
         "scheduling_policy": "priority",
         "dtype": "bfloat16",
