@@ -3,10 +3,13 @@
 It runs before anything is installed, so it uses the standard library alone.
 """
 
+import signal
 import subprocess
 import sys
 import time
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from engine_config.preflight import SetupFailed
@@ -28,13 +31,14 @@ class Stages:
     def run(self, label: str, *command: str | Path) -> None:
         """Run `command` as the stage `label`. Raises SetupFailed with the end of its output."""
         self.say(label, end="" if sys.stdout.isatty() else "\n")
-        with self._log.open("a") as log:
-            print("$", *command, file=log, flush=True)
-            process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
-            )
+        process = None
         told = time.monotonic()
         try:
+            with self._log.open("a") as log, _signals_held():
+                print("$", *command, file=log, flush=True)
+                process = subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+                )
             while self._still_runs(process):
                 if sys.stdout.isatty():
                     self.say(f"{label}: {self._log_end(1)[:60]}", end="")
@@ -42,7 +46,7 @@ class Stages:
                     told = time.monotonic()
                     self.say(f"{label}: {self._log_end(1)[:60]}")
         finally:
-            if process.poll() is None:
+            if process is not None and process.poll() is None:
                 process.terminate()
                 process.wait()
         if sys.stdout.isatty():
@@ -61,3 +65,20 @@ class Stages:
     def _log_end(self, lines: int) -> str:
         with self._log.open(errors="replace") as log:
             return "\n".join(line.rstrip() for line in deque(log, maxlen=lines))
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Hold back what would end the set-up until the block's end: a process that starts must not be missed."""
+    came: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    handlers = {number: found for number in numbers if callable(found := signal.getsignal(number))}
+    for number in handlers:
+        signal.signal(number, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for one in came:
+            signal.raise_signal(one)

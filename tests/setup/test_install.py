@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -295,6 +296,23 @@ def test_sigterm_ends_what_set_up_has_started(install: ModuleType, tmp_path: Pat
     assert running.wait(timeout=60) == 143
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid.read_text()), 0)
+
+
+def test_a_signal_that_comes_while_a_process_starts_ends_that_too(
+    install: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+
+    class Interrupted(subprocess.Popen[bytes]):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            started.append(self)
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        install.Stages(tmp_path / "log").run("sleeping", "sleep", "60")
+    assert started[0].poll() == -signal.SIGTERM
 
 
 def test_who_may_not_install_packages_is_told_what_to_type(
