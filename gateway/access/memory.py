@@ -24,7 +24,7 @@ COPIES = 2  # of a body, while its pieces are joined and while it is parsed
 CHARACTER = 4  # bytes that Python keeps for each of a text's where one of them is rare
 # Of a decoding thread or process, besides pixels: a copy of an image's text, a file's notes.
 THREAD = 64 * MIB
-LOGPROB = 320  # bytes of a log probability: vLLM's numbers, its JSON, and the answer's
+LOGPROB = 320  # bytes of a log probability, and of a token that has some: vLLM's numbers, JSON, the answer's
 FREE = 64 * KIB  # a body of at most this is not counted: what runs is bounded, and so are these together
 SMALL = 4_000_000  # pixels; an image of more is large
 
@@ -58,16 +58,19 @@ class Memory:
         size = self._body_max if announced is None else announced
         return self._bodies.hold(caller, 0 if size <= FREE else _kib(COPIES * size))
 
-    def log_probabilities(self, caller: Caller, number: int) -> AbstractAsyncContextManager[Holding]:
-        """Hold memory for an answer's log probabilities; its request's body has been given back.
+    def log_probabilities(
+        self, caller: Caller, tokens: int, number: int
+    ) -> AbstractAsyncContextManager[Holding]:
+        """Hold memory for `number` log probabilities of `tokens`; the request's body is given back.
 
         Raises InvalidValue where they need more than there is for all.
         """
-        size = LOGPROB * number
+        size = LOGPROB * (tokens + number)
         if _kib(size) > self._bodies.most:
-            most = self._bodies.most * KIB // LOGPROB
             raise InvalidValue(
-                f"logprobs: {number} log probabilities are asked for; the limit is {most}", param="logprobs"
+                f"logprobs: {number} log probabilities of {tokens} tokens are asked for; they take "
+                f"{-(-size // MIB)} MiB, and the limit is {self._bodies.most * KIB // MIB}",
+                param="logprobs",
             )
         return self._bodies.hold(caller, 0 if size <= FREE else _kib(size))
 

@@ -139,7 +139,8 @@ class Exchange:
         self, caller: Caller, prepared: Prepared, held: AsyncExitStack, seat: AsyncExitStack
     ) -> int:
         """Have `held` hold memory for log probabilities and `seat` the engine's; return the priority."""
-        await held.enter_async_context(self.memory.log_probabilities(caller, prepared.log_probabilities))
+        numbers = prepared.scored_tokens, prepared.log_probabilities
+        await held.enter_async_context(self.memory.log_probabilities(caller, *numbers))
         expected = self.pipeline.expected_tokens(prepared)
         return await seat.enter_async_context(self.admission.seats(caller, prepared.choices, expected))
 

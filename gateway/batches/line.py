@@ -142,7 +142,8 @@ class Lines:
         del wanted
         await answer.let_go()
         await stored.aclose()
-        await held.enter_async_context(self._memory.log_probabilities(caller, prepared.log_probabilities))
+        numbers = prepared.scored_tokens, prepared.log_probabilities
+        await held.enter_async_context(self._memory.log_probabilities(caller, *numbers))
         jobs = [replace(job, priority=PRIORITY) for job in prepared.jobs]
         begun.set()
         async with aclosing(self._pipeline.run(jobs, time.perf_counter(), Running(inf))) as deltas:

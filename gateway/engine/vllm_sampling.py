@@ -30,7 +30,7 @@ def sampling_params(job: Job) -> SamplingParams:
         logprobs=sampling.logprobs,
         prompt_logprobs=sampling.prompt_logprobs,
         # vLLM keeps them until the answer's end; as objects they would make garbage collection slow.
-        flat_logprobs=sampling.logprobs is not None and sampling.prompt_logprobs is None,
+        flat_logprobs=sampling.logprobs is not None,
         structured_outputs=(
             StructuredOutputsParams(grammar=sampling.constraint.grammar) if sampling.constraint else None
         ),

@@ -74,7 +74,7 @@ class TokenizerFile:
         if not places or top is None:
             return ()
         return tuple(
-            self._entry(token, nan) if place is None else self._place(token, place, top)
+            self._place(token, place, top) if place else self._entry(token, nan)
             for token, place in zip(tokens, places, strict=True)
         )
 

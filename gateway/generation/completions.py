@@ -1,13 +1,19 @@
 """From a completion request on the wire to a `GenerationRequest`, and from deltas to its choices. Pure."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import fields
 from math import isnan
+from typing import Any, Final
+
+import orjson
 
 from gateway.engine.interface import Delta, TokenLogprob
 from gateway.generation.reply import LEAST_LOGPROB
 from gateway.generation.request import GenerationRequest, RawPrompt
 from gateway.schema.completion import FinishReason, PromptTokensDetails, Usage
 from gateway.schema.completions import CompletionRequest, TextChoice, TextLogprobs
+
+_LISTS: Final = tuple(field.name for field in fields(TextLogprobs))
 
 
 def read(request: CompletionRequest, id: str, caller: str) -> GenerationRequest:  # noqa: A002  # the wire's word
@@ -81,19 +87,47 @@ class TextReply:
         )
 
 
-def fold(gains: Iterable[TextChoice]) -> list[TextChoice]:
-    """Return the choices that `gains` make, in the order of their numbers."""
-    found: dict[int, list[TextChoice]] = {}
-    for gain in gains:
-        found.setdefault(gain.index, []).append(gain)
-    return [_whole(index, found[index]) for index in sorted(found)]
+class Whole:
+    """The choices of an answer that is told in one piece.
 
+    Their log probabilities are kept as JSON: there are up to 200,000. As objects they take several times the
+    memory, and written all at once at the end they hold up the event loop.
+    """
 
-def _whole(index: int, gains: list[TextChoice]) -> TextChoice:
-    ends: list[FinishReason] = [gain.finish_reason for gain in gains if gain.finish_reason]
-    logprobs = [gain.logprobs for gain in gains if gain.logprobs]
-    text = "".join(gain.text for gain in gains)
-    return TextChoice(index, text, _joined(logprobs) if logprobs else None, ends[-1])
+    def __init__(self) -> None:
+        self._texts: dict[int, list[str]] = {}
+        self._ends: dict[int, FinishReason] = {}
+        self._logprobs: dict[int, dict[str, bytearray]] = {}  # by choice and list, without brackets
+
+    def take(self, gain: TextChoice) -> None:
+        """Add what a choice gained."""
+        self._texts.setdefault(gain.index, []).append(gain.text)
+        if gain.finish_reason:
+            self._ends[gain.index] = gain.finish_reason
+        if gain.logprobs is None:
+            return
+        lists = self._logprobs.setdefault(gain.index, {name: bytearray() for name in _LISTS})
+        for name, written in lists.items():
+            if written:
+                written.extend(b",")
+            written.extend(orjson.dumps(getattr(gain.logprobs, name))[1:-1])
+
+    def choices(self) -> list[TextChoice]:
+        """Return the choices in the order of their numbers."""
+        return [
+            TextChoice(index, "".join(self._texts[index]), self._written(index), self._ends[index])
+            for index in sorted(self._texts)
+        ]
+
+    def _written(self, index: int) -> TextLogprobs | None:
+        lists = self._logprobs.pop(index, None)
+        if lists is None:
+            return None
+        # orjson writes a fragment as it would have written the list.
+        pieces: dict[str, Any] = {
+            name: orjson.Fragment(b"".join((b"[", written, b"]"))) for name, written in lists.items()
+        }
+        return TextLogprobs(**pieces)
 
 
 def _joined(parts: list[TextLogprobs]) -> TextLogprobs:

@@ -21,7 +21,7 @@ from gateway.generation.conversations import Conversations
 from gateway.generation.merge import merged
 from gateway.generation.pace import Pace
 from gateway.generation.request import GenerationRequest, InputImage, Prepared
-from gateway.generation.sampling import sampling_of, with_defaults
+from gateway.generation.sampling import check_logprobs, sampling_of, with_defaults
 from gateway.images import source
 from gateway.images.loader import PictureLoader
 from gateway.prompt import tokens
@@ -151,9 +151,11 @@ class Pipeline:
         over, salt = self._settings.max_tokens_over, self._cache_salt(request)
         made = (raw.job(request, place, ids, model, over) for place, ids in enumerate(prompts))
         jobs = [replace(job, cache_salt=salt) for job in made]
-        await account.spend(sum(len(job.token_ids) for job in jobs), 0)
         texts = tuple(raw.text(prompt, model) for prompt in request.prompts) if request.echo else ()
-        return Prepared(jobs[0], others=tuple(jobs[1:]), texts=texts, fingerprint=model.fingerprint)
+        prepared = Prepared(jobs[0], others=tuple(jobs[1:]), texts=texts, fingerprint=model.fingerprint)
+        check_logprobs(prepared.log_probabilities)
+        await account.spend(sum(len(job.token_ids) for job in jobs), 0)
+        return prepared
 
     async def run(self, jobs: Sequence[Job], arrived: float, running: Running) -> AsyncGenerator[Delta]:
         """Yield the deltas of `jobs`, measured; `arrived` is when their request did (`time.perf_counter`).

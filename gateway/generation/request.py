@@ -136,15 +136,20 @@ class Prepared:
         return self.job.sampling.n * (1 + len(self.others))
 
     @property
-    def log_probabilities(self) -> int:
-        """Return how many the answers have at most, those of prompts that are told again among them."""
+    def scored_tokens(self) -> int:
+        """Return how many tokens have log probabilities at most; each choice tells its prompt's again."""
         sampling = self.job.sampling
         if sampling.logprobs is None:
             return 0
         tokens = sum(sampling.n * job.sampling.max_tokens for job in self.jobs)
         if sampling.prompt_logprobs is not None:
             tokens += sum(sampling.n * len(job.token_ids) for job in self.jobs)
-        return tokens * (sampling.logprobs + 1)
+        return tokens
+
+    @property
+    def log_probabilities(self) -> int:
+        """Return how many there are at most: a token's own, and those of the likeliest at its place."""
+        return self.scored_tokens * (1 + (self.job.sampling.logprobs or 0))
 
     @property
     def notices(self) -> dict[str, str]:

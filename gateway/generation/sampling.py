@@ -10,7 +10,7 @@ from gateway.prompt.tokens import SHORTEN
 from gateway.schema.paths import short
 
 MAX_TOKENS = ("max_output_tokens", "max_completion_tokens", "max_tokens")  # the first that is given counts
-MOST_LOGPROBS = 200_000  # entries of an answer: they take 20 MB of JSON
+MOST_LOGPROBS = 200_000  # entries of a request's answers: they take 20 MB of JSON
 TOKEN_ID = re.compile(r"[0-9]{1,9}")
 
 
@@ -109,6 +109,15 @@ def _logit_bias(given: Mapping[str, Any], model: Model) -> dict[int, float]:
 def _check_token(token: int, param: str, model: Model) -> None:
     if token >= model.vocabulary_size:
         raise InvalidValue(f"{param}: the model has {model.vocabulary_size} tokens; got {token}", param=param)
+
+
+def check_logprobs(number: int) -> None:
+    """Refuse more than MOST_LOGPROBS of several prompts, or with those of prompts that are told again."""
+    if number > MOST_LOGPROBS:
+        raise InvalidValue(
+            f"logprobs: the prompts and answers have up to {number}; the limit is {MOST_LOGPROBS}",
+            param="logprobs",
+        )
 
 
 def _logprobs(given: Mapping[str, Any], max_tokens: int) -> int | None:

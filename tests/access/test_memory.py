@@ -33,9 +33,9 @@ async def test_an_image_may_take_all_memory_once_it_is_free(memory: Memory) -> N
 
 
 async def test_many_log_probabilities_are_of_the_bodies_memory_and_few_are_free(memory: Memory) -> None:
-    async with memory.log_probabilities(EVE, 200):
+    async with memory.log_probabilities(EVE, 4, 196):
         assert memory._bodies.taken == 0
-        async with memory.log_probabilities(ANN, 1024):
+        async with memory.log_probabilities(ANN, 512, 512):
             assert memory._bodies.taken == 320
 
 
@@ -54,10 +54,12 @@ def test_the_table_in_the_docs_is_the_sum() -> None:
 
 async def test_more_log_probabilities_than_there_is_memory_for_are_refused() -> None:
     memory = Memory(load(memory_bodies=MIB), Metrics())
-    async with memory.log_probabilities(ANN, MIB // 320):
+    async with memory.log_probabilities(ANN, 276, 3000):
         assert memory._bodies.taken == 1024
-    with pytest.raises(InvalidValue, match="3277 log probabilities are asked for; the limit is 3276"):
-        memory.log_probabilities(ANN, MIB // 320 + 1)
+    with pytest.raises(
+        InvalidValue, match=r"3000 log probabilities of 277 tokens .* take 2 MiB, .* limit is 1"
+    ):
+        memory.log_probabilities(ANN, 277, 3000)
 
 
 async def test_what_is_stored_counts_twice_and_little_of_it_is_free(memory: Memory) -> None:

@@ -178,6 +178,10 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"logprobs": 6}, "invalid_value", "logprobs"),
     ({"logprobs": True}, "invalid_value", "logprobs"),
     ({"stream_options": {"include_usage": True}}, "invalid_value", "stream_options"),
+    # More log probabilities than one answer may have: of all prompts, and of those that are told again.
+    ({"prompt": ["x"] * 64, "n": 2, "max_tokens": 300, "logprobs": 5}, "invalid_value", "logprobs"),
+    ({"prompt": ["x" * 2000] * 17, "echo": True, "logprobs": 5}, "invalid_value", "logprobs"),
+    ({"prompt": ["x" * 2000] * 2, "n": 16, "echo": True, "logprobs": 5}, "invalid_value", "logprobs"),
 ]
 
 

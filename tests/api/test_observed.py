@@ -326,7 +326,7 @@ async def test_memory_for_log_probabilities_is_held_until_they_are_answered() ->
     async with scripted_gateway(engine) as gateway:
         asked = asyncio.create_task(ask(gateway, chat(logprobs=True, top_logprobs=20, max_tokens=512)))
         await until(lambda: engine.running == 1)
-        assert await metric(gateway, "gateway_memory_held_bytes", kind="bodies") == 512 * 21 * LOGPROB
+        assert await metric(gateway, "gateway_memory_held_bytes", kind="bodies") == 512 * 22 * LOGPROB
         engine.hurried = True
         assert (await asked).status == 200
         assert await metric(gateway, "gateway_memory_held_bytes", kind="bodies") == 0

@@ -114,15 +114,15 @@ async def test_a_body_of_unknown_length_takes_as_much_as_the_longest(gateway: Ga
 # Log probabilities
 
 
-async def test_log_probabilities_take_320_bytes_each(gateway: Gateway) -> None:
+async def test_log_probabilities_take_320_bytes_each_and_so_does_each_token(gateway: Gateway) -> None:
     asked = chat(logprobs=True, top_logprobs=20, n=16, max_tokens=100)
-    await needs(gateway, "bodies", kib(320 * 16 * 100 * 21), posts(asked))
+    await needs(gateway, "bodies", kib(320 * 16 * 100 * 22), posts(asked))
 
 
 async def test_so_do_those_of_prompts_that_are_told_again(gateway: Gateway) -> None:
     prompts = ["x" * 400, "x" * 600]  # of as many tokens, after `<s>`
     asked = {"model": "llava-demo", "prompt": prompts, "echo": True, "logprobs": 5, "max_tokens": 3}
-    number = (401 + 601 + 2 * 3) * 6
+    number = (401 + 601 + 2 * 3) * 7  # of each token five and its own, and the token
     await needs(gateway, "bodies", kib(320 * number), posts(asked, "/v1/completions"))
 
 

@@ -16,7 +16,7 @@ from gateway.api.streaming import json_response, last_usage
 from gateway.engine.interface import Delta
 from gateway.errors import GatewayError
 from gateway.generation import completions
-from gateway.generation.completions import TextReply
+from gateway.generation.completions import TextReply, Whole
 from gateway.generation.request import GenerationRequest, Prepared
 from gateway.schema import sse
 from gateway.schema.chat import StreamOptions
@@ -60,13 +60,14 @@ class Answer:
         """Do nothing: there are no images."""
 
     async def whole(self, prepared: Prepared, first: Delta, deltas: AsyncGenerator[Delta]) -> Response:
-        """Return the completion: the fold of what a stream would have told."""
-        reply = self._reply(prepared)
-        found = [reply.gain(first)]
+        """Return the completion: all that a stream would have told."""
+        reply, answer = self._reply(prepared), Whole()
+        if gain := reply.gain(first):
+            answer.take(gain)
         async for delta in deltas:
-            found.append(reply.gain(delta))  # noqa: PERF401  # an asynchronous comprehension reads worse
-        choices = completions.fold(gain for gain in found if gain is not None)
-        model = self._request.model
+            if gain := reply.gain(delta):
+                answer.take(gain)
+        choices, model = answer.choices(), self._request.model
         return json_response(
             TextCompletion(self.id, self._created, model, choices, reply.usage, prepared.fingerprint)
         )
