@@ -1,0 +1,101 @@
+"""An exception inside a step of the engine is logged without the content of the requests that ran."""
+
+import importlib
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from gateway.engine import vllm_core
+from gateway.engine.interface import Job, Sampling
+
+pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
+
+ID = "chatcmpl-1"
+STOP = "unmistakable stop"
+PIXEL = 0.123
+PROMPT = [7001, 7002, 7003]
+
+
+@pytest.fixture
+def core(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return vLLM's module, as it was again after the test."""
+    core = importlib.import_module("vllm.v1.engine.core")
+    monkeypatch.setattr(core, "dump_engine_exception", core.dump_engine_exception)
+    return core
+
+
+@pytest.fixture
+def logged() -> Iterator[list[str]]:
+    """Return what vLLM logs."""
+    lines: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("vllm")
+    logger.addHandler(handler)
+    yield lines
+    logger.removeHandler(handler)
+
+
+def scheduled() -> Any:
+    """Return a step of one request with a picture and a stop string, in vLLM's own types."""
+    output = importlib.import_module("vllm.v1.core.sched.output")
+    inputs = importlib.import_module("vllm.multimodal.inputs")
+    sampling = importlib.import_module("gateway.engine.vllm_sampling")
+    pixels = inputs.MultiModalFieldElem(
+        data=torch.full((3, 2, 2), PIXEL), field=inputs.MultiModalBatchedField()
+    )
+    picture = inputs.MultiModalFeatureSpec(
+        data=inputs.MultiModalKwargsItem({"pixel_values": pixels}),
+        modality="image",
+        identifier="key",
+        mm_position=inputs.PlaceholderRange(0, 1),
+    )
+    request = output.NewRequestData(
+        req_id=ID,
+        prompt_token_ids=PROMPT,
+        mm_features=[picture],
+        sampling_params=sampling.sampling_params(Job(ID, PROMPT, (), Sampling(8, stop=(STOP,)))),
+        pooling_params=None,
+        block_ids=([1],),
+        num_computed_tokens=0,
+        lora_request=None,
+    )
+    return replace(
+        output.SchedulerOutput.make_empty(),
+        scheduled_new_reqs=[request],
+        num_scheduled_tokens={ID: 3},
+        total_num_scheduled_tokens=3,
+    )
+
+
+def fail_in_a_step(core: Any) -> None:
+    engine = SimpleNamespace(vllm_config="configuration", scheduler=SimpleNamespace(make_stats=lambda: None))
+    with (
+        pytest.raises(RuntimeError, match="a bug of vLLM's"),
+        core.EngineCore.log_error_detail(engine, scheduled()),
+    ):
+        raise RuntimeError("a bug of vLLM's")
+
+
+def test_vllms_own_dump_has_stop_strings_and_pixels(core: Any, logged: list[str]) -> None:
+    """Otherwise the next test would prove nothing."""
+    fail_in_a_step(core)
+    told = "\n".join(logged)
+    assert STOP in told
+    assert str(PIXEL) in told
+
+
+def test_the_log_of_a_step_that_fails_says_which_requests_ran_and_nothing_of_their_content(
+    core: Any, logged: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = []
+    monkeypatch.setattr(core.EngineCoreProc, "run_engine_core", lambda *_, **named: runs.append(named))
+    vllm_core.run_engine_core(dp_rank=0)
+    assert runs == [{"dp_rank": 0}]
+    fail_in_a_step(core)
+    assert logged == [f"The engine died in a step of 3 tokens for the requests {{'{ID}': 3}}"]
