@@ -2,11 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Coroutine, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from engine_config.profile import EngineProfile
 from gateway.access.callers import Caller
@@ -33,6 +33,8 @@ from gateway.telemetry.metrics import Metrics
 
 # Tokens of an answer that count, at most; a longer one also takes its places for longer.
 EXPECTED: Final = 1024
+
+_T = TypeVar("_T")
 
 
 class Pipeline:
@@ -62,6 +64,10 @@ class Pipeline:
     def aside(self, body: bytes, caller: Caller) -> Aside:
         """Return how to do what takes as long as the JSON in `body` has values."""
         return partial(self._conversations.aside, caller) if has_many_values(body) else at_once
+
+    async def in_turn(self, caller: Caller, work: Callable[[], _T]) -> _T:
+        """Return what `work` returns: in a thread, in turn between callers."""
+        return await self._conversations.aside(caller, work)
 
     def check(self) -> None:
         """Raise EngineNotReady (503) while no engine runs."""

@@ -1,6 +1,7 @@
 """Text to tokens and back, exactly as a prompt is made."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from gateway.access.callers import Caller
 from gateway.engine.interface import Model
@@ -27,7 +28,9 @@ class Tokenizing:
         ids, images = _expanded(await self._pipeline.prompt_ids(request, caller), model)
         if not opened:
             ids = ids[1:]
-        spelt = model.vocabulary.pieces(ids) if strings else None
+        spelt = None
+        if strings:
+            spelt = await self._pipeline.in_turn(caller, partial(model.vocabulary.pieces, ids))
         return Tokenized(len(ids), model.context_length, ids, spelt, images)
 
     def detokenize(self, ids: Sequence[int], name: str | None) -> Detokenized:

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
 import httpx2
@@ -39,6 +39,22 @@ class Slow(Bytes):
         if len(text) > 1000:
             time.sleep(SECONDS)
         return super().encode(text)
+
+
+async def test_tokens_are_spelt_in_a_thread(slow: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    where = []
+    pieces = Slow.pieces
+
+    def noted(vocabulary: Slow, ids: Sequence[int]) -> list[str]:
+        where.append(threading.current_thread() is threading.main_thread())
+        return pieces(vocabulary, ids)
+
+    monkeypatch.setattr(Slow, "pieces", noted)
+    async with httpx2.AsyncClient(base_url=slow.url, trust_env=False, timeout=30) as http:
+        body = {"prompt": "abc", "return_token_strs": True}
+        answer = await http.post("/tokenize", json=body, headers={"authorization": "Bearer eve"})
+    assert answer.json()["token_strs"] == ["<s>", "a", "b", "c"]
+    assert where == [False]
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from tests.engine.floods import FLOODS, MORE
+from tests.engine.floods import FLOODS, MORE, PREFILLS
 from tests.engine.keyed import KEYS, client
 from tests.servers import Gateway, samples
 
@@ -56,7 +56,9 @@ async def load(gateway: Gateway) -> float:
 
 
 @pytest.mark.parametrize("flood", FLOODS | MORE if LONG else FLOODS)
-async def test_a_flood_delays_nobody_else(keyed: Gateway, flood: str) -> None:
+async def test_a_flood_delays_nobody_else(keyed: Gateway, flood: str, request: pytest.FixtureRequest) -> None:
+    if flood in PREFILLS:
+        request.applymarker(pytest.mark.xfail(reason="each token waits for a step of 2,048 prompt tokens"))
     taken = []
     async with client(keyed, KEYS["ann"]) as ann, under(keyed, flood):
         until = time.monotonic() + SECONDS
