@@ -2,13 +2,14 @@
 
 from typing import Any
 
-import orjson
+from pydantic_core import from_json
 
 from gateway.engine.interface import Constraint
 from gateway.errors import InvalidValue
 from gateway.generation import constraint
 from gateway.schema.formats import JSONSchemaFormat, ResponseFormat, StructuredOutputs
 from gateway.schema.responses import JSONObjectFormat
+from gateway.schema.wire import writable
 
 
 def read(chosen: ResponseFormat | None, structured: StructuredOutputs | None) -> Constraint | None:
@@ -43,9 +44,13 @@ def _schema(given: Any) -> dict[str, Any]:
     schema, param = given, "structured_outputs.json"
     if isinstance(given, str):
         try:
-            schema = orjson.loads(given)
-        except orjson.JSONDecodeError as error:
+            # Not orjson: what it reads may be deeper than what it writes.
+            schema = from_json(given, allow_inf_nan=False)
+        except ValueError as error:
             raise InvalidValue(f"{param}: it is not JSON: {error}", param=param) from None
     if not isinstance(schema, dict):
         raise InvalidValue(f"{param}: a schema must be an object", param=param)
-    return schema
+    try:
+        return writable(schema)
+    except ValueError as error:
+        raise InvalidValue(f"{param}: {error}", param=param) from None

@@ -97,9 +97,10 @@ def read_line(raw: bytes, number: int, endpoint: str | None = None) -> InputLine
     try:
         check_values(raw)
         content = orjson.loads(raw)
+        orjson.dumps(content)  # What it reads may be deeper than what it writes.
     except InvalidValue as error:
         return LineError("invalid_value", error.message.replace("the body", "this line", 1), number)
-    except orjson.JSONDecodeError as error:
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError) as error:
         return LineError("invalid_json_line", f"This line is not parseable as valid JSON: {error}", number)
     if not isinstance(content, dict):
         return LineError("invalid_json_line", "This line is not a JSON object.", number)

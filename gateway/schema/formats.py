@@ -2,19 +2,19 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, PlainValidator, Tag, model_validator
 
 from gateway.errors import InvalidValue
 from gateway.schema.responses import JSONObjectFormat, TextFormat
 from gateway.schema.tools import Name
-from gateway.schema.wire import Wire, branch
+from gateway.schema.wire import Schema, Wire, branch
 
 MOST_CHOICES = 1000
 
 
 class NamedSchema(Wire):
     name: Name
-    json_schema: dict[str, Any] = Field(alias="schema", default_factory=lambda: {"type": "object"})
+    json_schema: Schema = Field(alias="schema", default_factory=lambda: {"type": "object"})
     strict: bool | None = Field(default=None, description="The answer always has the form of the schema.")
 
 
@@ -37,10 +37,22 @@ def _few(choices: Any) -> Any:
     return choices
 
 
+def _object_or_text(schema: Any) -> Any:
+    if isinstance(schema, dict | str):
+        return schema
+    raise ValueError("it must be a JSON schema, as an object or a string")
+
+
 class StructuredOutputs(Wire):
     """vLLM's `StructuredOutputsParams`, as far as a client may set it: one of these."""
 
-    json_schema: dict[str, Any] | str | None = Field(alias="json", default=None)
+    json_schema: (
+        Annotated[
+            dict[str, Any] | str,
+            PlainValidator(_object_or_text, json_schema_input_type=dict[str, Any] | str),
+        ]
+        | None
+    ) = Field(alias="json", default=None)
     json_object: Literal[True] | None = None
     regex: Annotated[str, Field(min_length=1)] | None = None
     choice: (

@@ -10,7 +10,7 @@ from gateway.schema.ledger import Ledger
 from gateway.schema.response_parameters import RESPONSES
 from gateway.schema.sampling import DrawingFields
 from gateway.schema.tools import MOST_TOOLS, Mode, Name, functions_only
-from gateway.schema.wire import Wire, branch
+from gateway.schema.wire import Schema, Wire, branch
 
 LOGPROBS = "message.output_text.logprobs"
 IMAGE_URLS = "message.input_image.image_url"
@@ -54,7 +54,7 @@ class JSONObjectFormat(Wire):
 class JSONSchemaFormat(Wire):
     type: Literal["json_schema"]
     name: Name
-    json_schema: dict[str, Any] = Field(alias="schema")
+    json_schema: Schema = Field(alias="schema")
     description: str | None = None
     strict: bool | None = None
 
@@ -75,7 +75,7 @@ class FunctionTool(Wire):
     type: Literal["function"]
     name: Name
     description: str | None = None
-    parameters: dict[str, Any] | None = None
+    parameters: Schema | None = None
     strict: bool | None = None
 
 

@@ -6,7 +6,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from gateway.errors import UnsupportedParameter
 from gateway.schema.paths import short
-from gateway.schema.wire import Wire, branch
+from gateway.schema.wire import Schema, Wire, branch
 
 MOST_TOOLS = 128  # OpenAI's limit
 
@@ -17,7 +17,7 @@ Mode = Literal["none", "auto", "required"]
 class Function(Wire):
     name: Name
     description: str | None = None
-    parameters: dict[str, Any] | None = None
+    parameters: Schema | None = None
     strict: bool | None = None
 
 

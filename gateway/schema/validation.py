@@ -1,6 +1,7 @@
 """From bytes to a request, and from what pydantic found to OpenAI's error."""
 
 import re
+from math import isinf
 from typing import Any, TypeVar
 
 import orjson
@@ -137,6 +138,8 @@ def _shown(value: Any) -> str:
         return f"an array of {len(value)}"
     if isinstance(value, int) and value.bit_length() > 63:  # noqa: PLR2004  # and a sign
         return "an integer of more than 64 bits"
+    if isinstance(value, float) and isinf(value):
+        return "a number too large for a double"
     return f'"{short(value)}"' if isinstance(value, str) else orjson.dumps(value).decode()
 
 

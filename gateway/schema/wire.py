@@ -1,14 +1,17 @@
 """What all objects on the wire have in common."""
 
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from math import isfinite
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 
 from gateway.schema.ledger import Ledger
 
 # pydantic reports every error it finds, at a kilobyte each, and two bytes can be one: a large body of them
 # would take all memory. So lists stop at their first error, and objects have at most this many fields.
 MOST_FIELDS = 200
+LARGEST_INTEGER = 2**64 - 1  # that JSON's writer can write
 
 
 class Wire(BaseModel):
@@ -26,6 +29,25 @@ def branch(value: Any) -> str:
     """Name the branch of a union for `value`, in brackets to tell it from a field in an error's location."""
     kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
     return f"<{kind}>" if isinstance(kind, str) else "<>"
+
+
+def writable(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return `schema`, which may have no number that could not be written again. Raises ValueError."""
+    left: list[Any] = [schema]
+    while left:
+        value = left.pop()
+        if isinstance(value, Mapping):
+            left += value.values()
+        elif isinstance(value, list):
+            left += value
+        elif isinstance(value, int) and not -(2**63) <= value <= LARGEST_INTEGER:
+            raise ValueError("an integer in a schema must fit into 64 bits")
+        elif isinstance(value, float) and not isfinite(value):
+            raise ValueError("a number in a schema must be finite")
+    return schema
+
+
+Schema = Annotated[dict[str, Any], AfterValidator(writable)]
 
 
 class Body(Wire):

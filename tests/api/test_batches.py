@@ -139,12 +139,16 @@ async def test_line_that_is_refused_is_in_the_error_file_with_its_error(client: 
     assert params == ["temperature", "stream", "model"]
 
 
+BAD_JSON: Final = "invalid_json_line"
+DEEP: Final = b'{"a":' * 300 + b"1" + b"}" * 300  # what orjson reads and does not write
 BAD_LINES = [
-    (b"{not json", "invalid_json_line", None),
-    (b"[1]", "invalid_json_line", None),
+    (b"{not json", BAD_JSON, None),
+    (b"[1]", BAD_JSON, None),
     (orjson.dumps({**line("x"), "method": "GET"}), "invalid_value", "method"),
     (orjson.dumps(line("x", url="/v1/responses")), "invalid_value", "url"),
     (orjson.dumps({**line("x"), "body": 1}), "invalid_value", "body"),
+    (b'{"custom_id":"x","method":"POST","url":"%b","body":%b}' % (CHAT.encode(), DEEP), BAD_JSON, None),
+    (b'{"custom_id":%b}' % DEEP, BAD_JSON, None),
     (orjson.dumps(line("")), "invalid_value", "custom_id"),
     (orjson.dumps({"method": "POST", "url": CHAT, "body": {}}), "missing_required_parameter", "custom_id"),
     (orjson.dumps(line("good")), "duplicate_custom_id", "custom_id"),

@@ -45,8 +45,8 @@ def shuffled(seed: int) -> list[tuple[str, str]]:
 
 
 @asynccontextmanager
-async def clients(gateway: Gateway, *keys: str) -> AsyncIterator[list[AsyncOpenAI]]:
-    opened = [AsyncOpenAI(base_url=gateway.api, api_key=key, max_retries=0) for key in keys]
+async def clients(gateway: Gateway, *keys: str, retries: int = 0) -> AsyncIterator[list[AsyncOpenAI]]:
+    opened = [AsyncOpenAI(base_url=gateway.api, api_key=key, max_retries=retries) for key in keys]
     yield opened
     for client in opened:
         await client.close()
