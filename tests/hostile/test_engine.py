@@ -4,8 +4,10 @@ import asyncio
 
 import pytest
 
+from tests.api.wire import connected
 from tests.hostile.addresses import ADDRESSES
-from tests.hostile.cases import answers, serves
+from tests.hostile.cases import answers, outcome, serves
+from tests.hostile.judged import doors
 from tests.hostile.parameters import ENGINES_FORMS, PARAMETERS
 from tests.hostile.pictures import PICTURES
 from tests.hostile.prompts import PROMPTS
@@ -19,6 +21,7 @@ TABLES = {
     "pictures": PICTURES,
     "forms": ENGINES_FORMS,
 }
+IMAGE_TOKEN = 768  # the demo model's
 LONGEST = 30  # seconds; a large picture takes a few on a busy machine
 GROUP = 10  # cases between two honest requests
 # Of what the cases send: the key, prompts, pictures, and tracebacks that would show them.
@@ -47,3 +50,19 @@ async def test_the_real_engine_outlives_every_case(gateway: Gateway, table: str)
     told = gateway.log.read_bytes()[begins:].decode(errors="replace")
     assert "request_id" in told
     assert [one for one in NEVER_LOGGED if one in told] == []
+
+
+async def test_the_real_engine_outlives_every_attack_on_a_door(gateway: Gateway) -> None:
+    restarts = await metric(gateway, "gateway_engine_restarts_total")
+    wrong = []
+    for number, door in enumerate(doors(IMAGE_TOKEN)):
+        async with connected(gateway) as connection:
+            await connection.send(door.sent)
+            answer = await connection.answer(LONGEST)
+        if outcome(answer) != door.outcome:
+            wrong.append((door.name, door.outcome, answer.body[:300]))
+        if number % GROUP == 0:
+            await serves(gateway)
+    await serves(gateway)
+    assert wrong == []
+    assert await metric(gateway, "gateway_engine_restarts_total") == restarts
