@@ -16,7 +16,7 @@ from gateway.schema.items import (
     OutputText,
 )
 from gateway.schema.response import FunctionCall, OutputItem
-from gateway.storage.responses import StoredItem
+from gateway.storage.conversations import StoredItem
 
 _ITEM: TypeAdapter[InputItem] = TypeAdapter(InputItem)
 _PARTS = {"message": "content", "function_call_output": "output"}

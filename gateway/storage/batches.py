@@ -146,7 +146,7 @@ def _insert(connection: sqlite3.Connection, owned: Owned) -> None:
 
 def _get(connection: sqlite3.Connection, batch_id: str, caller: str) -> Batch:
     row = connection.execute(
-        f"SELECT {_COLUMNS} FROM batches WHERE id = ? AND caller = ?",  # noqa: S608  # our own words
+        f"SELECT {_COLUMNS} FROM batches WHERE id = ? AND caller = ?",  # our own words
         (batch_id, caller),
     ).fetchone()
     if row is None:
@@ -166,7 +166,7 @@ def _page(
             raise InvalidValue(f"after: no such batch: {short(after)}", param="after")
         before = row[0]
     rows = connection.execute(
-        f"SELECT {_COLUMNS} FROM batches WHERE caller = ? AND rowid < ? ORDER BY rowid DESC LIMIT ?",  # noqa: S608
+        f"SELECT {_COLUMNS} FROM batches WHERE caller = ? AND rowid < ? ORDER BY rowid DESC LIMIT ?",
         (caller, before, limit + 1),
     ).fetchall()
     return [_batch(row) for row in rows[:limit]], len(rows) > limit
@@ -182,7 +182,7 @@ def _cancel(connection: sqlite3.Connection, batch_id: str, caller: str, now: int
 
 def _unfinished(connection: sqlite3.Connection, limit: int) -> list[Owned]:
     rows = connection.execute(
-        f"SELECT caller, output_ttl, {_COLUMNS} FROM batches"  # noqa: S608
+        f"SELECT caller, output_ttl, {_COLUMNS} FROM batches"
         f" WHERE status IN {UNFINISHED} ORDER BY rowid LIMIT ?",
         (limit,),
     )
@@ -190,7 +190,7 @@ def _unfinished(connection: sqlite3.Connection, limit: int) -> list[Owned]:
 
 
 def _lines_left(connection: sqlite3.Connection) -> int:
-    query = f"SELECT sum(total - completed - failed) FROM batches WHERE status IN {UNFINISHED}"  # noqa: S608
+    query = f"SELECT sum(total - completed - failed) FROM batches WHERE status IN {UNFINISHED}"
     (left,) = connection.execute(query).fetchone()
     return left or 0
 
@@ -199,7 +199,7 @@ def _update(
     connection: sqlite3.Connection, batch_id: str, statuses: tuple[Status, ...], changes: Mapping[str, Any]
 ) -> bool:
     cursor = connection.execute(
-        f"SELECT {_COLUMNS} FROM batches WHERE id = ?",  # noqa: S608  # our own words
+        f"SELECT {_COLUMNS} FROM batches WHERE id = ?",  # our own words
         (batch_id,),
     )
     row = cursor.fetchone()

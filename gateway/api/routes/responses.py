@@ -18,7 +18,8 @@ from gateway.schema.items import InputItem, ItemReference
 from gateway.schema.paths import short
 from gateway.schema.responses import ResponseRequest
 from gateway.schema.validation import parse
-from gateway.storage.responses import ResponseStore, Wanted
+from gateway.storage.conversations import Wanted
+from gateway.storage.responses import ResponseStore
 
 
 def router(exchange: Exchange, reader: "Reader") -> APIRouter:

@@ -12,7 +12,8 @@ from gateway.errors import InvalidValue, UnsupportedParameter
 from gateway.generation import stored_items
 from gateway.schema.paths import short
 from gateway.schema.responses import IMAGE_URLS, INCLUDABLE
-from gateway.storage.responses import ResponseStore, Wanted
+from gateway.storage.conversations import Wanted
+from gateway.storage.responses import ResponseStore
 
 
 def router(store: ResponseStore, answers: StoredAnswers) -> APIRouter:
