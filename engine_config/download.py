@@ -123,5 +123,5 @@ def _append(file: RemoteFile, out: IO[bytes], stop: threading.Event) -> None:
 def _passes(error: Exception) -> bool:
     """Say whether asking again can help."""
     if isinstance(error, HfHubHTTPError):
-        return error.response.status_code in (408, 425, 429) or error.response.status_code >= 500  # noqa: PLR2004
+        return error.response.status_code in (408, 425, 429) or error.response.status_code >= 500  # noqa: PLR2004  # HTTP
     return True

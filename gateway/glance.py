@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Final
 
 import httpx2
@@ -59,9 +60,9 @@ def scrape(client: httpx2.Client, url: str) -> Scrape:
         answer = client.get(f"{url.rstrip('/')}/metrics")
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
         raise ScrapeError(f"nothing answers at {url}: {error or type(error).__name__}") from None
-    if answer.status_code == 401:  # noqa: PLR2004
+    if answer.status_code == HTTPStatus.UNAUTHORIZED:
         raise ScrapeError("/metrics asks for an API key; pass --api-key or set OPENAI_API_KEY")
-    if answer.status_code != 200:  # noqa: PLR2004
+    if answer.status_code != HTTPStatus.OK:
         raise ScrapeError(f"{url}/metrics answered {answer.status_code}; is it on GATEWAY_METRICS_PORT?")
     return parse(answer.text, time.monotonic())
 
@@ -187,7 +188,7 @@ def _bytes(value: float) -> str:
     if math.isnan(value):
         return "-"
     for unit in UNITS[:-1]:
-        if value < 1000:  # noqa: PLR2004
+        if value < 1000:  # noqa: PLR2004  # what units are apart
             return f"{value:.0f} {unit}"
         value /= 1000
     return f"{value:.1f} {UNITS[-1]}"

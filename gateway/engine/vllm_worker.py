@@ -55,7 +55,7 @@ def compute_in_half_precision() -> None:
         out = out.to(x.dtype).view(*x.shape[:-1], width)
         return out if bias is None else out + bias
 
-    linear.BitsAndBytesLinearMethod._apply_4bit_weight = apply_in_its_dtype  # noqa: SLF001
+    linear.BitsAndBytesLinearMethod._apply_4bit_weight = apply_in_its_dtype  # noqa: SLF001  # see above
 
 
 def log_no_conversions() -> None:
@@ -70,7 +70,7 @@ def count_loaded_bytes() -> None:
     if path is None:
         return
     for module in filter(None, map(sys.modules.get, LOADERS)):
-        module.safetensors_weights_iterator = _by_first_worker(  # type: ignore[attr-defined]
+        module.safetensors_weights_iterator = _by_first_worker(  # type: ignore[attr-defined]  # one of LOADERS
             module.safetensors_weights_iterator, Path(path)
         )
 
