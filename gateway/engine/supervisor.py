@@ -170,10 +170,15 @@ class Supervisor:
             self._metrics.rerun.inc()
             await self._another(engine)
 
-    async def shutdown(self) -> None:
-        """End the engine, and `run`, which would take the end for a death and start another."""
+    async def shutdown(self, *, at_once: bool = False) -> None:
+        """End the engine, and `run`, which would take the end for a death and start another.
+
+        With `at_once` it is killed: vLLM lets a step that runs take seconds.
+        """
         if self._run is not None:
             self._run.cancel()
+        if at_once and self._engine is not None:
+            self._engine.kill()
         self._set_stage("stopped")
         await self._end()
         self._tell()

@@ -90,7 +90,7 @@ async def _serve(settings: Settings, profile: EngineProfile, console: Console) -
     trimming.cancel()
     if server.force_exit:
         # uvicorn then skips the application's own end, and the engine's processes would outlive us.
-        await app.state.supervisor.shutdown()
+        await app.state.supervisor.shutdown(at_once=True)
     watching.cancel()
     return bool(failures) or not server.started
 

@@ -393,12 +393,18 @@ async def test_engine_is_ended_with_the_gateway_even_while_it_starts() -> None:
     assert workshop.failures == []
 
 
-async def test_an_engine_that_is_ended_on_purpose_is_not_started_again() -> None:
+@pytest.mark.parametrize("at_once", [False, True])
+async def test_an_engine_that_is_ended_on_purpose_is_not_started_again(
+    monkeypatch: pytest.MonkeyPatch, at_once: bool
+) -> None:
     """A second SIGTERM ends the engine while the rest of the gateway still runs."""
     workshop = Workshop({})
     async with ready(workshop) as gateway:
         assert gateway.supervisor is not None
-        await gateway.supervisor.shutdown()
+        killed: list[bool] = []
+        monkeypatch.setattr(workshop.made[0], "kill", lambda: killed.append(True))
+        await gateway.supervisor.shutdown(at_once=at_once)
+        assert killed == [True] * at_once
         await asyncio.sleep(0.1)
         assert (len(workshop.made), gateway.supervisor.stage) == (1, "stopped")
     assert workshop.failures == []
