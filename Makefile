@@ -1,6 +1,6 @@
 # Everything runs in .venv, which engine_config/install.py makes and keeps up to date.
 .DEFAULT_GOAL := help
-.PHONY: help serve test check coverage docs format clean bench bench-quick bench-micro chaos fairness gpu-config conformance schemathesis soak audit constraints hostile fuzz full-shape gpu-check clients frontends
+.PHONY: help serve test check lint coverage docs format clean bench bench-quick bench-micro chaos fairness gpu-config conformance schemathesis soak audit constraints hostile fuzz full-shape gpu-check clients frontends
 MAKEFLAGS += --no-print-directory
 
 PORT ?= 8000
@@ -22,14 +22,17 @@ serve: ## Set up and run the gateway here (PORT=8000 PROFILE=name ENGINE=cpu|gpu
 
 test: ## Set up and run all tests, those on the real engine included.
 	$(SETUP) --dev
-	@.venv/bin/pytest
+	@.venv/bin/pytest -m "not engine" -n 2 --dist worksteal
+	@.venv/bin/pytest -m engine
 
-check: ## Set up, then lint, types, import contracts and the fast tests without the engine.
+lint: ## Set up, then lint, types and import contracts.
 	$(SETUP) --dev
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 	.venv/bin/lint-imports
+
+check: lint ## `make lint`, then the fast tests without the engine.
 	.venv/bin/pytest -m "not engine and not slow" --ignore tests/engine --ignore tests/full_shape -n 4 --dist worksteal
 
 coverage: ## Branch coverage of the tests without the engine (ARGS=--cov-report=html).
