@@ -1,4 +1,4 @@
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import pytest
 
@@ -16,6 +16,7 @@ from gateway.images.addresses import AddressPolicy, is_public
         "168.63.129.16",
         "169.254.169.254",
         "172.16.0.1",
+        "192.0.0.9",
         "192.0.0.192",
         "192.0.2.1",
         "192.88.99.1",
@@ -35,6 +36,8 @@ from gateway.images.addresses import AddressPolicy, is_public
         "64:ff9b:1::1",
         "100::1",
         "2001:0:7f00:1::1",
+        "2001:1::1",
+        "2001:20::1",
         "2001:db8::1",
         "2002:7f00:1::1",
         "2002:a9fe:a9fe::1",
@@ -58,6 +61,17 @@ def test_no_private_address_is_public_in_whatever_it_is_wrapped(address: str) ->
 )
 def test_public_addresses_are_public(address: str) -> None:
     assert is_public(ip_address(address))
+
+
+@pytest.mark.parametrize("said", [True, False])
+def test_no_version_of_python_decides_what_is_public(monkeypatch: pytest.MonkeyPatch, said: bool) -> None:
+    """`ipaddress` of Python 3.11.2 and of 3.14 differ about these."""
+    for kind in (IPv4Address, IPv6Address):
+        for name in ("is_global", "is_private", "is_reserved", "is_multicast", "is_link_local"):
+            monkeypatch.setattr(kind, name, said)
+    refused = ["192.0.0.9", "224.0.0.1", "64:ff9b:1::1", "2001:1::1", "2002:a00:1::", "3fff::1", "fec0::1"]
+    admitted = ["192.31.196.1", "2002:808:808::", "2620:4f:8000::1", "::ffff:8.8.8.8"]
+    assert [address for address in refused + admitted if is_public(ip_address(address))] == admitted
 
 
 def test_the_setting_names_hosts_addresses_and_networks() -> None:
