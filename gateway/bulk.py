@@ -144,12 +144,15 @@ async def _all(
                     tally.failed += 1
                 show()
 
+        stopped: BaseException | None = None
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(min(at_once, len(waiting))):
                     group.create_task(some())
         except* (OSError, APIError) as failed:
-            raise failed.exceptions[0] from None
+            stopped = failed.exceptions[0]
+        if stopped is not None:  # Python 3.11.2 puts what is raised inside `except*` into another group.
+            raise stopped from None
 
 
 @contextmanager

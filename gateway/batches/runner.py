@@ -167,12 +167,15 @@ class BatchRunner:
     async def _answer_lines(self, owned: Owned) -> None:
         """Answer the lines that have no result yet, until all have one or the batch is to end."""
         cursor = _Cursor(self._stores.batches, owned.batch.id, self._expired(owned))
+        stopped: BaseException | None = None
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(self._width):
                     group.create_task(self._answer_some(owned, cursor))
         except* (StorageFull, StorageUnavailable) as failed:
-            raise failed.exceptions[0] from None
+            stopped = failed.exceptions[0]
+        if stopped is not None:  # Python 3.11.2 puts what is raised inside `except*` into another group.
+            raise stopped from None
 
     async def _answer_some(self, owned: Owned, cursor: "_Cursor") -> None:
         while True:

@@ -198,6 +198,26 @@ async def test_what_a_proxy_answers_is_told_as_an_error(
     assert "a.png: 502 <html>Bad Gateway</html>" in told.splitlines()
 
 
+async def test_a_server_that_drops_connections_ends_the_command_in_one_line(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def models(_: web.Request) -> web.Response:
+        return web.json_response({"object": "list", "data": [{"id": MODEL, "object": "model"}]})
+
+    async def dropped(request: web.Request) -> web.Response:
+        assert request.transport is not None
+        request.transport.abort()
+        return web.Response()
+
+    monkeypatch.setattr(bulk, "RETRIES", 0)
+    site = web.Application()
+    site.add_routes([web.get("/v1/models", models), web.post("/v1/chat/completions", dropped)])
+    async with TestServer(site) as server:
+        address = str(server.make_url("")).rstrip("/")
+        code, told = await run(Gateway(address), "caption", folder)
+    assert (code, told) == (2, f"error: no gateway answers at {address}/v1; `make serve` starts one\n")
+
+
 async def test_where_no_gateway_answers_that_is_told(tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").write_bytes(line("x"))
     nowhere = Gateway("http://127.0.0.1:9")
