@@ -1,10 +1,12 @@
 """Server-sent events of a streamed answer, as bytes. Format: https://html.spec.whatwg.org/#server-sent-events."""
 
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import orjson
 
-from gateway.schema.completion import CallPiece, Chunk, Usage
+from gateway.schema.completion import CallPiece, Chunk, FinishReason, Logprobs, Usage
 from gateway.schema.completions import TextChoice
 from gateway.schema.response import Event
 
@@ -36,36 +38,45 @@ class ChunkWriter:
         self._plain_end = b'},"logprobs":null,"finish_reason":null}' + self._tail
 
     def chunk(self, chunk: Chunk, usage: Usage | None = None) -> bytes:
-        """Return the event for `chunk`, with the usage so far where it is given.
+        """Return the events for `chunk`, with the usage so far where it is given.
 
-        A choice's first has one before it that tells the role alone, as OpenAI's has: there are clients that
-        look for no words in it, and OpenAI's own helper would take its log probabilities twice.
+        As at OpenAI, a choice's first event tells the role alone and its last the finish reason alone: there
+        are clients that look for no words in either, and OpenAI's own helper would take the log probabilities
+        of the first twice.
         """
         if usage is None and not (
             chunk.index or chunk.opens or chunk.finish_reason or chunk.logprobs or chunk.tool_calls
         ):
             return b"".join((self._plain, orjson.dumps(chunk.content), self._plain_end))
-        choice = {
-            "index": chunk.index,
-            "delta": _delta(chunk),
-            "logprobs": chunk.logprobs,
-            "finish_reason": chunk.finish_reason,
-        }
-        tail = self._tail if usage is None else b'],"usage":' + orjson.dumps(usage) + _END
-        event = b"".join((self._head, orjson.dumps(choice), tail))
-        if not chunk.opens:
-            return event
-        opening = {"index": chunk.index, "delta": _ROLE, "logprobs": None, "finish_reason": None}
-        return b"".join((self._head, orjson.dumps(opening), tail, event))
+        choices = []
+        if chunk.opens:
+            choices.append(_choice(chunk.index, _ROLE))
+        if chunk.content or chunk.tool_calls or chunk.logprobs:
+            choices.append(_choice(chunk.index, _delta(chunk), chunk.logprobs))
+        if chunk.finish_reason:
+            choices.append(_choice(chunk.index, {}, end=chunk.finish_reason))
+        return self._events(choices, usage)
 
     def text(self, choice: TextChoice, usage: Usage | None = None) -> bytes:
-        """Return the event for the text that `choice` adds, with the usage so far where it is given."""
+        """Return the events for what `choice` adds; its finish reason comes alone, after all text."""
+        if not choice.finish_reason or not (choice.text or choice.logprobs):
+            return self._events([choice], usage)
+        end = TextChoice(choice.index, "", None, choice.finish_reason)
+        return self._events([replace(choice, finish_reason=None), end], usage)
+
+    def _events(self, choices: Iterable[Any], usage: Usage | None) -> bytes:
         tail = self._tail if usage is None else b'],"usage":' + orjson.dumps(usage) + _END
-        return b"".join((self._head, orjson.dumps(choice), tail))
+        return b"".join(self._head + orjson.dumps(choice) + tail for choice in choices)
 
     def usage(self, usage: Usage) -> bytes:
         """Return the last event of an answer whose client asked for its usage."""
         return b"".join((self._head, b'],"usage":', orjson.dumps(usage), _END))
+
+
+def _choice(
+    index: int, delta: dict[str, Any], logprobs: Logprobs | None = None, end: FinishReason | None = None
+) -> dict[str, Any]:
+    return {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": end}
 
 
 def _delta(chunk: Chunk) -> dict[str, Any]:

@@ -42,7 +42,8 @@ async def test_stream_to_the_byte(served: Gateway) -> None:
         chunk('{"role":"assistant","content":"","refusal":null}'),
         chunk('{"content":"A"}'),
         chunk('{"content":" red"}'),
-        chunk('{"content":" circle."}', '"stop"'),
+        chunk('{"content":" circle."}'),
+        chunk("{}", '"stop"'),
         f'data: {HEAD}],"usage":{USAGE}}}\n\n',
         "data: [DONE]\n\n",
     ]
@@ -71,14 +72,14 @@ async def test_whole_answer_to_the_byte(served: Gateway) -> None:
 async def test_usage_is_in_no_chunk_unless_asked_for(served: Gateway) -> None:
     *chunks, done = await events(served)
     assert done == b"[DONE]"
-    assert len(chunks) == 4
+    assert len(chunks) == 5
     assert all("usage" not in orjson.loads(chunk) for chunk in chunks)
 
 
 async def test_include_usage_is_null_before_and_one_chunk_without_choices(served: Gateway) -> None:
     *chunks, usage, done = await events(served, stream_options={"include_usage": True})
     assert done == b"[DONE]"
-    assert [orjson.loads(chunk)["usage"] for chunk in chunks] == [None] * 4
+    assert [orjson.loads(chunk)["usage"] for chunk in chunks] == [None] * 5
     last = orjson.loads(usage)
     assert last["choices"] == []
     assert last["usage"]["total_tokens"] == PROMPT_TOKENS + 3
@@ -88,16 +89,16 @@ async def test_continuous_usage_is_in_every_chunk(served: Gateway) -> None:
     options = {"include_usage": True, "continuous_usage_stats": True}
     *chunks, _ = await events(served, stream_options=options)
     usages = [orjson.loads(chunk)["usage"] for chunk in chunks]
-    assert [usage["completion_tokens"] for usage in usages] == [1, 1, 2, 3, 3]
-    assert [usage["prompt_tokens"] for usage in usages] == [PROMPT_TOKENS] * 5
+    assert [usage["completion_tokens"] for usage in usages] == [1, 1, 2, 3, 3, 3]
+    assert [usage["prompt_tokens"] for usage in usages] == [PROMPT_TOKENS] * 6
 
 
 async def test_role_is_told_once_for_each_choice(served: Gateway) -> None:
     *chunks, _ = await events(served, n=3)
     choices = [choice for chunk in chunks for choice in orjson.loads(chunk)["choices"]]
-    assert [choice["index"] for choice in choices] == [0, 0, 1, 1, 2, 2, 0, 1, 2, 0, 1, 2]
+    assert [choice["index"] for choice in choices] == [0, 0, 1, 1, 2, 2, 0, 1, 2, *[0, 0, 1, 1, 2, 2]]
     assert [choice["index"] for choice in choices if "role" in choice["delta"]] == [0, 1, 2]
-    assert [choice["finish_reason"] for choice in choices] == [None] * 9 + ["stop"] * 3
+    assert [choice["finish_reason"] for choice in choices] == [None] * 9 + [None, "stop"] * 3
 
 
 async def test_finish_reason_is_length_where_the_answer_was_cut(served: Gateway) -> None:
@@ -107,6 +108,30 @@ async def test_finish_reason_is_length_where_the_answer_was_cut(served: Gateway)
         assert (cut.choices[0].message.content, cut.choices[0].finish_reason) == ("A red", "length")
         *_, last, _ = await events(served, **{name: 2})
         assert orjson.loads(last)["choices"][0]["finish_reason"] == "length"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"max_tokens": 1},
+        {},
+        {"n": 2, "logprobs": True, "max_tokens": 2},
+        {"tools": [{"type": "function", "function": {"name": "f"}}]},
+        {"stream_options": {"continuous_usage_stats": True, "include_usage": True}},
+    ],
+)
+async def test_the_event_with_the_finish_reason_tells_nothing_else(
+    served: Gateway, fields: dict[str, Any]
+) -> None:
+    """There are clients that drop the text of an event with a finish reason."""
+    *chunks, _ = await events(served, **fields)
+    choices = [choice for chunk in chunks for choice in orjson.loads(chunk)["choices"]]
+    ends = [choice for choice in choices if choice["finish_reason"]]
+    assert len(ends) == fields.get("n", 1)
+    assert [(end["delta"], end["logprobs"]) for end in ends] == [({}, None)] * len(ends)
+    words = ["A", "red", "circle."][: fields.get("max_tokens")]
+    first = [choice["delta"].get("content", "") for choice in choices if choice["index"] == 0]
+    assert "".join(first) == " ".join(words)
 
 
 async def test_max_completion_tokens_goes_before_max_tokens(served: Gateway) -> None:

@@ -103,7 +103,8 @@ async def test_echo_tells_ids_as_text(served: Gateway) -> None:
 @pytest.mark.parametrize("stream", [False, True])
 async def test_logprobs_have_openais_shape(served: Gateway, stream: bool) -> None:
     if stream:
-        told = [chunk["choices"][0]["logprobs"] for chunk in await chunks(served, "x", logprobs=1)]
+        *told, end = [chunk["choices"][0]["logprobs"] for chunk in await chunks(served, "x", logprobs=1)]
+        assert end is None
         logprobs = {name: [each for part in told for each in part[name]] for name in told[0]}
     else:
         found = (await completed(served, "x", logprobs=1)).choices[0].logprobs
@@ -131,7 +132,8 @@ async def test_echo_with_logprobs_tells_those_of_the_prompt(served: Gateway, str
     """As evaluation harnesses ask: nothing new, and how likely the prompt is."""
     fields = {"echo": True, "logprobs": 0, "max_tokens": 0}
     if stream:
-        (chunk,) = await chunks(served, "ab", **fields)
+        chunk, end = await chunks(served, "ab", **fields)
+        chunk["choices"][0]["finish_reason"] = end["choices"][0]["finish_reason"]
     else:
         chunk = orjson.loads((await ask(served, "ab", **fields)).body)
         assert chunk["usage"]["completion_tokens"] == 0
@@ -151,7 +153,12 @@ async def test_echo_with_logprobs_tells_those_of_the_prompt(served: Gateway, str
 async def test_a_streams_chunks_name_their_kind_and_end(served: Gateway) -> None:
     told = await chunks(served, "x", max_tokens=2)
     assert {chunk["object"] for chunk in told} == {"text_completion"}
-    assert [chunk["choices"][0]["finish_reason"] for chunk in told] == [None, "length"]
+    choices = [chunk["choices"][0] for chunk in told]
+    assert [(choice["text"], choice["finish_reason"]) for choice in choices] == [
+        (" A", None),
+        (" red", None),
+        ("", "length"),
+    ]
     assert all("usage" not in chunk for chunk in told)
 
 

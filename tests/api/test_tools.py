@@ -36,13 +36,14 @@ async def test_a_call_is_streamed_as_openai_does() -> None:
     assert done == b"[DONE]"
     choices = [orjson.loads(event)["choices"][0] for event in found]
     assert choices[0]["delta"] == {"role": "assistant", "content": "", "refusal": None}
-    (first, begun), *more = (choice["delta"]["tool_calls"] for choice in choices[1:])
+    (first, begun), *more = (choice["delta"]["tool_calls"] for choice in choices[1:-1])
     assert first.pop("id").startswith("call_")
     assert first == {"index": 0, "type": "function", "function": {"name": "get_weather", "arguments": ""}}
     arguments = [begun, *(piece for pieces in more for piece in pieces)]
     assert all(piece.keys() == {"index", "function"} for piece in arguments)
     assert [piece["function"]["arguments"] for piece in arguments] == ['{"ci', 'ty": "Pa', 'ris"}']
-    assert [choice["finish_reason"] for choice in choices] == [None, None, None, "tool_calls"]
+    assert [choice["finish_reason"] for choice in choices] == [None, None, None, None, "tool_calls"]
+    assert choices[-1]["delta"] == {}
 
 
 async def test_a_call_that_is_cut_says_so() -> None:

@@ -149,7 +149,7 @@ async def test_an_http_1_0_client_gets_a_stream_without_chunks(served: Gateway) 
         events = body.removesuffix(b"data: [DONE]\n\n").split(b"\n\n")
         assert [orjson.loads(event.removeprefix(b"data: "))["object"] for event in events[:-1]] == [
             "chat.completion.chunk"
-        ] * 4
+        ] * 5
         assert events[-1] == b""
 
 
