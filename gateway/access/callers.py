@@ -78,7 +78,7 @@ class Callers:
         told = self._told(headers) if self._header else ""
         if told and self._is_proxy(address):
             # The last is what our proxy saw; those before it are from its client and prove nothing.
-            address = told.rpartition(",")[2].strip()
+            address = _bare(told.rpartition(",")[2])
         try:
             found = ip_address(address)
         except ValueError:
@@ -107,6 +107,14 @@ class Callers:
                 name, secret = f"key-{number}", entry
             found.append(Key(name, keys.hashed(secret), self._default))
         return found
+
+
+def _bare(told: str) -> str:
+    """Return an address without the port and brackets that a proxy may write."""
+    told = told.strip().strip('"')
+    if told.startswith("["):
+        return told[1:].partition("]")[0]
+    return told.partition(":")[0] if told.count(":") == 1 else told
 
 
 def _scope(text: str) -> str:

@@ -206,7 +206,9 @@ class Shares:
             raise full
         newest = most[-1]
         self._forget(newest)
-        newest.granted.set_exception(full)
+        # Its client may have left in this very moment: then it is out of the queue, and that is all it takes.
+        if not newest.granted.done():
+            newest.granted.set_exception(full)
 
     def _forget(self, asked: _Asked) -> None:
         queue = self._queues.get(asked.caller.name)

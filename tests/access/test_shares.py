@@ -155,6 +155,17 @@ async def test_a_full_queue_sends_away_the_one_who_fills_it() -> None:
     room.close()
 
 
+async def test_a_client_that_leaves_a_full_queue_makes_room_in_the_same_moment(rooms: list[Room]) -> None:
+    room = Room(1, waiting=2)
+    rooms.append(room)
+    (inside, *_) = await room.ask(EVE, times=3)
+    room.tasks[2].cancel()  # eve's newest has not heard of it yet when ann comes
+    asyncio.get_running_loop().call_soon(inside.set)
+    (await room.shares.take(ANN)).release()
+    await turns()
+    assert room.inside == ["eve"]
+
+
 async def test_more_than_there_is_is_taken_for_all_there_is() -> None:
     room = Room(10, reserve=2)
     await room.ask(EVE, amount=16)
