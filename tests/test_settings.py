@@ -77,6 +77,7 @@ GIVEN: dict[str, tuple[str, Any]] = {
     "lookup_timeout": ("1.5", 1.5),
     "fetch_timeout": ("0.25", 0.25),
     "fetch_max_redirects": ("0", 0),
+    "fetch_user_agent": ("pictures/1 (me@example.org)", "pictures/1 (me@example.org)"),
     "state_dir": ("/var/lib/gateway", Path("/var/lib/gateway")),
     "state_max_bytes": ("1000000", 1_000_000),
     "state_max_bytes_per_caller": ("1000", 1000),

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
 from http import HTTPStatus
+from importlib.metadata import version
 from ipaddress import ip_address
 
 import aiohttp
@@ -21,6 +22,7 @@ from gateway.access.callers import Caller
 from gateway.access.memory import Claim
 from gateway.access.shares import Shares
 from gateway.errors import GatewayError, ImageFetchFailed, ImageTooLarge, Overloaded
+from gateway.images import urls
 from gateway.images.addresses import Address, AddressPolicy
 from gateway.images.source import address_of, too_large, web_url
 from gateway.settings import Settings
@@ -38,14 +40,19 @@ _REDIRECTS = frozenset(
     }
 )
 # Compressed, a small answer could grow without bound; pictures are compressed already.
-_HEADERS = {"Accept": "image/*", "Accept-Encoding": "identity", "User-Agent": "llava-gateway"}
+_HEADERS = {"Accept": "image/*", "Accept-Encoding": "identity"}
+# What else `Content-Encoding` says (UTF-8, base64, binary, none, aws-chunked) is a slip of whoever stored the
+# picture: no coding of that name is registered, https://www.iana.org/assignments/http-parameters.
+_COMPRESSED = frozenset({"gzip", "x-gzip", "deflate", "br", "zstd", "compress", "x-compress", "dcb", "dcz"})
+# Some servers refuse programs that don't say who asks, and where to complain.
+_USER_AGENT = f"llava-gateway/{version('llava-gateway')} (+https://pypi.org/project/llava-gateway/)"
 _LOOKUP_THREADS = 32
 _FETCHES = 256  # at once; a quarter, as of the look-ups, is for callers who have none under way
 _CHUNK_BYTES = 2**16
 
 
 class _UnfetchableError(Exception):
-    """Why a picture can't be fetched, in words that give away nothing of what answered.
+    """Why a picture can't be fetched, in words that give away nothing of what answered but its status.
 
     `kind` names it in metrics.
     """
@@ -68,6 +75,7 @@ class Fetcher:
         self._lookups = _slots(_LOOKUP_THREADS, settings)
         self._timeout = settings.fetch_timeout
         self._max_redirects = settings.fetch_max_redirects
+        self._user_agent = settings.fetch_user_agent or _USER_AGENT
         self._max_bytes = settings.image_max_bytes
         # Names have threads of their own: a slow name server must hold up no decoding.
         self._threads = ThreadPoolExecutor(_LOOKUP_THREADS, thread_name_prefix="lookup")
@@ -135,8 +143,8 @@ class Fetcher:
 
     async def _body(self, response: aiohttp.ClientResponse, waiting: "_Waiting") -> bytes:
         if response.status != HTTPStatus.OK:
-            raise _UnfetchableError("status", "it was answered with an error status")
-        if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+            raise _UnfetchableError("status", f"the server answered {response.status}")
+        if not _COMPRESSED.isdisjoint(_codings(response)):
             raise _UnfetchableError("encoding", "the answer is compressed")
         if (response.content_length or 0) > self._max_bytes:
             raise ImageTooLarge(too_large(response.content_length or 0, self._max_bytes))
@@ -155,7 +163,7 @@ class Fetcher:
                 connector=aiohttp.TCPConnector(
                     resolver=_CheckedResolver(self._lookup, self._policy), use_dns_cache=False, limit=0
                 ),
-                headers=_HEADERS,
+                headers=_HEADERS | {"User-Agent": self._user_agent},
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(total=None),  # `fetch` bounds everything together.
                 auto_decompress=False,
@@ -205,6 +213,11 @@ class _Waiting:
 _WAITING: ContextVar[_Waiting] = ContextVar("waiting")  # of the fetch that a look-up is for
 
 
+def _codings(response: aiohttp.ClientResponse) -> set[str]:
+    listed = ",".join(response.headers.getall("Content-Encoding", ()))
+    return {coding.strip().lower() for coding in listed.split(",")}
+
+
 def _slots(number: int, settings: Settings) -> Shares:
     most = 8 * settings.max_running  # images of all requests that run, and one
     return Shares(number, reserve=number // 4, max_waiting=most, max_wait=settings.max_wait)
@@ -245,8 +258,8 @@ class _CheckedResolver(AbstractResolver):
 def _target(url: URL, location: str) -> URL:
     """Return where a redirect leads to; it is checked like the URL a client sends."""
     try:
-        target = web_url(str(url.join(URL(location))))
-    except (ValueError, IndexError):  # yarl raises the second for `http://[]@/`
+        target = web_url(urls.joined(str(url), location))
+    except ValueError:
         raise _UnfetchableError("redirect", "a redirect leads to a URL that is not allowed") from None
     if not location or (url.scheme, target.scheme) == ("https", "http"):
         raise _UnfetchableError("redirect", "a redirect leads to a URL that is not allowed")

@@ -9,6 +9,7 @@ import pybase64
 from yarl import URL
 
 from gateway.errors import ImageError, ImageTooLarge
+from gateway.images import urls
 
 _DATA_HEADER_MAX = 1000
 _WEB_URL_MAX = 8192
@@ -97,25 +98,28 @@ def _parse_data(url: str, param: str, max_bytes: int) -> DataURL:
 def web_url(text: str) -> URL:
     """Return `text` as an http(s) URL without fragment; raises ValueError with the reason where it isn't one.
 
-    Hosts are names or IP addresses in their usual spelling: what some resolvers also take for an address
-    (`127.1`, `0x7f000001`, `2130706433`; https://url.spec.whatwg.org/#ends-in-a-number-checker) is refused.
+    Path and query stay as they were written (`gateway.images.urls`). Hosts are names or IP addresses in their
+    usual spelling: what some resolvers also take for an address (`127.1`, `0x7f000001`, `2130706433`;
+    https://url.spec.whatwg.org/#ends-in-a-number-checker) is refused.
     """
     if len(text) > _WEB_URL_MAX:
         raise ValueError(f"the URL has {len(text)} characters; the limit is {_WEB_URL_MAX}")
     try:
-        url = URL(text).with_fragment(None)
-        host, port = url.raw_host, url.port
+        scheme, authority, target = urls.split(text)
+        origin = URL(f"{scheme}://{authority}") if scheme and authority else URL()
+        host, port = origin.raw_host, origin.port
     except (ValueError, IndexError):  # yarl raises the second for `http://[]@/`
         raise ValueError("the URL is not valid") from None
-    if url.scheme not in {"http", "https"}:
+    if scheme not in {"http", "https"}:
         raise ValueError("the URL's scheme must be http or https")
     if not host or not port:
         raise ValueError("the URL has no host")
-    if url.raw_user is not None or url.raw_password is not None:
+    if origin.raw_user is not None or origin.raw_password is not None:
         raise ValueError("the URL must not contain a user name or password")
     if address_of(host) is None and not _is_host_name(host):
         raise ValueError("the URL's host is neither a name nor an IP address in its usual spelling")
-    return url
+    # Host and port are those that were checked; yarl takes the rest as it is.
+    return URL(str(origin.origin()) + target, encoded=True)
 
 
 def address_of(host: str) -> IPv4Address | IPv6Address | None:

@@ -1,7 +1,7 @@
 """How images are fetched and decoded."""
 
 from ipaddress import ip_network
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
 
@@ -9,6 +9,7 @@ from gateway.settings.group import Group, Names
 
 Fit = Literal["pad", "crop", "squash"]
 Decode = Literal["fast", "exact"]
+_HeaderText = Annotated[str, Field(pattern=r"^[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?$")]
 
 
 class Images(Group):
@@ -46,7 +47,12 @@ class Images(Group):
         default=10, description="Maximum time to fetch an image, including redirects."
     )
     fetch_max_redirects: NonNegativeInt = Field(
-        default=3, description="Maximum redirects per fetch. Each target is checked again."
+        default=5, description="Maximum redirects per fetch. Each target is checked again."
+    )
+    fetch_user_agent: _HeaderText | None = Field(
+        default=None,
+        description="`User-Agent` of fetches. By default `llava-gateway/VERSION (+ADDRESS)`, the project's "
+        "address. Some sites, Wikimedia's among them, ask for a way to reach whoever runs the program.",
     )
     lookup_timeout: PositiveFloat = Field(default=5, description="Maximum time for a DNS lookup.")
 

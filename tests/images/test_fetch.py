@@ -1,16 +1,19 @@
 """Fetching against a real server on loopback, which only a setting makes reachable."""
 
 import asyncio
-import gzip
 import socket
 import threading
+import tomllib
 from collections.abc import AsyncIterator, Sequence
+from importlib.metadata import version
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
 from aiohttp.typedefs import Handler
+from pydantic import ValidationError
 from yarl import URL
 
 from gateway.access.callers import Caller
@@ -19,12 +22,16 @@ from gateway.errors import ImageError, ImageFetchFailed, ImageTooLarge, Overload
 from gateway.images import fetch as fetching
 from gateway.images.addresses import Address
 from gateway.images.fetch import Fetcher, _target, _UnfetchableError
+from gateway.images.source import WebURL, parse
 from gateway.settings import load as load_settings
 from gateway.telemetry.metrics import Metrics
 from tests.images.conftest import ME, PARAM, Loading
 from tests.images.pictures import PHOTOGRAPHS, encoded, photograph
 
 PICTURE = encoded(photograph(PHOTOGRAPHS[0]).resize((64, 64)))
+HOMEPAGE = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]["urls"][
+    "Homepage"
+]
 LOOPBACK = "127.0.0.1/32"
 OTHER = Caller("other", "other", CallerClass())
 WHY = "the image could not be fetched: "
@@ -39,6 +46,7 @@ class Site:
 
     def __init__(self) -> None:
         self.port = 0
+        self.location = ""
         self.asked: list[web.Request] = []
 
     def url(self, path: str, host: str = "127.0.0.1") -> URL:
@@ -69,8 +77,14 @@ class Site:
     async def large(self, _: web.Request) -> web.Response:
         return web.Response(body=bytes(5000))
 
-    async def gzip(self, _: web.Request) -> web.Response:
-        return web.Response(body=gzip.compress(bytes(10**6)), headers={"Content-Encoding": "gzip"})
+    async def coded(self, request: web.Request) -> web.Response:
+        """Answer with a picture that is said to be coded as the query says."""
+        return web.Response(
+            body=PICTURE, headers={"Content-Encoding": request.raw_path.partition("?")[2].replace("%20", " ")}
+        )
+
+    async def moved(self, _: web.Request) -> web.Response:
+        return web.Response(status=302, headers={"Location": self.location})
 
     async def silent(self, _: web.Request) -> web.Response:
         await asyncio.sleep(60)
@@ -97,9 +111,10 @@ class Site:
             return await handler(request)
 
         app = web.Application(middlewares=[noted])
-        plain = ("picture", "here", "to", "nowhere", "large", "gzip", "silent", "slow", "endless")
+        plain = ("picture", "here", "to", "nowhere", "large", "coded", "silent", "slow", "endless")
         app.add_routes([web.get(f"/{name}", getattr(self, name)) for name in plain])
         app.add_routes([web.get("/status/{status}", self.status), web.get("/hops/{left}", self.hops)])
+        app.add_routes([web.get("/moved/{rest:.*}", self.moved), web.get("/{rest:.*}", self.picture)])
         return app
 
 
@@ -149,8 +164,15 @@ async def test_a_picture_is_fetched_with_no_header_but_the_plain_ones(site: Site
         "host": f"127.0.0.1:{site.port}",
         "accept": "image/*",
         "accept-encoding": "identity",
-        "user-agent": "llava-gateway",
+        "user-agent": f"llava-gateway/{version('llava-gateway')} (+{HOMEPAGE})",
     }
+
+
+async def test_the_user_agent_is_a_setting(site: Site) -> None:
+    await fetched(site.url("/picture"), fetch_user_agent="cats/1 (me@example.org)")
+    assert site.asked[0].headers["User-Agent"] == "cats/1 (me@example.org)"
+    with pytest.raises(ValidationError, match="fetch_user_agent"):
+        load_settings(fetch_user_agent="x\r\nHost: y")
 
 
 async def test_cookies_are_not_kept(site: Site) -> None:
@@ -206,6 +228,62 @@ async def test_a_kept_connection_serves_no_other_name(site: Site) -> None:
     await fetcher.close()
 
 
+WRITTEN = (
+    "/Bob%27s.jpg?sig=c52%2FtqjdBH%3D&X-Amz-Credential=AK%2F20261130%2Fs3",
+    "/a%28b%29%7E.jpg?x=%40%2C%7e&y=a+b%20c",
+    "/%e2%82%ac/../100%.jpg;v=1,2",
+    "//a//./b'(c)!*|{}[]\"<>^`.png?a=b?c=d&e;f=/:@",
+    "?only=a%20query",
+)
+
+
+@pytest.mark.parametrize("target", WRITTEN)
+async def test_a_url_is_fetched_as_it_was_written(site: Site, target: str) -> None:
+    """A signature covers every character."""
+    source = parse(f"http://127.0.0.1:{site.port}{target}#part", param="url", max_bytes=1)
+    assert isinstance(source, WebURL)
+    assert await fetched(source.url) == PICTURE
+    assert site.asked[0].raw_path == ("/" if target.startswith("?") else "") + target
+    assert site.asked[0].headers["Host"] == f"127.0.0.1:{site.port}"
+
+
+async def test_only_what_no_request_line_can_hold_is_encoded(site: Site) -> None:
+    source = parse(
+        f"http://127.0.0.1:{site.port}/gr\u00f6\u00dfe 1.png?q=\u20ac\x7f \n", param="url", max_bytes=1
+    )
+    assert isinstance(source, WebURL)
+    await fetched(source.url)
+    assert site.asked[0].raw_path == "/gr%C3%B6%C3%9Fe%201.png?q=%E2%82%AC%7F"
+
+
+@pytest.mark.parametrize(
+    ("location", "asked"),
+    [
+        ("/b%28c%29?s=%2f+%7E", "/b%28c%29?s=%2f+%7E"),
+        ("b%27.png?x=%2C", "/moved/a/b%27.png?x=%2C"),
+        ("../b//c%7e/./d", "/moved/b//c%7e/d"),
+        ("?sig=%3d", "/moved/a/1?sig=%3d"),
+        ("//127.0.0.1:PORT/x%2Fy", "/x%2Fy"),
+        ("http://127.0.0.1:PORT/x/../y%20z#part", "/x/../y%20z"),
+        ("/caf\u00e9 1.png", "/caf%C3%A9%201.png"),
+    ],
+)
+async def test_a_redirect_is_followed_as_it_was_written(site: Site, location: str, asked: str) -> None:
+    site.location = location.replace("PORT", str(site.port))
+    start = URL(f"http://127.0.0.1:{site.port}/moved/a/1?q", encoded=True)
+    if location.startswith(("?", "b", "..")):  # it would lead back
+        with pytest.raises(ImageFetchFailed):
+            await fetched(start, fetch_max_redirects=1)
+    else:
+        assert await fetched(start) == PICTURE
+    assert site.asked[1].raw_path == asked
+
+
+async def test_five_redirects_are_followed_by_default(site: Site) -> None:
+    assert await fetched(site.url("/hops/4")) == PICTURE
+    assert await refusal(site.url("/hops/5")) == WHY + "there are too many redirects"
+
+
 async def test_redirects_are_followed_up_to_the_limit(site: Site) -> None:
     assert await fetched(site.url("/hops/2"), fetch_max_redirects=3) == PICTURE
     assert await refusal(site.url("/hops/3"), fetch_max_redirects=3) == WHY + "there are too many redirects"
@@ -234,12 +312,21 @@ async def test_a_redirect_that_leads_nowhere_is_refused(site: Site) -> None:
 
 
 @pytest.mark.parametrize("status", [204, 206, 304, 401, 403, 404, 500, 503])
-async def test_an_error_status_gives_away_nothing_of_what_answered(site: Site, status: int) -> None:
-    assert await refusal(site.url(f"/status/{status}")) == WHY + "it was answered with an error status"
+async def test_an_error_status_is_all_that_is_told_of_what_answered(site: Site, status: int) -> None:
+    assert await refusal(site.url(f"/status/{status}")) == f"{WHY}the server answered {status}"
 
 
-async def test_a_compressed_answer_is_refused(site: Site) -> None:
-    assert await refusal(site.url("/gzip")) == WHY + "the answer is compressed"
+@pytest.mark.parametrize(
+    "coding", ["gzip", "X-GZIP", "deflate", "br", "zstd", "compress", "identity, gzip", "utf-8,br"]
+)
+async def test_a_compressed_answer_is_refused(site: Site, coding: str) -> None:
+    url = URL(f"{site.url('/coded')}?{coding.replace(' ', '%20')}", encoded=True)
+    assert await refusal(url) == WHY + "the answer is compressed"
+
+
+@pytest.mark.parametrize("slip", ["", "UTF-8", "base64", "binary", "none", "identity", "aws-chunked", "jpeg"])
+async def test_what_is_no_coding_does_not_count_as_one(site: Site, slip: str) -> None:
+    assert await fetched(URL(f"{site.url('/coded')}?{slip}", encoded=True)) == PICTURE
 
 
 async def test_size_is_bounded_by_what_is_declared_and_by_what_arrives(site: Site) -> None:
@@ -292,7 +379,7 @@ async def test_the_loader_says_which_part_could_not_be_fetched(site: Site, loadi
     one: Loading = loading(fetch_allow=(LOOPBACK,))
     with pytest.raises(ImageFetchFailed) as caught:
         await one.load(str(site.url("/status/500")))
-    assert caught.value.message == f"{PARAM}: {WHY}it was answered with an error status"
+    assert caught.value.message == f"{PARAM}: {WHY}the server answered 500"
     assert caught.value.param == PARAM
 
 
