@@ -12,10 +12,20 @@ function headers() {
   return sent;
 }
 
+/** Fetch; a server that cannot be reached is an Error with `away` set. */
+async function reach(path, options) {
+  try {
+    return await fetch(path, options);
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw Object.assign(new Error("the server cannot be reached"), { away: true });
+  }
+}
+
 /** Return the answer to a request; throws an Error with the server's own message. */
 export async function call(path, body, signal) {
   const options = body ? { method: "POST", body: JSON.stringify(body) } : {};
-  const answer = await fetch(path, { ...options, headers: headers(), signal });
+  const answer = await reach(path, { ...options, headers: headers(), signal });
   if (answer.ok) return answer;
   const said = await answer.json().catch(() => null);
   const message = said?.error?.message ?? `the server answered ${answer.status}`;

@@ -9,22 +9,40 @@ const at = (id) => document.getElementById(id);
 let messages = [];
 let pictures = [];
 let model = null;
+let limits = { image: Infinity, body: Infinity }; // bytes, of one encoded image and of a request
 let running = null;
+let ready = null;
+let watching = null;
+let refused = false; // whether the error shown is about the model list, which a key may cure
 
+const POLL = { starting: 1000, ready: 5000 }; // milliseconds
+
+/** Keep the status true: also after the start, when the server may go away or restart its engine. */
 async function watch() {
+  let pause = POLL.starting;
   try {
     const health = await fetch("health/ready");
     const state = await health.json();
     showProgress(state.progress);
     if (health.ok) {
-      await name();
-      return;
+      if (ready !== true) await name();
+      pause = POLL.ready;
+    } else {
+      const spent = state.seconds === undefined ? "" : ` (${Math.round(state.seconds)} s)`;
+      say([state.status, state.stage].filter(Boolean).join(": ") + spent);
     }
-    at("status").textContent = `${state.status}: ${state.stage ?? ""} (${Math.round(state.seconds ?? 0)} s)`;
+    ready = health.ok;
   } catch {
-    at("status").textContent = "the server cannot be reached";
+    ready = false;
+    say("the server cannot be reached");
   }
-  setTimeout(watch, 1000);
+  clearTimeout(watching);
+  watching = setTimeout(watch, pause);
+}
+
+/** Show a status; a text that has not changed is not announced again. */
+function say(text) {
+  if (at("status").textContent !== text) at("status").textContent = text;
 }
 
 /** Show how many bytes of the weights are fetched or loaded, while the start does that. */
@@ -38,16 +56,19 @@ function showProgress(progress) {
 async function learnModel() {
   const { data } = await (await call("v1/models")).json();
   model = data[0].id;
+  limits = { image: data[0].gateway.max_image_bytes, body: data[0].gateway.max_body_bytes };
 }
 
 async function name() {
   try {
     await learnModel();
-    at("status").textContent = `${model}: ready`;
-    fail(null);
+    say(`${model}: ready`);
+    if (refused) fail(null);
+    refused = false;
   } catch (error) {
+    refused = true;
     if (error.status === 401) at("key-field").hidden = false;
-    at("status").textContent = "ready";
+    say("ready");
     fail(error);
   }
 }
@@ -58,11 +79,21 @@ function fail(error) {
 }
 
 async function add(files) {
+  const problems = [];
   for (const file of files) {
-    if (!file.type.startsWith("image/")) continue;
-    pictures.push(await dataURL(file));
+    if (!file.type.startsWith("image/") && !PICTURE.test(file.name)) problems.push(`${file.name} is not a picture`);
+    else if (file.size > limits.image)
+      problems.push(`${file.name} is too large: ${megabytes(file.size)}; the limit is ${megabytes(limits.image)}`);
+    else pictures.push(await dataURL(file));
   }
   showPictures();
+  fail(problems.length ? new Error(problems.join("; ")) : null);
+}
+
+const PICTURE = /\.(avif|bmp|gif|heic|heif|jpe?g|png|tiff?|webp)$/i; // Some systems name no type for some of these.
+
+function megabytes(bytes) {
+  return `${(bytes / 2 ** 20).toFixed(1)} MB`;
 }
 
 function dataURL(file) {
@@ -89,6 +120,11 @@ function showPictures() {
 function send() {
   const text = at("text").value.trim();
   if (running || !(text || pictures.length)) return;
+  const size = [...pictures, ...messages.flatMap(urls)].reduce((sum, url) => sum + url.length, 0);
+  if (size > limits.body) {
+    fail(new Error(`the pictures of this chat have ${megabytes(size)}; the limit is ${megabytes(limits.body)}`));
+    return;
+  }
   const parts = pictures.map((url) => ({ type: "image_url", image_url: { url } }));
   if (text) parts.push({ type: "text", text });
   messages.push({ role: "user", content: parts });
@@ -99,12 +135,36 @@ function send() {
   answer();
 }
 
-function showUser(urls, text) {
-  const images = urls.map((url, place) => made("img", { src: url, alt: `Your picture ${place + 1}` }));
+/** Return the pictures of a message, as URLs. */
+function urls({ content }) {
+  return Array.isArray(content) ? content.filter(({ type }) => type === "image_url").map((part) => part.image_url.url) : [];
+}
+
+function showUser(shown, text) {
+  const images = shown.map((url, place) => made("img", { src: url, alt: `Your picture ${place + 1}` }));
   const turn = made("li", { className: "turn user" }, made("h2", {}, "You"), ...images);
   turn.append(made("p", { className: "said" }, text));
   at("chat").append(turn);
   at("examples").hidden = true;
+  scrollTo(0, document.body.scrollHeight);
+}
+
+/** Take the last question out of the chat, and put its text and pictures back into the composer. */
+function takeBack(turn) {
+  const { content } = messages.pop();
+  const text = content.find(({ type }) => type === "text")?.text ?? "";
+  pictures = [...urls({ content }), ...pictures];
+  at("text").value = [text, at("text").value].filter(Boolean).join("\n");
+  turn.previousSibling.remove();
+  turn.remove();
+  at("examples").hidden = messages.length > 0;
+  showPictures();
+  at("text").focus();
+}
+
+/** Whether the end of the page is in view, so that what is added should be followed. */
+function atEnd() {
+  return innerHeight + scrollY >= document.body.scrollHeight - 8;
 }
 
 async function answer() {
@@ -118,6 +178,7 @@ async function answer() {
   const said = made("p", { className: "said" });
   const turn = made("li", { className: "turn assistant" }, made("h2", {}, model ?? "Model"), said);
   at("chat").append(turn);
+  at("log").ariaBusy = "true"; // The answer is announced once, not piece by piece.
   const found = { tokens: [], usage: null, text: "" };
   const began = performance.now();
   let failed = false;
@@ -128,21 +189,27 @@ async function answer() {
       if (!choice) continue;
       found.text += choice.delta.content ?? "";
       found.tokens.push(...(choice.logprobs?.content ?? []));
+      const follow = atEnd();
       said.textContent = found.text;
-      turn.scrollIntoView({ block: "nearest" });
+      if (follow) scrollTo(0, document.body.scrollHeight);
     }
   } catch (error) {
     failed = error.name !== "AbortError";
     if (failed && chat === messages) fail(error);
     if (error.status === 401) at("key-field").hidden = false;
+    if (error.away) watch();
   }
   found.total = (performance.now() - began) / 1000;
   if (chat !== messages) return; // A new chat has begun.
   running = null;
   busy(false);
+  at("log").ariaBusy = "false";
+  if (!found.text && (failed || mine.signal.aborted)) return takeBack(turn);
   if (found.text) chat.push({ role: "assistant", content: found.text });
-  else if (!failed) said.textContent = "(no answer)";
+  else said.textContent = "(no answer)";
+  const follow = atEnd();
   turn.append(actions(turn, request, found));
+  if (follow) scrollTo(0, document.body.scrollHeight);
 }
 
 function actions(turn, request, found) {
@@ -185,12 +252,13 @@ function again(turn, request) {
   while (turn.nextSibling) turn.nextSibling.remove();
   turn.remove();
   messages = [...request.messages];
+  at("text").focus();
   answer();
 }
 
+/** Send and Stop are one button, so that neither takes the focus away with it. */
 function busy(is) {
-  at("stop").hidden = !is;
-  at("send").disabled = is;
+  at("send").textContent = is ? "Stop" : "Send";
 }
 
 function clear() {
@@ -200,25 +268,28 @@ function clear() {
   at("chat").replaceChildren();
   at("examples").hidden = false;
   busy(false);
+  at("log").ariaBusy = "false";
   fail(null);
   showPictures();
   at("text").focus();
 }
 
-for (const { text, pictures: urls } of EXAMPLES) {
+for (const { text, pictures: drawn } of EXAMPLES) {
   const use = button("", () => {
-    pictures = [...urls];
+    pictures = [...drawn];
     at("text").value = text;
     showPictures();
+    at("text").focus();
     send();
   });
-  use.append(...urls.map((url) => made("img", { src: url, alt: "" })), text);
+  use.append(...drawn.map((url) => made("img", { src: url, alt: "" })), text);
   at("examples").append(use);
 }
 
 at("ask").onsubmit = (event) => {
   event.preventDefault();
-  send();
+  if (running) running.abort();
+  else send();
 };
 at("text").onkeydown = (event) => {
   if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
@@ -247,11 +318,11 @@ document.ondrop = (event) => {
   document.body.classList.remove("dragging");
   add([...event.dataTransfer.files]);
 };
-at("stop").onclick = () => running?.abort();
 at("new").onclick = clear;
 at("key").value = key.get();
 at("key").onchange = () => {
   key.set(at("key").value.trim());
+  fail(null);
   name();
 };
 watch();

@@ -1,9 +1,8 @@
-// The same request as code. Data URLs are cut: they would fill the page.
+// The same request as code. The page shows data URLs cut short; what is copied has all of them.
 import { made, button } from "./elements.js";
 
 export function panel(request) {
-  const { stream_options, ...body } = request;
-  const all = { ...body, stream: false };
+  const { stream, stream_options, logprobs, ...all } = request; // The page's own needs.
   const root = new URL("v1", document.baseURI).href;
   const section = made("section", { className: "panel", ariaLabel: "As code" });
   for (const [name, write] of [["curl", curl], ["Python", python], ["JavaScript", javascript]]) {
@@ -22,9 +21,12 @@ function short(text) {
 }
 
 function curl(root, body, shorten) {
-  const json = JSON.stringify(body, null, 2).replaceAll("'", "'\\''");
+  // A here-document, since one argument of a command may have at most 128 KiB. No line of JSON is just `JSON`.
   return shorten(
-    `curl ${root}/chat/completions -H 'content-type: application/json' -H "authorization: Bearer $API_KEY" -d '${json}'`,
+    `curl ${root}/chat/completions -H 'content-type: application/json' -H "authorization: Bearer $API_KEY" --data-binary @- <<'JSON'
+${JSON.stringify(body, null, 2)}
+JSON
+`,
   );
 }
 

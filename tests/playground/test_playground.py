@@ -5,7 +5,7 @@ import os
 import re
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from gateway.api.routes import playground
 from gateway.engine.supervisor import Report
 from gateway.errors import EngineDied
 from tests.api.asking import send
+from tests.images import pictures
 from tests.scripted_engine import ScriptedEngine
 from tests.servers import Gateway, scripted_gateway, supervised_gateway
 from tests.shapes import encoded
@@ -27,6 +28,12 @@ expect.set_options(timeout=60_000)  # playwright's own 5 s are too few on a busy
 DOCS = Path(__file__).parents[2] / "docs"
 DESK, PHONE = (1200, 900), (390, 844)
 STAR: FilePayload = {"name": "star.png", "mimeType": "image/png", "buffer": encoded("star", "red")}
+# Larger than one argument of a command may be (128 KiB).
+PHOTO: FilePayload = {
+    "name": "photo.png",
+    "mimeType": "image/png",
+    "buffer": pictures.encoded(pictures.noisy(400, 400)),
+}
 CIRCLE: FilePayload = {"name": "circle.png", "mimeType": "image/png", "buffer": encoded("circle", "blue")}
 
 
@@ -113,15 +120,24 @@ async def test_the_keyboard_is_enough(browser: Browser) -> None:
         await tab_to(page, "What colour is the star?")
         await page.keyboard.press("Enter")
         await expect(page.get_by_role("button", name="Ask again")).to_be_visible()
-        await tab_to(page, "What the model saw")
+        # The composer has the focus, and the answer's actions stand before it.
+        await expect(page.get_by_label("Message", exact=True)).to_be_focused()
+        await tab_to(page, "What the model saw", "Shift+Tab")
         await page.keyboard.press("Enter")
         await expect(page.get_by_role("region", name="What the model saw")).to_be_visible()
 
 
-async def tab_to(page: Page, name: str) -> None:
-    """Press Tab until the element named `name` has the focus."""
+async def until(page: Page, condition: str) -> None:
+    """Wait for a condition in JavaScript; the page's own policy forbids playwright's `wait_for_function`."""
+    async with asyncio.timeout(60):
+        while not await page.evaluate(condition):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
+async def tab_to(page: Page, name: str, key: str = "Tab") -> None:
+    """Press `key` until the element named `name` has the focus."""
     for _ in range(12):
-        await page.keyboard.press("Tab")
+        await page.keyboard.press(key)
         if name in await page.evaluate("document.activeElement.textContent"):
             return
     raise AssertionError(f"Tab does not reach {name!r}")
@@ -163,6 +179,7 @@ async def test_many_turns_ask_again_and_a_new_chat(browser: Browser) -> None:
             await ask(page, words)
             await expect(page.get_by_role("button", name="Ask again")).to_have_count(turn)
         await page.get_by_role("button", name="Ask again").nth(1).click()
+        await expect(page.get_by_label("Message", exact=True)).to_be_focused()
         await expect(page.get_by_role("button", name="Ask again")).to_have_count(2)
         first, second, again = (
             engine.model.vocabulary.decode(job.token_ids, special=True) for job in engine.jobs
@@ -178,8 +195,11 @@ async def test_stop_ends_the_answer_on_the_engine(browser: Browser) -> None:
     async with scripted_gateway(engine) as gateway, opened(browser, gateway) as page:
         await ask(page, "Go on")
         await expect(page.locator(".assistant .said")).to_contain_text("word word")
+        await expect(page.get_by_role("log")).to_have_attribute("aria-busy", "true")
         await page.get_by_role("button", name="Stop").click()
         await expect(page.get_by_role("button", name="Ask again")).to_be_visible()
+        await expect(page.get_by_role("log")).to_have_attribute("aria-busy", "false")
+        await expect(page.get_by_role("button", name="Send")).to_be_focused()
         async with asyncio.timeout(8):  # The answer takes ten seconds.
             while engine.running:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
@@ -202,6 +222,63 @@ async def test_pictures_are_pasted_dropped_and_removed(browser: Browser) -> None
         await page.keyboard.press("Tab")
         await page.get_by_label("Message", exact=True).press("Enter")
         await expect(page.get_by_role("alert")).to_contain_text("messages[0].content[0].image_url.url")
+
+
+async def test_a_refused_picture_goes_back_into_the_composer_and_the_chat_goes_on(browser: Browser) -> None:
+    broken: FilePayload = {"name": "a.png", "mimeType": "image/png", "buffer": b"no picture"}
+    engine = ScriptedEngine()
+    async with scripted_gateway(engine) as gateway, opened(browser, gateway) as page:
+        await ask(page, "One?")
+        await expect(page.get_by_role("button", name="Ask again")).to_be_visible()
+        await add(page, broken)
+        await ask(page, "Two?")
+        await expect(page.get_by_role("alert")).to_contain_text("messages[2].content[0].image_url.url")
+        await expect(page.locator(".turn")).to_have_count(2)
+        await expect(page.get_by_label("Message", exact=True)).to_have_value("Two?")
+        await page.get_by_role("button", name="Remove picture 1").click()
+        await page.get_by_label("Message", exact=True).press("Enter")
+        await expect(page.get_by_role("button", name="Ask again")).to_have_count(2)
+        await expect(page.get_by_role("alert")).to_be_hidden()
+    prompt = engine.model.vocabulary.decode(engine.jobs[-1].token_ids, special=True)
+    assert prompt == "<s>USER: One?\nASSISTANT: A red circle.</s>USER: Two?\nASSISTANT:"
+
+
+async def test_the_composer_stays_in_view_and_the_page_follows_only_at_its_end(browser: Browser) -> None:
+    engine = ScriptedEngine(words=(" word\n",) * 300, pause=0.01)
+    async with scripted_gateway(engine) as gateway, opened(browser, gateway, PHONE) as page:
+        await ask(page, "Go on")
+        await until(page, "document.body.scrollHeight > 3 * innerHeight")
+        await expect(page.get_by_role("button", name="Stop")).to_be_in_viewport()
+        assert await page.evaluate("innerHeight + scrollY >= document.body.scrollHeight - 60")
+        await page.evaluate("scrollTo(0, 100)")
+        before = await page.evaluate("document.body.scrollHeight")
+        await until(page, f"document.body.scrollHeight > {before} + 100")
+        assert await page.evaluate("scrollY") == 100
+        await expect(page.get_by_role("button", name="Stop")).to_be_in_viewport()
+        await page.get_by_role("button", name="Stop").click()
+
+
+async def test_the_page_says_when_the_server_has_gone(browser: Browser) -> None:
+    async with AsyncExitStack() as stack:
+        gateway = await stack.enter_async_context(scripted_gateway(ScriptedEngine()))
+        page = await stack.enter_async_context(opened(browser, gateway))
+        await expect(page.get_by_role("status")).to_have_text("llava-demo: ready")
+        await page.route("**/health/ready", lambda route: route.abort())
+        await expect(page.get_by_role("status")).to_have_text("the server cannot be reached")
+        await page.unroute("**/health/ready")
+        await expect(page.get_by_role("status")).to_have_text("llava-demo: ready")
+
+
+async def test_a_file_over_the_limit_is_refused_before_it_is_sent(browser: Browser) -> None:
+    large: FilePayload = {"name": "large.png", "mimeType": "image/png", "buffer": bytes(2**20 + 2**19)}
+    gateway_of = scripted_gateway(ScriptedEngine(), image_max_bytes=2**20)
+    async with gateway_of as gateway, opened(browser, gateway) as page:
+        await expect(page.get_by_role("status")).to_have_text("llava-demo: ready")
+        await page.get_by_label("Add pictures").set_input_files([large])
+        await expect(page.get_by_role("alert")).to_have_text(
+            "large.png is too large: 1.5 MB; the limit is 1.0 MB"
+        )
+        await expect(page.locator("#pictures img")).to_have_count(0)
 
 
 async def test_the_servers_error_is_shown(browser: Browser) -> None:
@@ -264,20 +341,21 @@ async def test_the_code_that_is_copied_sends_the_same_request(browser: Browser, 
     engine = ScriptedEngine()
     async with scripted_gateway(engine) as gateway, opened(browser, gateway) as page:
         await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-        await add(page, STAR)
+        await add(page, PHOTO)
         await ask(page, "It's what?")
         await page.get_by_role("button", name="As code").click()
         await page.get_by_role("button", name=f"Copy {name}").click()
         await expect(page.get_by_role("button", name="Copied")).to_be_visible()
         code = await page.evaluate("navigator.clipboard.readText()")
-        command = ["bash", "-c", code] if name == "curl" else [sys.executable, "-c", code]
+        command = "bash" if name == "curl" else sys.executable
         process = await asyncio.create_subprocess_exec(
-            *command, stdout=-1, env=os.environ | {"no_proxy": "*"}
+            command, stdin=-1, stdout=-1, env=os.environ | {"no_proxy": "*"}
         )
-        said, _ = await process.communicate()
+        said, _ = await process.communicate(code.encode())
         assert "A red circle." in said.decode()
     shown, run = engine.jobs
     assert run.token_ids == shown.token_ids
+    assert (shown.sampling.logprobs, run.sampling.logprobs) == (0, None)
     # Not their keys: these are a caller's, and without API keys another header is another caller.
     assert [each.pixels for each in run.pictures] == [each.pixels for each in shown.pictures]
 

@@ -35,6 +35,8 @@ def router(profile: EngineProfile, settings: Settings, engine: Supervisor) -> AP
             context_length=length,
             tokens_per_image=model.tokens_per_image if model else None,
             max_images=min(settings.max_images, room),
+            max_image_bytes=settings.image_max_bytes,
+            max_body_bytes=settings.body_max_bytes,
             prompt_style=profile.prompt_style,
             image_fit=settings.image_fit or profile.image_fit,
             image_place=settings.image_place or profile.image_place,
