@@ -77,7 +77,7 @@ class BadHTTP(RequestError):
 
 
 class InvalidJSON(RequestError):
-    """The body is not valid JSON, or is nested too deeply."""
+    """The body is not valid JSON in UTF-8, or is nested too deeply."""
 
     code = "invalid_json"
 

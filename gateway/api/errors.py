@@ -77,7 +77,7 @@ async def _http_exception(request: Request, error: HTTPException) -> Response:
     if error.status_code == NotFound.status:
         if paths.is_unsupported(path):
             return error_response(_unsupported(where))
-        return error_response(NotFound(f"{where}: there is no such path"))
+        return error_response(NotFound(f"{where}: there is no such path; {paths.where_the_api_is(path)}"))
     return error_response(InvalidValue(str(error.detail)))
 
 

@@ -1,5 +1,8 @@
 """Which paths are the same, which methods a path takes, and which of OpenAI's paths are not served."""
 
+import re
+from typing import Final
+
 from starlette.routing import BaseRoute, Match, Route
 from starlette.types import Scope
 
@@ -44,11 +47,23 @@ UNSUPPORTED = (
     "/score",
 )
 CHATS = "/v1/chat/completions"  # GET, and all below it, is for stored chats; none are stored here
+STORED_CHAT = re.compile(rf"{CHATS}/[^/]+(/messages)?")
 MODELS = "/v1/models/"  # OpenAI deletes fine-tuned ones
+API: Final = "/v1"
+# What stands below it, served or not. Clients whose base URL lacks it ask for these at the root, where
+# llama.cpp's server and LiteLLM's proxy answer them too.
+BELOW_API: Final = frozenset(path.split("/")[2] for path in UNSUPPORTED if path.startswith(f"{API}/")) | {
+    "batches",
+    "chat",
+    "completions",
+    "files",
+    "models",
+    "responses",
+}
 
 
 def canonical(scope: Scope) -> Scope:
-    """Return `scope` as the routes know it: HEAD as GET, and without a slash at the path's end.
+    """Return `scope` as the routes know it: HEAD as GET, no slash at the end, `/v1` at the front.
 
     A changed scope is a copy: the server keeps its own, and so sends no body in answer to HEAD.
     """
@@ -56,8 +71,11 @@ def canonical(scope: Scope) -> Scope:
     if scope["method"] == "HEAD":
         scope = {**scope, "method": "GET"}
     if path.endswith("/") and path != "/":
-        scope = {**scope, "path": path[:-1]}
-    return scope
+        path = path[:-1]
+    first = path[1:].partition("/")[0]
+    if first in BELOW_API:
+        path = API + path
+    return scope if path == scope["path"] else {**scope, "path": path}
 
 
 def allowed(routes: list[BaseRoute], scope: Scope) -> list[str]:
@@ -74,8 +92,17 @@ def allowed(routes: list[BaseRoute], scope: Scope) -> list[str]:
 def is_unsupported(path: str) -> bool:
     """Return whether `path`, which no route has, is an endpoint of OpenAI's or vLLM's."""
     if path.startswith(f"{CHATS}/"):
-        return path.removeprefix(f"{CHATS}/").strip("/") != ""  # with the id of one
+        return STORED_CHAT.fullmatch(path) is not None
     return any(path == prefix or path.startswith(prefix + "/") for prefix in UNSUPPORTED)
+
+
+def where_the_api_is(path: str) -> str:
+    """Return what to tell a client that asked for `path`, which is nothing of ours."""
+    if path.startswith(f"{API}{API}/"):
+        return f"it has {API} twice; the client adds a part that its base URL already has"
+    if path.startswith(f"{CHATS}/"):
+        return f"the client adds a path to its base URL, which should end with {API}"
+    return f"the API is at {API}, as in {CHATS} and {API}/models"
 
 
 def is_unsupported_method(method: str, path: str) -> bool:

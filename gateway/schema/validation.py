@@ -1,6 +1,7 @@
 """From bytes to a request, and from what pydantic found to OpenAI's error."""
 
 import re
+from json import detect_encoding
 from math import isinf
 from typing import Any, TypeVar
 
@@ -38,10 +39,23 @@ def json_object(body: bytes) -> dict[str, Any]:
         # pydantic's parser is ten times faster than orjson on the megabytes of text that a picture is.
         content = from_json(body, allow_inf_nan=False)
     except ValueError as error:
-        raise InvalidJSON(f"the body is not JSON: {error}") from None
+        raise InvalidJSON(_encoding_error(body) or f"the body is not JSON: {error}") from None
     if not isinstance(content, dict):
         raise InvalidJSON(f"the body is a JSON {_json_name(content)}; it must be an object")
     return content
+
+
+def _encoding_error(body: bytes) -> str | None:
+    """Return what is wrong with the encoding of `body`; JSON is UTF-8 (RFC 8259, 8.1)."""
+    coding = detect_encoding(body)  # by its first bytes
+    if not coding.startswith("utf-8"):
+        return f"the body must be JSON in UTF-8; got {coding[:6].upper()}"
+    try:
+        body.decode()
+    except UnicodeDecodeError as error:
+        got = f"byte 0x{body[error.start]:02x} at position {error.start}"
+        return f"the body must be JSON in UTF-8; got {got}: {error.reason}"
+    return None
 
 
 def checked(content: dict[str, Any], kind: type[B]) -> B:

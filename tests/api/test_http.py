@@ -3,14 +3,15 @@
 import gzip
 import zlib
 from collections.abc import AsyncIterator
+from typing import Any
 
 import httpx2
 import orjson
 import pytest
 
 from gateway.api.paths import UNSUPPORTED
-from tests.api.asking import ask, chat, events, send
-from tests.api.wire import CHAT, connected, head
+from tests.api.asking import MODEL, ask, chat, events, send
+from tests.api.wire import CHAT, Answer, connected, head
 from tests.scripted_engine import ScriptedEngine
 from tests.servers import Gateway, scripted_gateway
 
@@ -72,6 +73,50 @@ async def test_what_the_model_cannot_serve_is_a_400_and_not_a_404(
 ) -> None:
     answer = await send(served, method, path)
     assert (answer.status, answer.error["code"]) == (400, "unsupported_endpoint")
+
+
+async def test_paths_without_v1_answer_as_those_with_it(served: Gateway) -> None:
+    """Clients whose base URL ends without it; llama.cpp's server and LiteLLM's proxy answer them too."""
+    for method, path, body in (
+        ("GET", "/models", None),
+        ("GET", f"/models/{MODEL}", None),
+        ("POST", "/chat/completions", chat()),
+        ("POST", "/completions/", {"model": MODEL, "prompt": "x"}),
+        ("POST", "/responses", {"model": MODEL, "input": "x"}),
+        ("GET", "/files", None),
+        ("GET", "/batches", None),
+        ("POST", "/chat/completions", {}),
+        ("POST", "/models", {}),
+        ("GET", "/chat/completions", None),
+        ("POST", "/embeddings", {}),
+        ("POST", "/images/generations", {}),
+    ):
+        short = await send(served, method, path, json=body)
+        full = await send(served, method, f"/v1{path}", json=body)
+        assert short.status == full.status, path
+        assert keys(short) == keys(full), path
+
+
+def keys(answer: Answer) -> Any:
+    """Return what two equal questions get alike: an answer's keys, a whole error."""
+    body = orjson.loads(answer.body)
+    return body if answer.status >= 400 else body.keys()
+
+
+async def test_an_unknown_path_is_told_where_the_api_is(served: Gateway) -> None:
+    twice = "it has /v1 twice; the client adds a part that its base URL already has"
+    added = "the client adds a path to its base URL, which should end with /v1"
+    general = "the API is at /v1, as in /v1/chat/completions and /v1/models"
+    for path, hint in (
+        ("/v1/v1/chat/completions", twice),
+        (f"{CHAT}/chat/completions", added),
+        ("/openai/v1/models", general),
+        ("/v1", general),
+        ("/api/tags", general),
+    ):
+        answer = await send(served, "POST", path, json=chat())
+        assert (answer.status, answer.error["code"]) == (404, "not_found")
+        assert answer.error["message"] == f"POST {path}: there is no such path; {hint}"
 
 
 async def test_a_path_that_only_begins_like_one_of_those_is_a_404(served: Gateway) -> None:
