@@ -1,7 +1,8 @@
 # Everything runs in .venv, which engine_config/install.py makes and keeps up to date.
 .DEFAULT_GOAL := help
-.PHONY: help serve test check lint coverage docs format clean bench bench-quick bench-micro chaos fairness gpu-config conformance schemathesis soak audit constraints hostile fuzz full-shape gpu-check clients frontends
+.PHONY: help serve test lint check coverage docs format clean bench bench-quick bench-micro chaos fairness gpu-config conformance schemathesis soak audit constraints hostile fuzz full-shape gpu-check clients frontends
 MAKEFLAGS += --no-print-directory
+unexport PYTHONPATH PYTHONHOME # Other versions of our packages may be there.
 
 PORT ?= 8000
 PROFILE ?=
@@ -9,7 +10,7 @@ ENGINE ?=
 
 # The first Python that vLLM's wheels are made for.
 PYTHON = $(or $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
-	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' && echo $$python && break; done 2>/dev/null),\
+	$$python -I -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' && echo $$python && break; done 2>/dev/null),\
 	$(error Python 3.11 to 3.14 is needed, and none is on PATH))
 SETUP = @$(PYTHON) -I engine_config/install.py $(if $(ENGINE),--engine $(ENGINE))
 

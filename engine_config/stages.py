@@ -8,10 +8,11 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from engine_config import pip_log
 from engine_config.preflight import SetupFailed
 
 TICK = 10.0  # seconds between two lines about a stage, where there is no terminal
@@ -20,8 +21,9 @@ TICK = 10.0  # seconds between two lines about a stage, where there is no termin
 class Stages:
     """Runs one command per stage, shows which and for how long, and keeps their output in a log."""
 
-    def __init__(self, log: Path) -> None:
+    def __init__(self, log: Path, environment: Mapping[str, str] | None = None) -> None:
         self._log = log
+        self._environment = environment
         self._began = time.monotonic()
 
     def say(self, text: str, *, end: str = "\n") -> None:
@@ -32,19 +34,23 @@ class Stages:
         """Run `command` as the stage `label`. Raises SetupFailed with the end of its output."""
         self.say(label, end="" if sys.stdout.isatty() else "\n")
         process = None
-        told = time.monotonic()
+        told, started = time.monotonic(), time.time()
         try:
             with self._log.open("a") as log, _signals_held():
                 print("$", *command, file=log, flush=True)
                 process = subprocess.Popen(
-                    command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    env=self._environment,
                 )
             while self._still_runs(process):
                 if sys.stdout.isatty():
-                    self.say(f"{label}: {self._log_end(1)[:60]}", end="")
+                    self.say(self._progress(label, started), end="")
                 elif time.monotonic() - told >= TICK:
                     told = time.monotonic()
-                    self.say(f"{label}: {self._log_end(1)[:60]}")
+                    self.say(self._progress(label, started))
         finally:
             if process is not None and process.poll() is None:
                 process.terminate()
@@ -61,6 +67,18 @@ class Stages:
         except subprocess.TimeoutExpired:
             return True
         return False
+
+    def _progress(self, label: str, started: float) -> str:
+        """Return the stage's label and what pip is doing."""
+        with self._log.open(errors="replace") as log:
+            lines: list[str] = []
+            for line in log:
+                if line.startswith("$ "):
+                    lines.clear()  # An earlier stage's.
+                lines.append(line)
+        site_packages = next(self._log.parent.glob("lib/python*/site-packages"), None)
+        doing = pip_log.progress(lines, site_packages, started)
+        return f"{label}: {doing[:60]}" if doing else label
 
     def _log_end(self, lines: int) -> str:
         with self._log.open(errors="replace") as log:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import platform
 import re
 import resource
 import shutil
@@ -52,6 +53,7 @@ def labels(install: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(install.Stages, "run", lambda _self, label, *_command: ran.append(label))
     monkeypatch.setattr(install, "missing_packages", lambda _engine: [])
     monkeypatch.setattr(install, "repair_torch", lambda _venv, _stages: None)
+    monkeypatch.setattr(install, "check_filled", lambda _venv: None)
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=100e9))
     return ran
 
@@ -270,14 +272,126 @@ def test_a_stage_that_fails_shows_the_end_of_its_output(install: ModuleType, tmp
     assert lines[-1] == f"counting: failed; all of its output is in {tmp_path / 'log'}"
 
 
-def test_a_long_stage_shows_how_far_it_is_in_a_log_too(
-    install: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+PIP = """WARNING: Location 'file:///x/simple/torch/' is ignored: it is neither a file nor a directory.
+Collecting torch==2.13.0
+  Downloading https://files.example/torch-2.13.0-cp311-cp311-manylinux_2_28_x86_64.whl (190.2 MB)
+WARNING: Retrying (Retry(total=4)) after connection broken
+Installing collected packages: numpy, opencv-python-headless, torch
+  Attempting uninstall: setuptools
+    Successfully uninstalled setuptools-65.5.0
+"""
+
+
+@pytest.fixture
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a stage say every half a second how far it is."""
     monkeypatch.setattr("engine_config.stages.TICK", 0.5)
-    install.Stages(tmp_path / "log").run("fetching", "sh", "-c", "echo Downloading torch; sleep 1.6")
-    lines = [line.split(" s  ")[1] for line in capsys.readouterr().out.splitlines()]
-    assert lines[0] == "fetching"
-    assert set(lines[1:]) == {"fetching: Downloading torch"}
+
+
+@pytest.mark.usefixtures("often")
+@pytest.mark.parametrize(
+    ("lines", "shown"),
+    [
+        (1, "fetching"),
+        (2, "fetching: looking up torch"),
+        (4, "fetching: fetching torch-2.13.0 (190.2 MB)"),
+        (7, "fetching: installing 2 of 3 packages: opencv-python-headless"),
+    ],
+)
+def test_a_long_stage_shows_what_pip_does_in_a_log_too(
+    install: ModuleType,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    lines: int,
+    shown: str,
+) -> None:
+    said = "".join(PIP.splitlines(keepends=True)[:lines])
+    script = 'printf %s "$1"; mkdir -p "$2"; touch "$2/RECORD"; sleep 1.2'
+    stages = install.Stages(tmp_path / "log")
+    stages.run("before", "echo", "Collecting vllm")
+    stages.run(
+        "fetching",
+        "sh",
+        "-c",
+        script,
+        "sh",
+        said,
+        tmp_path / "lib/python3.11/site-packages/numpy-2.3.5.dist-info",
+    )
+    printed = [line.split(" s  ")[1] for line in capsys.readouterr().out.splitlines()]
+    assert printed[:2] == ["before", "fetching"]
+    assert set(printed[2:]) == {shown}
+
+
+def test_settings_of_pip_and_python_do_not_change_what_is_installed_where(
+    install: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pip.conf").write_text("[install]\nuser = true\nno-deps = true\n")
+    for name, value in {
+        "PIP_CONFIG_FILE": str(tmp_path / "pip.conf"),
+        "PIP_TARGET": "/nowhere",
+        "PYTHONPATH": "/nowhere",
+        "PYTHONHOME": "/nowhere",
+    }.items():
+        monkeypatch.setenv(name, value)
+    program = (
+        "from pip._internal.commands import create_command; import os\n"
+        "options, _ = create_command('install').parse_args(['x'])\n"
+        "print(bool(options.use_user_site), bool(options.ignore_dependencies))\n"
+        "print(options.target_dir, *os.sys.path)"
+    )
+    said = subprocess.check_output([sys.executable, "-c", program], text=True, env=install.environment())
+    assert said.startswith("False False\nNone ")
+    assert "/nowhere" not in said
+
+
+def test_user_without_a_home_gets_no_folder_named_tilde(
+    install: ModuleType, labels: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HOME")
+    monkeypatch.setenv("PIP_NO_CACHE_DIR", "")  # restored at the end
+    monkeypatch.setattr(os, "getuid", lambda: 2**31 - 5)
+    install.set_up("cpu", dev=False)
+    assert labels == CPU_STAGES
+    assert install.environment()["HOME"] == str(install.ROOT / ".venv")
+
+
+@pytest.mark.parametrize("folder", ["", ".venv"])
+def test_a_tree_that_cannot_be_written_is_one_sentence(
+    install: ModuleType, labels: list[str], monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    refused = install.ROOT / folder
+    refused.mkdir(exist_ok=True)
+    monkeypatch.setattr(os, "access", lambda path, _mode: path != refused)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(install.SetupFailed) as failed:
+        install.set_up("cpu", dev=False)
+    assert str(failed.value) == (
+        f"{refused} cannot be written by this user (uid 1000; it belongs to uid {os.getuid()}): "
+        "use a clone of your own, or run this as its owner"
+    )
+    assert labels == []
+
+
+def test_torchs_index_out_of_reach_is_named_with_what_to_do(
+    install: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine_config.torch_index.TORCH_INDEX", "http://127.0.0.1:9/whl/cpu")
+    stages = install.Stages(tmp_path / "log")
+    with pytest.raises(install.SetupFailed) as failed, install.explain():
+        stages.run("torch", "sh", "-c", "seq 1 100; exit 1")
+    python = f"cp{sys.version_info.major}{sys.version_info.minor}"
+    assert str(failed.value) == (
+        f"torch: failed; all of its output is in {tmp_path / 'log'}\n"
+        "set-up: 127.0.0.1 cannot be reached ([Errno 111] Connection refused), and no other index of pip has "
+        "torch==2.13.0+cpu: set PIP_EXTRA_INDEX_URL to a mirror of http://127.0.0.1:9/whl/cpu, or "
+        f"PIP_FIND_LINKS to a folder that holds torch-2.13.0+cpu-{python}-{python}-…_{platform.machine()}.whl"
+    )
+
+
+def test_pip_that_installs_elsewhere_is_told(install: ModuleType) -> None:
+    with pytest.raises(install.SetupFailed, match=r"^pip did not install into .*: remove `target`, `prefix`"):
+        install.check_filled(install.ROOT / ".venv")
 
 
 def test_sigterm_ends_what_set_up_has_started(install: ModuleType, tmp_path: Path) -> None:

@@ -59,6 +59,15 @@ def test_serve_ends_with_the_gateway_and_without_noise(
         os.killpg(made.pid, 0)
 
 
+def test_what_make_starts_sees_no_modules_from_elsewhere(checkout: Path) -> None:
+    for started in ("engine_config/install.py", ".venv/bin/llava-gateway"):
+        (checkout / started).write_text("#!/usr/bin/env python3\nimport os; print(os.getenv('PYTHONPATH'))\n")
+    command = [require("make"), "serve"]
+    environment = os.environ | {"PYTHONPATH": "/nowhere"}
+    said = subprocess.check_output(command, cwd=checkout, env=environment, text=True)
+    assert said == "None\nNone\n"
+
+
 def test_help_lists_every_target() -> None:
     makefile = (ROOT / "Makefile").read_text()
     phony = re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
