@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from gateway import glance
+from gateway.cli import glance
 from tests.api.asking import ask, chat
 from tests.scripted_engine import ScriptedEngine
 from tests.servers import free_port, scripted_gateway

@@ -13,7 +13,7 @@ import typer
 from gateway.cli.common import errors, refused
 
 if TYPE_CHECKING:
-    from gateway.bulk import Tally
+    from gateway.cli.bulk import Tally
 
 BaseURL = Annotated[str, typer.Option(help="The gateway's address.")]
 Model = Annotated[str | None, typer.Option(help="Model; the first that is served if not given.")]
@@ -34,7 +34,7 @@ def ask(
     api_key: APIKey = "none",
 ) -> None:
     """Ask a running gateway about a picture, and print its answer as it arrives."""
-    from gateway.asking import answer
+    from gateway.cli.asking import answer
 
     with _client_errors(base_url):
         for piece in answer(picture, question, base_url, model, max_tokens, api_key=api_key):
@@ -55,7 +55,7 @@ def batch(
     api_key: APIKey = "none",
 ) -> None:
     """Answer a file of requests on a running gateway. If stopped, run it again to continue."""
-    from gateway import bulk
+    from gateway.cli import bulk
 
     server = bulk.Server(base_url, api_key, at_once)
     _report(base_url, lambda: bulk.batch(source, target, server, errors), target)
@@ -75,7 +75,7 @@ def caption(
     api_key: APIKey = "none",
 ) -> None:
     """Caption the pictures of a folder, into captions.jsonl there or text files beside them."""
-    from gateway import bulk
+    from gateway.cli import bulk
 
     server = bulk.Server(base_url, api_key, at_once)
     _report(
@@ -89,7 +89,7 @@ def caption(
 
 def _report(base_url: str, run: "Callable[[], Coroutine[Any, Any, Tally]]", target: Path) -> None:
     """Run a command of many requests and say how it went; leave with 1 where some failed."""
-    from gateway.bulk import BadInput
+    from gateway.cli.bulk import BadInput
 
     try:
         with _client_errors(base_url):

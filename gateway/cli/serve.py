@@ -38,7 +38,7 @@ def fetch(
 ) -> None:
     """Fetch a profile's weights from the Hugging Face hub, verify them and say where they are."""
     from engine_config.hub import HubError
-    from gateway import fetching
+    from gateway.cli import fetching
 
     _, choice = choose_profile(unchecked=True, profile=profile)
     chosen = choice.profile

@@ -16,7 +16,7 @@ from gateway.cli.common import refused
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from gateway.glance import Watch
+    from gateway.cli.glance import Watch
 
 QUIT = b"q"
 
@@ -35,7 +35,7 @@ def top(
     import httpx2
     from rich.console import Console
 
-    from gateway import glance
+    from gateway.cli import glance
 
     console = Console()
     headers = {"authorization": f"Bearer {api_key}"}
@@ -58,7 +58,7 @@ def _show(watch: "Watch", console: "Console", interval: float) -> None:
     """Look every `interval` seconds until `q` is pressed. Where there is no terminal, print each look."""
     from rich.live import Live
 
-    from gateway.glance import ScrapeError
+    from gateway.cli.glance import ScrapeError
 
     with _quit_pressed() as pressed:
         screen = Live(watch.view(), console=console, screen=True)

@@ -13,8 +13,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from typer.testing import CliRunner
 
-from gateway import bulk
-from gateway.cli import app
+from gateway.cli import app, bulk
 from tests.api.asking import MODEL, QUESTION
 from tests.scripted_engine import ScriptedEngine
 from tests.servers import Gateway, scripted_gateway, until

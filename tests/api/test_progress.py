@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from gateway import bulk
+from gateway.cli import bulk
 
 
 def test_log_gets_a_line_every_five_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
