@@ -20,7 +20,7 @@ class InputImage:
 
 def as_data_url(data: str) -> str:
     """Return the base64 text `data` as a `data:` URL, which it may be already."""
-    return data if data[: len("data:")].lower() == "data:" else f"data:;base64,{data}"
+    return data if data[:99].lstrip()[:5].lower() == "data:" else f"data:;base64,{data}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,27 +69,28 @@ def parse(url: str, *, param: str, max_bytes: int) -> DataURL | WebURL:
     scheme, colon, _ = url[:_DATA_HEADER_MAX].partition(":")
     if not colon:
         raise ImageError(f"{param}: the URL must begin with data:, http: or https:", param=param)
-    match scheme.lower():
-        case "data":
-            return _parse_data(url, param, max_bytes)
-        case "http" | "https":
-            try:
-                return WebURL(web_url(url))
-            except ValueError as error:
-                raise ImageError(f"{param}: {error}", param=param) from None
-        case _:
-            raise ImageError(
-                f"{param}: the URL's scheme must be data, http or https, not {scheme[:20]!r}", param=param
-            )
+    if scheme.strip().lower() == "data":
+        return _parse_data(url, param, max_bytes)
+    if scheme.lower() not in {"http", "https"}:
+        raise ImageError(
+            f"{param}: the URL's scheme must be data, http or https, not {scheme[:20]!r}", param=param
+        )
+    try:
+        return WebURL(web_url(url))
+    except ValueError as error:
+        raise ImageError(f"{param}: {error}", param=param) from None
 
 
 def _parse_data(url: str, param: str, max_bytes: int) -> DataURL:
+    """Find the base64 text. White space around and within the header is skipped, as browsers do."""
     header, comma, _ = url[:_DATA_HEADER_MAX].partition(",")
-    if not comma or not header.lower().endswith(";base64"):
+    if not comma or not "".join(header.split()).lower().endswith(";base64"):
         raise ImageError(f"{param}: a data URL must have the form data:image/…;base64,…", param=param)
     source = DataURL(url, len(header) + 1)
     # Four characters stand for three bytes, up to two characters of which may be padding.
     at_least = (len(url) - source.start) * 3 // 4 - 2
+    if at_least > max_bytes:
+        at_least -= sum(map(url.count, " \t\r\n")) * 3 // 4
     if at_least > max_bytes:
         raise ImageTooLarge(f"{param}: {too_large(at_least, max_bytes)}", param=param)
     return source

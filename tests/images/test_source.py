@@ -25,6 +25,10 @@ def parsed(url: str, max_bytes: int = 1000) -> DataURL | WebURL:
         "data:;base64,aGVsbG8",
         "data:;base64,aGVsbG8%3D",
         "data:;base64,aGVs%0AbG8",
+        " \r\n\tdata:image/png;base64,aGVsbG8= \n",
+        "data: image/png ; charset=utf-8; base64 , aGVs bG8=",
+        "data:image/png;\n base64,\naGVsbG8=",
+        "Data\n:image/png;Base64,aGVsbG8=",
     ],
 )
 def test_base64_of_any_media_type_and_writing_is_read(url: str) -> None:
@@ -104,6 +108,12 @@ def test_base64_longer_than_the_limit_allows_is_refused_unread(size: int, refuse
         parsed(url)
 
 
+def test_line_breaks_do_not_count_as_base64() -> None:
+    source = parsed("data:;base64," + "AAAA\r\n" * 333, 999)
+    assert isinstance(source, DataURL)
+    assert read(source, max_bytes=999) == bytes(999)
+
+
 def test_the_decoded_size_is_held_to_the_limit_to_the_byte() -> None:
     source = parsed("data:;base64,aGVsbG8=")
     assert isinstance(source, DataURL)
@@ -144,7 +154,9 @@ def test_a_large_url_is_ascii() -> None:
 
 # A data URL, in the ways in which programs write one
 
-heads = st.sampled_from(["data:image/png;base64,", "DATA:;BASE64,", "data:image/jpeg;charset=utf-8;base64,"])
+heads = st.sampled_from(
+    ["data:image/png;base64,", "DATA:;BASE64,", "\ndata:image/jpeg; charset=utf-8;\tbase64 ,"]
+)
 breaks = st.sampled_from(["", "\n", "\r\n", " ", "%0A", "%0d%0a", "%20"])
 
 
