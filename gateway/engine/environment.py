@@ -28,12 +28,25 @@ def of_engine(profile: EngineProfile, outside: Mapping[str, str] = os.environ) -
         "HF_HUB_OFFLINE": "1",  # The model is here when the engine starts: it is looked for nowhere else.
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_LOGGING_LEVEL": "WARNING",
+        # Elsewhere than on a CPU vLLM forks by default: this process has threads, whose locks a fork copies.
+        "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
     }
     if not has_compiler(path, outside):
         # FlashInfer's sampler is compiled when the engine warms up. Without it vLLM takes Triton's.
         chosen["VLLM_USE_FLASHINFER_SAMPLER"] = "0"
     chosen |= profile.environment
     return {name: value if name == "PATH" else outside.get(name, value) for name, value in chosen.items()}
+
+
+def of_cpu_engine(profile: EngineProfile, outside: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return what an engine on a CPU gets beside `of_engine`: nothing is compiled while it serves.
+
+    vLLM compiles some functions when a request first needs them, log probabilities with C++. That takes 20 s
+    and, without a compiler and Python's headers, ends the engine. A profile may ask for a compiled model.
+    """
+    chosen = {"TORCHDYNAMO_DISABLE": "1"} if profile.engine.get("enforce_eager") else {}
+    chosen |= {name: value for name, value in profile.environment.items() if name in chosen}
+    return {name: outside.get(name, value) for name, value in chosen.items()}
 
 
 def has_compiler(path: str, outside: Mapping[str, str]) -> bool:

@@ -2,10 +2,13 @@
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing import connection, parent_process
 from typing import Any
+
+# vLLM's own while ours is in its place: a forked child inherits both, a spawned one neither.
+_replaced: Callable[..., None] | None = None
 
 
 def run_engine_core(*arguments: Any, **named: Any) -> None:
@@ -14,21 +17,23 @@ def run_engine_core(*arguments: Any, **named: Any) -> None:
     from vllm.v1.engine import core
 
     core.dump_engine_exception = _say_what_ran
-    core.EngineCoreProc.run_engine_core(*arguments, **named)
+    run = _replaced or core.EngineCoreProc.run_engine_core
+    run(*arguments, **named)
 
 
 @contextmanager
 def started_here() -> Iterator[None]:
     """Let vLLM start its core with `run_engine_core` above, while the block runs."""
+    global _replaced  # noqa: PLW0603  # what a class of vLLM's lacks meanwhile
     from vllm.v1.engine.core import EngineCoreProc
 
-    theirs = EngineCoreProc.run_engine_core
+    _replaced = EngineCoreProc.run_engine_core
     # A process that is spawned imports its target by name: there vLLM's own is in place.
     EngineCoreProc.run_engine_core = staticmethod(run_engine_core)
     try:
         yield
     finally:
-        EngineCoreProc.run_engine_core = staticmethod(theirs)
+        EngineCoreProc.run_engine_core, _replaced = staticmethod(_replaced), None
 
 
 def _end_with_parent() -> None:

@@ -213,7 +213,10 @@ class VLLMEngine:
             vllm_profile.check(self._profile)
         profile = self._profile = with_weights(self._profile, self._report)
         traced = tracing.engine_variables(os.environ)
-        with environment.applied(environment.of_engine(profile) | traced):
+        variables = environment.of_engine(profile) | traced
+        if current_platform.is_cpu():
+            variables |= environment.of_cpu_engine(profile)
+        with environment.applied(variables):
             self._report("starting vLLM's processes")
             own = {"worker_extension_cls": EXTENSION}
             if traced:
@@ -229,8 +232,8 @@ class VLLMEngine:
 
             with (
                 vllm_core.started_here(),
-                loading.watched(self._tell_loading) as variables,
-                environment.applied(variables),
+                loading.watched(self._tell_loading) as counting,
+                environment.applied(counting),
             ):
                 return AsyncLLM.from_engine_args(arguments, usage_context=UsageContext.OPENAI_API_SERVER)
 

@@ -5,6 +5,11 @@ from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
 from gateway.engine.interface import Job
 
+LEAST_TEMPERATURE = 0.01  # vLLM raises what is below to it, and logs a line for each
+LEAST_TOP_P = 1e-6  # leaves one token, as smaller ones do; in 32 bits the smallest are 0, out of range
+MOST_CHOICES = 1024  # more than any route allows
+ALTERNATIVE = -(2**62)  # is added to the seeds that vLLM would take for none
+
 
 def sampling_params(job: Job) -> SamplingParams:
     """Return vLLM's `SamplingParams` for `job`."""
@@ -13,9 +18,9 @@ def sampling_params(job: Job) -> SamplingParams:
     return SamplingParams(
         n=sampling.n,
         # vLLM refuses n > 1 at temperature 0; drawing from the likeliest token alone is the same thing.
-        temperature=1.0 if greedy_copies else sampling.temperature,
+        temperature=1.0 if greedy_copies else _temperature(sampling.temperature),
         top_k=1 if greedy_copies else sampling.top_k,
-        top_p=sampling.top_p,
+        top_p=max(sampling.top_p, LEAST_TOP_P),
         min_p=sampling.min_p,
         presence_penalty=sampling.presence_penalty,
         frequency_penalty=sampling.frequency_penalty,
@@ -23,7 +28,7 @@ def sampling_params(job: Job) -> SamplingParams:
         max_tokens=sampling.max_tokens,
         min_tokens=sampling.min_tokens,
         ignore_eos=sampling.ignore_eos,
-        seed=sampling.seed,
+        seed=_seed(sampling.seed),
         stop=list(sampling.stop),
         stop_token_ids=list(sampling.stop_token_ids),
         logit_bias=dict(sampling.logit_bias) or None,
@@ -43,3 +48,15 @@ def sampling_params(job: Job) -> SamplingParams:
         ),
         skip_clone=True,  # It is this request's alone.
     )
+
+
+def _temperature(temperature: float) -> float:
+    return max(temperature, LEAST_TEMPERATURE) if temperature > 0 else 0.0
+
+
+def _seed(seed: int | None) -> int | None:
+    """Return a seed so that neither it nor that of a further choice (vLLM adds 1 for each) is -1.
+
+    To vLLM -1 means none: seeds just below 0 are moved to others.
+    """
+    return seed + ALTERNATIVE if seed is not None and -MOST_CHOICES <= seed < 0 else seed

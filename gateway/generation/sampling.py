@@ -8,6 +8,7 @@ from gateway.engine.interface import Constraint, Model, Sampling
 from gateway.errors import ContextLengthExceeded, InvalidValue
 from gateway.prompt.tokens import SHORTEN
 from gateway.schema.paths import short
+from gateway.schema.sampling import SEED_END
 
 MAX_TOKENS = ("max_output_tokens", "max_completion_tokens", "max_tokens")  # the first that is given counts
 MOST_LOGPROBS = 200_000  # entries of a request's answers: they take 20 MB of JSON
@@ -40,6 +41,7 @@ def sampling_of(
     rest = dict(given)
     if constraint is not None:
         _check_ends(given, constraint)
+    _check_seed(given)
     max_tokens = _max_tokens(rest, model, prompt_tokens, param, over)
     for name in (*MAX_TOKENS, "top_logprobs"):
         rest.pop(name, None)
@@ -61,6 +63,17 @@ def _check_ends(given: Mapping[str, Any], constraint: Constraint) -> None:
     for name in ("min_tokens", "ignore_eos"):
         if given.get(name):
             raise InvalidValue(f"{name}: it cannot be used with `{constraint.param}`", param=name)
+
+
+def _check_seed(given: Mapping[str, Any]) -> None:
+    """Refuse a seed whose last choice's is over 64 bits: the engine draws choice i with seed + i."""
+    seed, choices = given.get("seed", 0), given.get("n", 1)
+    if seed > (most := SEED_END - choices):
+        raise InvalidValue(
+            f"seed: it must be at most {most} (2**63 - {choices}, for each choice has a seed of its own); "
+            f"got {seed}",
+            param="seed",
+        )
 
 
 def _max_tokens(given: Mapping[str, Any], model: Model, prompt_tokens: int, param: str, over: str) -> int:

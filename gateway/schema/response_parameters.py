@@ -131,7 +131,7 @@ _SAMPLING: Final = (
     honoured("logit_bias", "Up to 300 token ids, each -100 to 100."),
     honoured("top_k", "-1 and 0 mean all."),
     honoured("min_p", "0 to 1."),
-    honoured("repetition_penalty", "Over 0, up to 2."),
+    honoured("repetition_penalty", "From 0.001 to 2."),
     honoured("min_tokens", "Minimum answer length in tokens."),
     honoured("ignore_eos", "Generation continues past the model's end token."),
     honoured("stop_token_ids", "Up to 64 token ids."),

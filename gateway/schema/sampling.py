@@ -8,6 +8,7 @@ from gateway.schema.wire import Body
 
 MOST_BIASES = 300  # OpenAI's limit
 LONGEST_STOP = 1000  # characters: vLLM looks for each in the answer with every token
+SEED_END = 2**63  # the engine keeps 64 bits, with a sign
 
 
 def _strings(stop: Any) -> Any:
@@ -35,7 +36,7 @@ class DrawingFields(Body):
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     stop: Stop | None = None
-    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
+    seed: Annotated[int, Field(ge=-SEED_END, lt=SEED_END)] | None = None
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     logit_bias: Annotated[dict[str, Bias], BeforeValidator(_few), Field(max_length=MOST_BIASES)] | None = None
@@ -43,7 +44,8 @@ class DrawingFields(Body):
 
     top_k: Annotated[int, Field(ge=-1, lt=2**31)] | None = None
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    repetition_penalty: Annotated[float, Field(gt=0, le=2)] | None = None
+    # The engine divides by it in 32 bits, where a value near 0 makes every probability NaN.
+    repetition_penalty: Annotated[float, Field(ge=0.001, le=2)] | None = None
     min_tokens: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     ignore_eos: bool | None = None
     stop_token_ids: Annotated[list[TokenId], Field(max_length=64)] | None = None

@@ -35,17 +35,6 @@ def test_it_listens_within_10_s_and_sends_away_until_the_engine_is_up(tmp_path: 
     assert process.wait(60) == 0
 
 
-def test_it_leaves_with_0_and_no_process_behind(tmp_path: Path) -> None:
-    gateway, process = start(tmp_path, profile="demo")
-    wait_until_ready(gateway, process)
-    family = psutil.Process(process.pid).children(recursive=True)
-    assert len(family) >= 2  # the engine's core and its worker
-    process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 0
-    _, alive = psutil.wait_procs(family, timeout=30)
-    assert alive == []
-
-
 def test_start_hears_of_the_weights_from_vllms_worker(gateway: Gateway) -> None:
     assert gateway.log is not None
     assert "Attempted to load weight" not in gateway.log.read_text()  # vLLM, once per tensor

@@ -1,7 +1,8 @@
-"""An exception inside a step of the engine is logged without the content of the requests that ran."""
+"""How the core is started, and what a failed step logs: which requests ran, without their content."""
 
 import importlib
 import logging
+import multiprocessing
 from collections.abc import Iterator
 from dataclasses import replace
 from types import SimpleNamespace
@@ -10,7 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from gateway.engine import vllm_core
+from engine_config import profile as profiles
+from gateway.engine import environment, vllm_core
 from gateway.engine.interface import Job, Sampling
 
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
@@ -99,3 +101,32 @@ def test_the_log_of_a_step_that_fails_says_which_requests_ran_and_nothing_of_the
     assert runs == [{"dp_rank": 0}]
     fail_in_a_step(core)
     assert logged == [f"The engine died in a step of 3 tokens for the requests {{'{ID}': 3}}"]
+
+
+@pytest.mark.parametrize("name", profiles.names())
+def test_the_core_is_spawned(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """vLLM forks it unless told otherwise. `make gpu-config` has the same of every GPU."""
+    monkeypatch.delenv("VLLM_WORKER_MULTIPROC_METHOD", raising=False)
+    context = importlib.import_module("vllm.utils.system_utils").get_mp_context
+    assert context().get_start_method() == "fork"  # Otherwise the next line would prove nothing.
+    with environment.applied(environment.of_engine(profiles.load(name))):
+        assert context().get_start_method() == "spawn"
+
+
+def test_a_core_that_is_forked_runs_vllms_own_once(core: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A forked child has this process's patch in place; a spawned one has not."""
+    told, tell = multiprocessing.Pipe(duplex=False)
+    theirs = staticmethod(lambda **named: tell.send(named))
+    monkeypatch.setattr(core.EngineCoreProc, "run_engine_core", theirs)
+    before = core.EngineCoreProc.run_engine_core
+    with vllm_core.started_here():
+        assert core.EngineCoreProc.run_engine_core is vllm_core.run_engine_core
+        child = multiprocessing.get_context("fork").Process(
+            target=core.EngineCoreProc.run_engine_core, kwargs={"dp_rank": 0}
+        )
+        child.start()
+    child.join(30)
+    assert child.exitcode == 0
+    assert told.recv() == {"dp_rank": 0}
+    assert not told.poll()
+    assert core.EngineCoreProc.run_engine_core is before

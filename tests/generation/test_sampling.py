@@ -1,10 +1,12 @@
-"""How tokens are drawn where a request leaves it open."""
+"""How tokens are drawn, also where a request leaves it open."""
 
 from typing import Any
 
 import pytest
 
-from gateway.generation.sampling import with_defaults
+from gateway.errors import InvalidValue
+from gateway.generation.sampling import sampling_of, with_defaults
+from tests.scripted_engine import MODEL
 
 
 @pytest.mark.parametrize(
@@ -22,3 +24,9 @@ def test_temperature_and_top_p_are_one_decision(
     given: dict[str, Any], profile: dict[str, float], drawn: dict[str, Any]
 ) -> None:
     assert with_defaults(given, profile) == drawn
+
+
+def test_the_seed_of_the_last_choice_has_64_bits() -> None:
+    assert sampling_of({"seed": 2**63 - 16, "n": 16}, MODEL, 1).seed == 2**63 - 16
+    with pytest.raises(InvalidValue, match=r"seed: it must be at most 9223372036854775792 .*; got 92233720"):
+        sampling_of({"seed": 2**63 - 15, "n": 16}, MODEL, 1)

@@ -96,6 +96,7 @@ def _run(module: str, *arguments: str, paths: list[Path]) -> str:
 def _problem(row: Row) -> str | None:
     """Return what is not as it should be."""
     wanted = {
+        "start_method": "spawn",
         "method": METHODS[row["quantization"]],
         "load_format": "bitsandbytes" if row["quantization"] == "bitsandbytes" else "auto",
         "attention": row["planned_attention"],

@@ -50,6 +50,7 @@ def _chosen(profile: Any, plan: Plan, shape: Shape) -> dict[str, Any]:
         from vllm.engine.arg_utils import AsyncEngineArgs
         from vllm.platforms import current_platform
         from vllm.usage.usage_lib import UsageContext
+        from vllm.utils.system_utils import get_mp_context
         from vllm.v1.attention.selector import get_attn_backend
         from vllm.v1.sample.ops.topk_topp_sampler import flashinfer_sampler_supported
 
@@ -66,6 +67,7 @@ def _chosen(profile: Any, plan: Plan, shape: Shape) -> dict[str, Any]:
         size = vision.hidden_size // vision.num_attention_heads
         return {
             "profile": profile.name,
+            "start_method": get_mp_context().get_start_method(),
             "dtype": str(dtype).removeprefix("torch."),
             "quantization": config.model_config.quantization,
             "method": type(config.quant_config).__name__ if config.quant_config else None,
