@@ -162,13 +162,14 @@ class _Parts:
         yield responses.router(exchange, self.reader)
         answers = StoredAnswers(self.memory, settings.send_timeout)
         yield stored_responses.router(self.responses, answers)
-        yield files.router(settings, self.files, lifecycle, answers)
+        yield files.router(settings, self.files, lifecycle, answers, self.limits)
         yield batches.router(
             settings,
             lifecycle,
             self.files,
             self.batches,
             answers,
+            limits=self.limits,
             endpoints=tuple(self.readers),
             wake=self.runner.wake,
         )

@@ -10,7 +10,7 @@ import orjson
 from gateway.errors import InvalidValue, NotFound
 from gateway.schema.batches import UNFINISHED, Batch, InputLine, LineError, RequestCounts, Status
 from gateway.schema.paths import short
-from gateway.storage.database import Database
+from gateway.storage.database import Database, beyond_quota
 from gateway.storage.files import Upload
 
 READ_AT_ONCE: Final = 2**20  # bytes of results, when files are written; one may have more
@@ -206,10 +206,12 @@ def _update(
     if row is None or row[0] not in statuses:
         return False
     batch = replace(_batch(row), **changes)
-    connection.execute(
-        "UPDATE batches SET status = ?, state = ?, total = ? WHERE id = ?",
-        (batch.status, orjson.dumps(batch), batch.request_counts.total, batch_id),
-    )
+    # Whatever its owner has stored, a batch must get on: to its end, too.
+    with beyond_quota(connection):
+        connection.execute(
+            "UPDATE batches SET status = ?, state = ?, total = ? WHERE id = ?",
+            (batch.status, orjson.dumps(batch), batch.request_counts.total, batch_id),
+        )
     return True
 
 

@@ -4,11 +4,18 @@ Every row of a table that clients can name belongs to a `caller`; every query fo
 Times are Unix seconds. What has an `expires_at` is deleted after it when its table is in `EXPIRING`.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 EXPIRING: Final = ("files", "batches", "responses")
 
 _LINE = "ifnull(length({row}.request), 0) + ifnull(length({row}.result), 0)"  # bytes of a batch's line
+_ROWS: Final = {  # what hangs on a file, batch or response: its table, the table above and the key there
+    "file_chunks": ("files", "file_id"),
+    "batch_lines": ("batches", "batch_id"),
+    "response_items": ("responses", "response_id"),
+    "response_images": ("responses", "response_id"),
+}
 
 
 def _counted(table: str) -> str:
@@ -37,6 +44,87 @@ def _counted_rows(table: str, above: str, key: str, size: str) -> str:
     CREATE TRIGGER {table}_deleted AFTER DELETE ON {table} BEGIN
         UPDATE {above} SET stored = stored - ({size.format(row="OLD")}) - 100
         WHERE id = OLD.{key}; END;
+    """
+
+
+def _bytes(column: str) -> str:
+    """Return the bytes of a column of text, in SQL: `length` counts its characters."""
+    return f"length(CAST({column} AS BLOB))"
+
+
+def _row(content: str) -> str:
+    """Return what `content` bytes take in a row, in SQL: from half a page of 4096 on, two don't share one."""
+    return f"max({content}, 4096 * ({content} >= 1950))"
+
+
+def _entry(content: str) -> str:
+    """Return what `content` bytes take in an index: from a quarter on, most are on a page of their own."""
+    return f"max({content}, 4600 * ({content} >= 900))"
+
+
+def _line_on_disk(row: str) -> str:
+    custom_id = _bytes(f"{row}.custom_id")
+    return f"{_row(f'({custom_id} + {_LINE.format(row=row)})')} + {_entry(custom_id)} + 300"
+
+
+def _item_on_disk(row: str) -> str:
+    item_id = _bytes(f"{row}.id")
+    return f"{_row(f'({item_id} + length({row}.item))')} + {_entry(item_id)} + 500"
+
+
+# What a row takes on the disk, with its entries in indexes, in SQL; tests/storage/test_usage.py measures it.
+_ON_DISK: Final[dict[str, Callable[[str], str]]] = {
+    "files": lambda row: f"500 + {_bytes(f'{row}.filename')}",
+    "batches": lambda row: f"500 + {_row(_bytes(f'{row}.state'))}",
+    "responses": lambda row: f"500 + {_row(f'length({row}.body)')}",
+    "file_chunks": lambda row: f"{_row(f'length({row}.data)')} + 200",
+    "batch_lines": _line_on_disk,
+    "response_items": _item_on_disk,
+    "response_images": lambda row: f"{_row(f'length({row}.url)')} + 300",
+}
+_CHANGING: Final = {"batches": "state", "responses": "body", "batch_lines": "request, result"}
+
+
+def _count_again(table: str) -> str:
+    """Return what sets `stored` of every row of a table to what it and the rows below it take."""
+    below = "".join(
+        f"\n        + (SELECT total({_ON_DISK[name](name)}) FROM {name} WHERE {key} = {table}.id)"
+        for name, (above, key) in _ROWS.items()
+        if above == table
+    )
+    return f"UPDATE {table} SET stored = {_ON_DISK[table](table)}{below};"
+
+
+def _counted_on_disk(table: str) -> str:
+    """Return the triggers that count what the rows of a table take in `usage`, by their `stored`."""
+    return f"""
+    CREATE TRIGGER {table}_added AFTER INSERT ON {table} BEGIN
+        INSERT OR IGNORE INTO usage VALUES (NEW.caller, 0); UPDATE usage
+        SET bytes = bytes + NEW.stored WHERE caller = NEW.caller; UPDATE {table}
+        SET stored = {_ON_DISK[table]("NEW")} WHERE id = NEW.id; END;
+    {_counted_changes(table, table, "id")}
+    """
+
+
+def _counted_on_disk_below(table: str) -> str:
+    """Return the triggers that count what the rows of a table take in the `stored` of the rows above them."""
+    size, (above, key) = _ON_DISK[table], _ROWS[table]
+    return f"""
+    CREATE TRIGGER {table}_added AFTER INSERT ON {table} BEGIN
+        UPDATE {above} SET stored = stored + {size("NEW")} WHERE id = NEW.{key}; END;
+    CREATE TRIGGER {table}_deleted AFTER DELETE ON {table} BEGIN
+        UPDATE {above} SET stored = stored - ({size("OLD")}) WHERE id = OLD.{key}; END;
+    {_counted_changes(table, above, key)}
+    """
+
+
+def _counted_changes(table: str, above: str, key: str) -> str:
+    if table not in _CHANGING:
+        return ""
+    size = _ON_DISK[table]
+    return f"""
+    CREATE TRIGGER {table}_changed AFTER UPDATE OF {_CHANGING[table]} ON {table} BEGIN
+        UPDATE {above} SET stored = stored + ({size("NEW")}) - ({size("OLD")}) WHERE id = NEW.{key}; END;
     """
 
 
@@ -152,5 +240,17 @@ STEPS: Final = (
         WHERE id = NEW.batch_id; END;
     CREATE TRIGGER responses_finished AFTER UPDATE OF body ON responses BEGIN
         UPDATE responses SET stored = stored + length(NEW.body) - length(OLD.body) WHERE id = NEW.id; END;
+    """,
+    f"""
+    -- `usage` counts what is on the disk: names, states and the entries in indexes, too.
+    {"".join(f"DROP TRIGGER {table}_added;{chr(10)}" for table in ("files", "batches", "responses", *_ROWS))}
+    {"".join(f"DROP TRIGGER {table}_deleted;{chr(10)}" for table in _ROWS)}
+    DROP TRIGGER batch_lines_changed;
+    DROP TRIGGER responses_finished;
+    {_count_again("files")}
+    {_count_again("batches")}
+    {_count_again("responses")}
+    {"".join(_counted_on_disk(table) for table in ("files", "batches", "responses"))}
+    {"".join(_counted_on_disk_below(table) for table in _ROWS)}
     """,
 )

@@ -77,7 +77,7 @@ async def test_responses_count_and_one_that_does_not_fit_is_answered(tmp_path: P
 
 
 async def test_a_batch_whose_results_have_no_room_ends_as_failed_with_those_that_had(tmp_path: Path) -> None:
-    chosen = {**KEYS, "state_max_bytes_per_caller": 30_000, "batch_max_running": 1}
+    chosen = {**KEYS, "state_max_bytes_per_caller": 45_000, "batch_max_running": 1}
     engine = ScriptedEngine(("long ",) * 400)  # 2,000 bytes
     async with scripted_gateway(engine, state_dir=tmp_path, **chosen) as gateway:
         eve, ann = (sdk(gateway, api_key=name) for name in ("eve", "ann"))
@@ -94,7 +94,7 @@ async def test_a_batch_whose_results_have_no_room_ends_as_failed_with_those_that
             never = await lines_of(eve, batch.error_file_id)
             assert [some["error"]["code"] for some in never] == ["storage_quota_exceeded"] * (20 - answered)
             # What is over it is of the files' own rows and of those that were never answered.
-            assert sum(usage(tmp_path).values()) < 30_000 + 2 * 1100 + 300 * len(never)
+            assert sum(usage(tmp_path).values()) < 45_000 + 2 * 1100 + 300 * len(never)
             assert (await ended(ann, await start(ann, [line("one")]))).status == "completed"
             # Deleting makes room for another.
             for file in (await eve.files.list()).data:
@@ -120,7 +120,7 @@ async def test_what_is_deleted_is_not_counted(tmp_path: Path) -> None:
         caller(gateway, "eve") as eve,
     ):
         made = (await upload(eve, 2 * MIB)).json()
-        assert list(usage(tmp_path).values()) == [2 * MIB + 1000 + 2 * 100]
+        assert list(usage(tmp_path).values()) == [2 * MIB + 500 + len("x") + 2 * 200]
         ask = {"model": "llava-demo", "input": "Hello", "store": True}
         response = (await eve.post("/v1/responses", json=ask)).json()
         await eve.delete(f"/v1/files/{made['id']}")
@@ -135,21 +135,47 @@ def test_an_older_state_is_counted_when_it_is_opened(result: bytes | None) -> No
     connection.execute("PRAGMA foreign_keys = ON")
     for step in STEPS[:2]:
         connection.executescript(step)
-    connection.execute("INSERT INTO files VALUES ('f', 'eve', 'x', 'p', 10, 1, 0, NULL)")
+    connection.execute("INSERT INTO files VALUES ('f', 'eve', 'é', 'p', 10, 1, 0, NULL)")
     connection.execute("INSERT INTO file_chunks VALUES ('f', 0, ?)", (bytes(5000),))
     connection.execute(
         "INSERT INTO batches (id, caller, status, state, output_ttl) VALUES ('b', 'eve', '', ?, 0)",
         (orjson.dumps({}),),
     )
     connection.execute("INSERT INTO batch_lines VALUES ('b', 1, 'x', ?, NULL, 0)", (b"x" * 300,))
-    for statement in STEPS[2].split(";\n"):
-        connection.execute(statement)
-    assert connection.execute("SELECT * FROM usage").fetchall() == [("eve", 7500)]
+    for step in STEPS[2:]:
+        for statement in step.split(";\n"):
+            connection.execute(statement)
+    file, batch, line = 500 + len("é".encode()) + 5000 + 200, 500 + len("{}"), 300 + 2 * len("x")
+    assert connection.execute("SELECT * FROM usage").fetchall() == [("eve", file + batch + line + 300)]
     connection.execute("UPDATE batch_lines SET result = ?, request = NULL", (result,))
     found = connection.execute("SELECT bytes FROM usage").fetchone()
-    assert found == (7500 - 300 + len(result or b""),)
+    assert found == (file + batch + line + len(result or b""),)
+    connection.execute("UPDATE batches SET state = ?", (b"{" + b" " * 98 + b"}",))
+    assert connection.execute("SELECT stored FROM batches").fetchone() == (600 + line + len(result or b""),)
     connection.execute("DELETE FROM batches")
-    assert connection.execute("SELECT * FROM usage").fetchall() == [("eve", 6100)]
+    assert connection.execute("SELECT * FROM usage").fetchall() == [("eve", file)]
     connection.execute("DELETE FROM files")
     assert connection.execute("SELECT * FROM usage").fetchall() == []
     connection.close()
+
+
+async def test_uploads_and_batches_count_as_requests() -> None:
+    async with (
+        scripted_gateway(ScriptedEngine(), **KEYS, requests_per_minute=2) as gateway,
+        caller(gateway, "eve") as eve,
+        caller(gateway, "ann") as ann,
+    ):
+        content = {"file": ("x", orjson.dumps(line("one")))}
+        made = await eve.post("/v1/files", data={"purpose": "batch"}, files=content)
+        assert made.headers["x-ratelimit-remaining-requests"] == "1"
+        asked = {
+            "input_file_id": made.json()["id"],
+            "endpoint": "/v1/chat/completions",
+            "completion_window": "24h",
+        }
+        assert (await eve.post("/v1/batches", json=asked)).status_code == 200
+        refused = [await eve.post("/v1/batches", json=asked), await upload(eve, 1)]
+        assert [answer.status_code for answer in refused] == [429, 429]
+        assert [answer.json()["error"]["code"] for answer in refused] == ["rate_limit_exceeded"] * 2
+        assert (await eve.delete(f"/v1/files/{asked['input_file_id']}")).status_code == 200
+        assert (await upload(ann, 1)).status_code == 200

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request, Response
 
 from gateway.access import memory
 from gateway.access.lifecycle import Lifecycle
+from gateway.access.limits import Limits
 from gateway.api import body, media, query
 from gateway.api.exchange import caller_of
 from gateway.api.stored import StoredAnswers
@@ -28,6 +29,7 @@ def router(
     batches: Batches,
     answers: StoredAnswers,
     *,
+    limits: Limits,
     endpoints: Collection[str],
     wake: Callable[[], None],
 ) -> APIRouter:
@@ -38,6 +40,7 @@ def router(
     async def create_batch(request: Request) -> Response:
         lifecycle.check()
         media.check_json(request.headers)
+        request.state.headers = await limits.request(request.state.caller)
         caller = caller_of(request)
         # No ticket is asked for and no memory counted, so it must be small.
         content = await body.read(request.headers, request.receive, settings, limit=memory.FREE)

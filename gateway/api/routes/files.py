@@ -8,6 +8,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Request, Response
 
 from gateway.access.lifecycle import Lifecycle
+from gateway.access.limits import Limits
 from gateway.access.shares import Shares
 from gateway.api import body, multipart, query
 from gateway.api.exchange import caller_of
@@ -23,7 +24,9 @@ LIST_MAX = 10_000  # OpenAI's, and its default
 ENTRY_BYTES = 2048  # of a file in a list, with the longest name
 
 
-def router(settings: Settings, files: Files, lifecycle: Lifecycle, answers: StoredAnswers) -> APIRouter:
+def router(
+    settings: Settings, files: Files, lifecycle: Lifecycle, answers: StoredAnswers, limits: Limits
+) -> APIRouter:
     """Return the routes."""
     routes = APIRouter()
     uploads = Uploads(settings, files)
@@ -31,6 +34,7 @@ def router(settings: Settings, files: Files, lifecycle: Lifecycle, answers: Stor
     @routes.post("/v1/files", response_model=None)
     async def upload_file(request: Request) -> Response:
         lifecycle.check()
+        request.state.headers = await limits.request(request.state.caller)
         return json_response(_object(await uploads.take(request)))
 
     @routes.get("/v1/files", response_model=None)
