@@ -8,6 +8,7 @@ import pytest
 from typer.main import get_command
 
 from gateway.cli import app
+from gateway.cli.common import ExitCode
 from gateway.errors import GatewayError, _all
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
@@ -112,3 +113,10 @@ def code(page: Path) -> list[str]:
     text = page.read_text()
     blocks = re.findall(r"```\w*\n(.*?)```", text, re.DOTALL)
     return blocks + re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+
+
+def test_the_exit_codes_are_those_of_the_commands() -> None:
+    rows = [f"| {code:d} | {code.meaning} |" for code in ExitCode]
+    assert (
+        "\n".join(["| code | meaning |", "| --- | --- |", *rows]) in (ROOT / "docs/operations.md").read_text()
+    )

@@ -143,7 +143,7 @@ def test_unknown_profile_is_told_with_those_there_are(name: str) -> None:
 
 
 def test_command_lists_them() -> None:
-    result = CliRunner().invoke(app, ["profiles"], env={"COLUMNS": "200"})
+    result = CliRunner().invoke(app, ["profiles"], env={"COLUMNS": "60"})
     assert result.exit_code == 0
     assert all(name in result.stdout for name in SHIPPED)
 

@@ -1,5 +1,6 @@
 """Every setting can be set from the environment, and a mistake is told by name."""
 
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +180,16 @@ def test_command_refuses_a_mistake_in_one_line_and_leaves_with_2(
     assert result.exit_code == 2
     assert result.stderr.startswith(told)
     assert result.stderr.count("\n") == 1
+
+
+def test_a_port_in_use_is_refused_before_the_model_is_loaded() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = CliRunner().invoke(app, ["serve", "--profile", "demo", "--port", str(port)])
+    assert (result.exit_code, result.stderr) == (
+        1,
+        f"error: port {port} of 127.0.0.1 is in use; choose another with --port\n",
+    )
 
 
 def test_value_is_told_literally_even_where_it_looks_like_markup() -> None:

@@ -106,15 +106,20 @@ async def test_keyed_metrics_are_read_with_a_key_and_refused_without() -> None:
     settings = {"api_keys": ("ann:sk-1",), "metrics_access": "key"}
     async with scripted_gateway(ScriptedEngine(), **settings) as gateway:
         assert (await run("--url", gateway.url, "--api-key", "sk-1"))[0] == 0
-        code, _, errors = await run("--url", gateway.url, "--api-key", "none")
-    assert code == 1
-    assert "asks for an API key" in errors
+        code, _, errors = await run("--url", gateway.url)
+        assert (code, errors.splitlines()[-1]) == (
+            4,
+            f"error: {gateway.url}/metrics asks for an API key; pass --api-key or set OPENAI_API_KEY",
+        )
+        code, _, errors = await run("--url", gateway.url, "--api-key", "sk-2")
+    assert code == 4
+    assert "/metrics refused the API key" in errors
 
 
 async def test_address_that_does_not_answer_is_told() -> None:
     url = f"http://127.0.0.1:{free_port()}"
     code, _, errors = await run("--url", url)
-    assert code == 1
+    assert code == 3
     assert f"nothing answers at {url}" in errors
 
 

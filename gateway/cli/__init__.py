@@ -6,9 +6,14 @@ from typing import Annotated
 import typer
 
 from gateway.cli import ask, keys, lists, serve, top
+from gateway.cli.common import ExitCode
 
 app = typer.Typer(
-    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__.strip()
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help=__doc__.strip(),
+    epilog="Exit codes: " + "; ".join(f"{code}: {code.meaning}" for code in ExitCode) + ".",
 )
 
 

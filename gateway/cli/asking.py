@@ -5,14 +5,17 @@ import mimetypes
 from collections.abc import Iterator
 from pathlib import Path
 
-from openai import OpenAI
+from openai import DefaultHttpxClient, OpenAI
+
+from gateway.cli.common import uses_environment
 
 
 def answer(
     picture: Path, question: str, base_url: str, model: str | None, max_tokens: int, *, api_key: str
 ) -> Iterator[str]:
     """Yield the answer's pieces as they come. Raises openai.APIError."""
-    client = OpenAI(base_url=base_url, api_key=api_key)
+    http = DefaultHttpxClient(trust_env=uses_environment(base_url))
+    client = OpenAI(base_url=base_url, api_key=api_key or "none", http_client=http)
     media_type = mimetypes.guess_type(picture.name)[0] or "image/jpeg"
     encoded = base64.b64encode(picture.read_bytes()).decode()
     stream = client.chat.completions.create(

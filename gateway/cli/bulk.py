@@ -15,10 +15,11 @@ from typing import Any, BinaryIO, Final, TypeVar
 from uuid import uuid4
 
 import orjson
-from openai import APIError, APIStatusError, AsyncOpenAI
+from openai import APIError, APIStatusError, AsyncOpenAI, DefaultAsyncHttpxClient
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from gateway.cli.common import uses_environment
 from gateway.schema.batches import InputLine, LineError, read_line, result_line
 
 RETRIES: Final = 8  # of a request that is refused for want of room; the client waits longer each time
@@ -44,7 +45,11 @@ class Server:
     @asynccontextmanager
     async def client(self) -> AsyncIterator[AsyncOpenAI]:
         async with AsyncOpenAI(
-            base_url=self.base_url, api_key=self.api_key, max_retries=RETRIES, timeout=900
+            base_url=self.base_url,
+            api_key=self.api_key or "none",
+            max_retries=RETRIES,
+            timeout=900,
+            http_client=DefaultAsyncHttpxClient(trust_env=uses_environment(self.base_url)),
         ) as made:
             # Without this, each of many requests would try for long to reach nobody.
             await made.with_options(max_retries=0).models.list()
@@ -81,33 +86,40 @@ async def batch(source: Path, target: Path, server: Server, console: Console) ->
     return tally
 
 
-async def caption(
-    folder: Path,
-    prompt: str,
-    server: Server,
-    console: Console,
-    *,
-    model: str | None,
-    sidecar: bool,
-    max_tokens: int,
-) -> Tally:
-    """Ask `prompt` about each picture below `folder`.
+@dataclass(frozen=True, slots=True)
+class Captions:
+    """What to ask about each picture of a folder, and where the answers go.
 
-    The answers go to `captions.jsonl` there, or with `sidecar` to a text file beside each picture. What fails
-    is told on `console`, and asked again by the next run. Raises BadInput and openai.APIError.
+    With `sidecar` they go to a text file beside each picture, else to `captions.jsonl` in the folder. With
+    `overwrite` those that are there already are replaced. Without a `model` it is the first that is served.
+    """
+
+    prompt: str
+    model: str | None
+    max_tokens: int
+    sidecar: bool
+    overwrite: bool
+
+
+async def caption(folder: Path, task: Captions, server: Server, console: Console) -> Tally:
+    """Caption each picture below `folder` that has no caption yet.
+
+    What fails is printed on `console`, and asked again by the next run. Raises openai.APIError, and BadInput
+    where captions of another prompt are there.
     """
     target = folder / "captions.jsonl"
     pictures = _pictures(folder)
     if not pictures:
         raise BadInput(f"{folder}: there are no pictures in this folder")
-    finished = set() if sidecar else _finished(target, "file")
-    waiting = [path for path in pictures if not _is_captioned(path, folder, finished, sidecar=sidecar)]
+    waiting = list(pictures) if task.overwrite else _uncaptioned(pictures, folder, target, task)
     tally = Tally(before=len(pictures) - len(waiting))
     async with server.client() as client:
-        chosen = model or (await client.models.list()).data[0].id
+        chosen = task.model or (await client.models.list()).data[0].id
+        if task.overwrite and not task.sidecar:
+            target.unlink(missing_ok=True)
 
         async def describe(path: Path) -> bool:
-            body = _question(chosen, prompt, max_tokens, await asyncio.to_thread(_data_url, path))
+            body = _question(chosen, task.prompt, task.max_tokens, await asyncio.to_thread(_data_url, path))
             status, answer = await _posted(client, "/chat/completions", body)
             content = orjson.loads(answer)
             name = str(path.relative_to(folder))
@@ -117,15 +129,30 @@ async def caption(
                 )
                 return False
             text = content["choices"][0]["message"]["content"]
-            if sidecar:
+            if task.sidecar:
                 _write(path.with_suffix(".txt"), text + "\n")
             else:
                 with target.open("ab") as out:
-                    _append(out, orjson.dumps({"file": name, "caption": text}) + b"\n")
+                    line = {"file": name, "prompt": task.prompt, "caption": text}
+                    _append(out, orjson.dumps(line) + b"\n")
             return True
 
         await _all(waiting, describe, server.at_once, tally, console)
     return tally
+
+
+def _uncaptioned(pictures: list[Path], folder: Path, target: Path, task: Captions) -> list[Path]:
+    """Return the pictures without a caption. Raises BadInput if the file has those of another prompt."""
+    if task.sidecar:
+        return [path for path in pictures if not path.with_suffix(".txt").exists()]
+    finished = _finished(target, "file")
+    others = [line for line in finished.values() if line.get("prompt") != task.prompt]
+    if others:
+        raise BadInput(
+            f"{target}: {len(others)} captions there are answers to another --prompt, "
+            f"{others[0].get('prompt')!r}; ask the same, or replace them with --overwrite"
+        )
+    return [path for path in pictures if str(path.relative_to(folder)) not in finished]
 
 
 async def _all(
@@ -235,17 +262,18 @@ def _lines(source: Path) -> Iterator[InputLine]:
             yield line
 
 
-def _finished(target: Path, name: str) -> set[str]:
-    """Return what `target` has by the field `name`; a last line that a kill has cut short is cut off."""
+def _finished(target: Path, name: str) -> dict[str, dict[str, Any]]:
+    """Return the lines of `target` by their field `name`; a last line that is cut short is removed."""
     if not target.exists():
-        return set()
+        return {}
     content = target.read_bytes()
     whole = content[: content.rfind(b"\n") + 1]
     if len(whole) < len(content):
         with target.open("r+b") as file:
             file.truncate(len(whole))
     try:
-        return {orjson.loads(line)[name] for line in whole.splitlines() if line.strip()}
+        found = [orjson.loads(line) for line in whole.splitlines() if line.strip()]
+        return {line[name]: line for line in found}
     except (orjson.JSONDecodeError, KeyError, TypeError):
         raise BadInput(f"{target}: it exists already and is not the output of this command") from None
 
@@ -253,10 +281,6 @@ def _finished(target: Path, name: str) -> set[str]:
 def _append(out: BinaryIO, line: bytes) -> None:
     out.write(line)
     out.flush()
-
-
-def _is_captioned(path: Path, folder: Path, finished: set[str], *, sidecar: bool) -> bool:
-    return path.with_suffix(".txt").exists() if sidecar else str(path.relative_to(folder)) in finished
 
 
 def _write(path: Path, text: str) -> None:

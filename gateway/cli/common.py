@@ -1,4 +1,9 @@
-"""What the commands share: the console for errors, and what this machine serves."""
+"""What the commands share: exit codes, the console for errors, and what this machine serves."""
+
+import ipaddress
+from enum import IntEnum
+from typing import Self
+from urllib.parse import urlsplit
 
 import typer
 from pydantic import ValidationError
@@ -11,6 +16,34 @@ from engine_config.choice import CannotRun, Choice, choose, installed_engine
 from gateway import settings as configuration
 
 errors = Console(stderr=True, soft_wrap=True)
+
+
+class ExitCode(IntEnum):
+    """The exit codes of the commands, for scripts; codes over 128 are signals, as in a shell."""
+
+    FAILED = 1, "some requests failed, or this machine cannot run the profile"
+    USAGE = 2, "an argument, a setting or an input file is wrong"
+    NO_SERVER = 3, "no gateway answers at the address"
+    UNAUTHORIZED = 4, "the gateway asks for an API key, or refuses the one that was sent"
+    REFUSED = 5, "the gateway refused the request (another 4xx)"
+    SERVER_ERROR = 6, "the gateway failed (5xx)"
+
+    meaning: str
+
+    def __new__(cls, code: int, meaning: str) -> Self:
+        made = int.__new__(cls, code)
+        made._value_ = code
+        made.meaning = meaning
+        return made
+
+
+def uses_environment(url: str) -> bool:
+    """Say whether requests to `url` go by the environment's proxies; those to this machine never do."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return not ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host != "localhost" and not host.endswith(".localhost")
 
 
 def choose_profile(
@@ -30,9 +63,9 @@ def choose_profile(
     except (configuration.UnknownSetting, profiles.ProfileError) as error:
         raise refused(str(error)) from None
     except CannotRun as error:
-        raise refused(str(error), code=1) from None
+        raise refused(str(error), ExitCode.FAILED) from None
 
 
-def refused(message: str, code: int = 2) -> typer.Exit:
+def refused(message: str, code: ExitCode = ExitCode.USAGE) -> typer.Exit:
     errors.print(f"[red]error:[/red] {escape(message)}", highlight=False)
     return typer.Exit(code)

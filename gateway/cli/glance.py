@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from rich.table import Table
 
 from engine_config.progress import Progress
+from gateway.cli.common import ExitCode
 
 TIMEOUT: Final = 5.0  # seconds
 FIRST_TOKEN: Final = "gateway_time_to_first_token_seconds"  # noqa: S105  # a metric's name
@@ -20,7 +21,11 @@ UNITS: Final = ("B", "KB", "MB", "GB")
 
 
 class ScrapeError(Exception):
-    """The metrics could not be read; the message says why."""
+    """The metrics could not be read; the message says why, and `code` is what the command exits with."""
+
+    def __init__(self, message: str, code: ExitCode = ExitCode.FAILED) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +64,13 @@ def scrape(client: httpx2.Client, url: str) -> Scrape:
     try:
         answer = client.get(f"{url.rstrip('/')}/metrics")
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-        raise ScrapeError(f"nothing answers at {url}: {error or type(error).__name__}") from None
+        message = f"nothing answers at {url}: {error or type(error).__name__}"
+        raise ScrapeError(message, ExitCode.NO_SERVER) from None
     if answer.status_code == HTTPStatus.UNAUTHORIZED:
-        raise ScrapeError("/metrics asks for an API key; pass --api-key or set OPENAI_API_KEY")
+        sent = "authorization" in answer.request.headers
+        asks = "asks for an API key; pass --api-key or set OPENAI_API_KEY"
+        problem = "refused the API key" if sent else asks
+        raise ScrapeError(f"{url}/metrics {problem}", ExitCode.UNAUTHORIZED)
     if answer.status_code != HTTPStatus.OK:
         raise ScrapeError(f"{url}/metrics answered {answer.status_code}; is it on GATEWAY_METRICS_PORT?")
     return parse(answer.text, time.monotonic())

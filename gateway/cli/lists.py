@@ -9,15 +9,24 @@ from engine_config import profile as profiles
 from gateway import errors
 from gateway.settings.page import page
 
+PROFILES_WIDTH = 100
+
 
 def list_profiles() -> None:
     """List the profiles."""
-    table = Table("profile", "model", "download", "what it is")
+    table = Table()
+    for title in ("profile", "model", "download"):
+        table.add_column(title, no_wrap=True)
+    table.add_column("what it is")
     for name in profiles.names():
         profile = profiles.load(name)
         size = f"{profile.download_gb:g} GB" if profile.download_gb else "none"
         table.add_row(name, profile.model, size, profile.summary)
-    Console().print(table)
+    console = Console()
+    console.width = max(
+        console.width, PROFILES_WIDTH
+    )  # A narrower terminal wraps lines; rich would cut names.
+    console.print(table)
 
 
 def list_settings() -> None:

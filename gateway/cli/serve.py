@@ -10,7 +10,7 @@ import typer
 from engine_config import machine
 from engine_config import profile as profiles
 from engine_config.choice import CannotRun, choose, installed_engine
-from gateway.cli.common import choose_profile, errors, refused
+from gateway.cli.common import ExitCode, choose_profile, errors, refused
 
 
 def serve(
@@ -23,13 +23,15 @@ def serve(
     settings, choice = choose_profile(host=host, port=port, profile=profile)
     if installed_engine() is None:
         extra = "gpu" if choice.plan is not None and choice.plan.gpu else "cpu"
-        raise refused(f"vLLM is not installed; pip install 'llava-gateway[{extra}]'", code=1)
+        raise refused(f"vLLM is not installed; pip install 'llava-gateway[{extra}]'", ExitCode.FAILED)
     from gateway.access.callers import access_problem
     from gateway.access.limits import limits_problem
-    from gateway.serving.process import run
+    from gateway.serving.process import port_problem, run
 
     if problem := access_problem(settings) or limits_problem(settings):
         raise refused(problem)
+    if problem := port_problem(settings):
+        raise refused(problem, ExitCode.FAILED)
     run(settings, choice)
 
 
@@ -50,7 +52,7 @@ def fetch(
     try:
         folder = fetching.fetch(chosen, errors)
     except HubError as error:
-        raise refused(str(error), code=1) from None
+        raise refused(str(error), ExitCode.FAILED) from None
     except KeyboardInterrupt:
         errors.print("stopped; what is here is kept, and the next run continues")
         os._exit(128 + signal.SIGINT)  # A thread may still wait for bytes.
@@ -75,5 +77,7 @@ def plan(
         engine = installed_engine() if here is None else None
         choice = choose(profile, here or machine.look(), engine)
     except (CannotRun, profiles.ProfileError, report.UnknownGPU) as error:
-        raise refused(str(error), code=1 if isinstance(error, CannotRun) else 2) from None
+        raise refused(
+            str(error), ExitCode.FAILED if isinstance(error, CannotRun) else ExitCode.USAGE
+        ) from None
     sys.stdout.write(report.text(choice))

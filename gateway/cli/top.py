@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gateway.cli.ask import APIKey
-from gateway.cli.common import refused
+from gateway.cli.common import refused, uses_environment
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,7 +26,7 @@ def top(
     interval: Annotated[float, typer.Option(min=0.2, help="Seconds between two looks.")] = 2.0,
     *,
     once: Annotated[bool, typer.Option("--once", help="Print one look and end, for scripts.")] = False,
-    api_key: APIKey = "none",
+    api_key: APIKey = "",
 ) -> None:
     """Show what a running gateway does: queue, speed, images, KV cache and memory, from its /metrics.
 
@@ -38,15 +38,15 @@ def top(
     from gateway.cli import glance
 
     console = Console()
-    headers = {"authorization": f"Bearer {api_key}"}
-    with httpx2.Client(headers=headers, timeout=glance.TIMEOUT, trust_env=False) as client:
+    headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
+    with httpx2.Client(headers=headers, timeout=glance.TIMEOUT, trust_env=uses_environment(url)) as client:
         watch = glance.Watch(lambda: glance.scrape(client, url), url)
         try:
             watch.look()
             time.sleep(interval)
             watch.look()
         except glance.ScrapeError as error:
-            raise refused(str(error), code=1) from None
+            raise refused(str(error), error.code) from None
         if once:
             console.print(watch.view())
             return

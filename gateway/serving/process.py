@@ -1,8 +1,10 @@
 """Runs the application in this process, with a port of its own for metrics if it has one, to its end."""
 
 import asyncio
+import errno
 import os
 import resource
+import socket
 import sys
 from typing import Literal
 
@@ -48,6 +50,25 @@ def run(settings: Settings, choice: Choice) -> None:
     sys.stdout.flush()
     # A start that was under way may still hold a thread inside vLLM; nothing of ours is left to wait for.
     os._exit(1 if failed else 0)
+
+
+def port_problem(settings: Settings) -> str | None:
+    """Return why the gateway cannot listen where the settings say, if it cannot: before a model is loaded."""
+    ports = {"--port": settings.port, "GATEWAY_METRICS_PORT": settings.metrics_port}
+    for name, port in ports.items():
+        if port is None:
+            continue
+        try:
+            family, kind, protocol, _, address = socket.getaddrinfo(
+                settings.host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )[0]
+            with socket.socket(family, kind, protocol) as tried:
+                tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                tried.bind(address)
+        except OSError as error:
+            why = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be used: {error.strerror}"
+            return f"port {port} of {settings.host} {why}; choose another with {name}"
+    return None
 
 
 def _with_descriptors(settings: Settings, console: Console) -> Settings:

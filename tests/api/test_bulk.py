@@ -14,6 +14,7 @@ from aiohttp.test_utils import TestServer
 from typer.testing import CliRunner
 
 from gateway.cli import app, bulk
+from gateway.cli.common import uses_environment
 from tests.api.asking import MODEL, QUESTION
 from tests.scripted_engine import ScriptedEngine
 from tests.servers import Gateway, scripted_gateway, until
@@ -126,6 +127,29 @@ async def test_key_is_taken_from_the_environment(tmp_path: Path) -> None:
         arguments = (tmp_path / "in.jsonl", tmp_path / "out.jsonl")
         code, _ = await run(gateway, "batch", *arguments, OPENAI_API_KEY="sk-right")
         assert code == 0
+        address = gateway.api
+        assert await run(gateway, "batch", *arguments) == (
+            4,
+            f"error: the gateway at {address} asks for an API key; pass --api-key or set OPENAI_API_KEY\n",
+        )
+        code, told = await run(gateway, "batch", *arguments, OPENAI_API_KEY="sk-wrong")
+        assert code == 4
+        assert told.startswith(f"error: the gateway at {address} refused the API key: ")
+
+
+async def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(
+    gateway: Gateway, tmp_path: Path
+) -> None:
+    proxy = "http://127.0.0.1:9"  # where nobody listens
+    (tmp_path / "in.jsonl").write_bytes(line("x"))
+    (tmp_path / "a.png").write_bytes(encoded("circle", "red"))
+    proxies = {"HTTP_PROXY": proxy, "http_proxy": proxy, "ALL_PROXY": proxy, "NO_PROXY": "", "no_proxy": ""}
+    code, told = await run(gateway, "batch", tmp_path / "in.jsonl", tmp_path / "out.jsonl", **proxies)
+    assert code == 0, told
+    code, told = await run(gateway, "ask", tmp_path / "a.png", "What?", **proxies)
+    assert code == 0, told
+    assert uses_environment("http://gateway.example:8000/v1")
+    assert not uses_environment("http://[::1]:8000/v1")
 
 
 @pytest.fixture
@@ -155,6 +179,16 @@ async def test_captions_go_to_one_file_and_only_what_failed_is_asked_again(
     assert "1 answered, 0 failed, 3 were there before" in told
     assert len(ENGINE.jobs) == 4
 
+    other = ("caption", folder, "--prompt", "Which colour?")
+    code, told = await run(gateway, *other)
+    assert code == 2
+    assert told.splitlines()[-1] == (
+        f"error: {folder / 'captions.jsonl'}: 4 captions there are answers to another --prompt, "
+        "'What is it?'; ask the same, or replace them with --overwrite"
+    )
+    code, told = await run(gateway, *other, "--overwrite")
+    assert (code, len(results(folder / "captions.jsonl")), len(ENGINE.jobs)) == (0, 4, 8)
+
 
 async def test_captions_go_beside_the_pictures(gateway: Gateway, folder: Path) -> None:
     (folder / "a.txt").write_text("Mine.\n")
@@ -164,6 +198,9 @@ async def test_captions_go_beside_the_pictures(gateway: Gateway, folder: Path) -
     assert (folder / "below" / "c.txt").read_text() == "A red circle.\n"
     assert not (folder / "captions.jsonl").exists()
     assert not (folder / "broken.txt").exists()
+    code, told = await run(gateway, "caption", folder, "--sidecar", "--overwrite")
+    assert "3 answered, 1 failed, 0 were there before" in told
+    assert (folder / "a.txt").read_text() == "A red circle.\n"
 
 
 async def test_folder_without_pictures_is_told(gateway: Gateway, tmp_path: Path) -> None:
@@ -214,7 +251,7 @@ async def test_a_server_that_drops_connections_ends_the_command_in_one_line(
     async with TestServer(site) as server:
         address = str(server.make_url("")).rstrip("/")
         code, told = await run(Gateway(address), "caption", folder)
-    assert (code, told) == (2, f"error: no gateway answers at {address}/v1; `make serve` starts one\n")
+    assert (code, told) == (3, f"error: no gateway answers at {address}/v1; `make serve` starts one\n")
 
 
 async def test_where_no_gateway_answers_that_is_told(tmp_path: Path) -> None:
@@ -226,6 +263,6 @@ async def test_where_no_gateway_answers_that_is_told(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(encoded("circle", "red"))
     code, told = await run(nowhere, "caption", tmp_path, "--at-once", "1")
     assert (code, told.splitlines()[-1]) == (
-        2,
+        3,
         "error: no gateway answers at http://127.0.0.1:9/v1; `make serve` starts one",
     )
