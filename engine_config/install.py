@@ -7,18 +7,13 @@ into `.venv`. An unfinished `.venv` is rebuilt; a finished one keeps its engine 
 """
 
 import argparse
-import ctypes
 import fcntl
 import hashlib
-import importlib.util
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
-import sysconfig
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, NoReturn
@@ -28,6 +23,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))  # `python3 -I` leaves out the folder of the program that it runs.
 
 from engine_config import machine
+from engine_config.debian import PRELOAD, VENV, install_packages, missing_packages, unpack
 from engine_config.preflight import Engine, SetupFailed, check_disk, check_gpu, choose_engine
 from engine_config.stages import Stages
 from engine_config.surroundings import check_writable, environment, provide_home
@@ -35,6 +31,7 @@ from engine_config.torch_index import TORCH, TORCH_INDEX, explain
 
 CONSTRAINTS = Path(__file__).with_name("constraints")  # the tested versions, a file for each engine
 HOOK = Path(__file__).with_name("torchvision_operators.py")
+STAMP = "set-up.json"
 SUPPORTED = ((3, 11), (3, 15))  # vLLM 0.32: Requires-Python >=3.11,<3.15
 
 
@@ -78,48 +75,11 @@ def write_stamp(path: Path, stamp: Stamp) -> None:
 def wanted_stamp(root: Path, engine: Engine, *, dev: bool) -> Stamp:
     """Return the stamp that `.venv` should have on this machine, for these sources."""
     inputs = hashlib.sha256()
-    for source in (root / "pyproject.toml", Path(__file__), HOOK, CONSTRAINTS / f"{engine}.txt"):
+    for source in (root / "pyproject.toml", Path(__file__), HOOK, PRELOAD, CONSTRAINTS / f"{engine}.txt"):
         inputs.update(source.read_bytes())
     major, minor = sys.version_info[:2]
     python = f"{major}.{minor} {Path(sys.executable).resolve()}"
     return Stamp(engine, python, str(root), inputs.hexdigest(), dev)
-
-
-def missing_packages(engine: Engine) -> list[str]:
-    """Return the Debian packages of Python and of the engine's libraries that this machine lacks."""
-    python = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    missing = []
-    if importlib.util.find_spec("ensurepip") is None:
-        missing.append(f"{python}-venv")
-    if engine == "cpu":
-        try:
-            ctypes.CDLL("libnuma.so.1")  # vLLM's CPU kernels are linked to it; the wheel leaves it out.
-        except OSError:
-            missing.append("libnuma1")
-        return missing
-    # Triton compiles a small C launcher for every kernel.
-    if not any(map(shutil.which, ("cc", "gcc", "clang"))):
-        missing += ["gcc", "libc6-dev"]
-    if not Path(sysconfig.get_path("include"), "Python.h").exists():
-        missing.append(f"lib{python}-dev")
-    return missing
-
-
-def install_packages(packages: Sequence[str]) -> None:
-    """Install Debian's `packages`. Raises SetupFailed with the command to run where this user may not."""
-    install = ["apt-get", "install", "-y", "--no-install-recommends", *packages]
-    if shutil.which("apt-get") is None:
-        raise SetupFailed(f"missing on this machine (Debian's names): {' '.join(packages)}")
-    sudo = [] if os.geteuid() == 0 else ["sudo", "-n"]
-    if sudo and (shutil.which("sudo") is None or subprocess.call([*sudo, "true"], stderr=subprocess.DEVNULL)):
-        raise SetupFailed(f"missing on this machine; as root, run: {' '.join(install)}")
-    print("set-up  as root:", *install, flush=True)
-    quiet = [*sudo, "env", "DEBIAN_FRONTEND=noninteractive"]
-    if subprocess.call([*quiet, *install, "-qq"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
-        # A fresh machine has no package lists yet.
-        subprocess.run([*quiet, "apt-get", "update", "-qq"], check=False)
-        if subprocess.call([*quiet, *install, "-qq"], stdout=subprocess.DEVNULL):
-            raise SetupFailed(f"this failed: {' '.join(install)}")
 
 
 def fill(venv: Path, engine: Engine, stages: Stages, *, dev: bool) -> None:
@@ -190,12 +150,33 @@ def broken(python: Path, *names: str) -> list[str]:
     return [name for name, process in tries.items() if process.wait() != 0]
 
 
+def make(venv: Path, engine: Engine, *, rebuild: bool, dev: bool) -> Stages:
+    """Make `venv` with everything in it, or update what is in it. Raises SetupFailed."""
+    missing = missing_packages(engine)
+    if not rebuild and VENV in missing:
+        missing.remove(VENV)  # .venv has its pip.
+    to_unpack = install_packages(missing) if missing else []
+    (venv / STAMP).unlink(missing_ok=True)
+    if rebuild:
+        remove(venv)
+    venv.mkdir(exist_ok=True)
+    stages = Stages(venv / "set-up.log", environment())
+    if rebuild:
+        without_pip = ("--without-pip",) if VENV in to_unpack else ()
+        stages.run("making .venv", Path(sys.executable).resolve(), "-m", "venv", *without_pip, venv)
+    if to_unpack:
+        unpack(to_unpack, venv, stages)
+    fill(venv, engine, stages, dev=dev)
+    check_filled(venv)
+    return stages
+
+
 def set_up(chosen: Engine | None, *, dev: bool) -> None:
     """Make `.venv`, or bring it up to date. Raises SetupFailed."""
     if not SUPPORTED[0] <= sys.version_info < SUPPORTED[1]:
         raise SetupFailed(f"Python 3.11 to 3.14 is needed; this is {sys.version.split()[0]}")
     venv = ROOT / ".venv"
-    stamp = venv / "set-up.json"
+    stamp = venv / STAMP
     if _is_done(read_stamp(stamp), chosen, dev=dev):
         return
     check_writable(ROOT)
@@ -216,17 +197,7 @@ def set_up(chosen: Engine | None, *, dev: bool) -> None:
             elif engine == "gpu":
                 check_gpu(gpus)
             check_disk(engine, ROOT)
-        if missing := missing_packages(engine):
-            install_packages(missing)
-        stamp.unlink(missing_ok=True)
-        if todo == "rebuild":
-            remove(venv)
-        venv.mkdir(exist_ok=True)
-        stages = Stages(venv / "set-up.log", environment())
-        if todo == "rebuild":
-            stages.run("making .venv", Path(sys.executable).resolve(), "-m", "venv", venv)
-        fill(venv, engine, stages, dev=wanted.dev)
-        check_filled(venv)
+        stages = make(venv, engine, rebuild=todo == "rebuild", dev=wanted.dev)
         write_stamp(stamp, wanted)
         stages.say("done")
 

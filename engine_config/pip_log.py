@@ -29,11 +29,11 @@ def progress(lines: Iterable[str], site_packages: Path | None, since: float) -> 
 
 
 def _installing(order: list[str], site_packages: Path | None, since: float) -> str:
-    """Say which package of `order` is next: pip installs one after the other and writes RECORD last."""
+    """Say which package of `order` is next: pip installs one after the other, INSTALLER among the last."""
     done = set()
-    for record in site_packages.glob("*.dist-info/RECORD") if site_packages else ():
-        if record.stat().st_mtime >= since:
-            done.add(_normalized(record.parent.name.split("-")[0]))
+    for installer in site_packages.glob("*.dist-info/INSTALLER") if site_packages else ():
+        if installer.stat().st_mtime >= since:
+            done.add(_normalized(installer.parent.name.split("-")[0]))
     left = [name for name in order if _normalized(name) not in done]
     if not left:
         return f"installed {len(order)} packages"

@@ -1,5 +1,6 @@
 """Set-up does what is needed, once, and heals what was interrupted."""
 
+import ctypes
 import importlib.util
 import os
 import platform
@@ -27,7 +28,7 @@ def install(tmp_path: Path) -> ModuleType:
     # What the image copies before it runs set-up is all that set-up may need.
     dockerfile = (ROOT / "deploy/Dockerfile").read_text()
     dockerfile = dockerfile.replace("\\\n", "")
-    names = re.search(r"^COPY (engine_config/install\.py .*) engine_config/$", dockerfile, re.MULTILINE)
+    names = re.search(r"^COPY (engine_config/.*\.py) engine_config/$", dockerfile, re.MULTILINE)
     assert names is not None
     for name in ("pyproject.toml", *names[1].split()):
         shutil.copy(ROOT / name, tmp_path / name)
@@ -306,7 +307,7 @@ def test_a_long_stage_shows_what_pip_does_in_a_log_too(
     shown: str,
 ) -> None:
     said = "".join(PIP.splitlines(keepends=True)[:lines])
-    script = 'printf %s "$1"; mkdir -p "$2"; touch "$2/RECORD"; sleep 1.2'
+    script = 'printf %s "$1"; mkdir -p "$2"; touch "$2/INSTALLER"; sleep 1.2'
     stages = install.Stages(tmp_path / "log")
     stages.run("before", "echo", "Collecting vllm")
     stages.run(
@@ -439,6 +440,66 @@ def test_who_may_not_install_packages_is_told_what_to_type(
         install.install_packages(["libnuma1"])
     assert str(failed.value) == (
         "missing on this machine; as root, run: apt-get install -y --no-install-recommends libnuma1"
+    )
+
+
+APT_GET = """#!/bin/sh
+echo "$@" >> "$CALLS"
+case " $* " in
+    *" update "*) ;;
+    *" download "*) [ $(wc -l < "$CALLS") != 1 ] && touch libnuma1.deb;;
+esac
+"""
+DPKG_DEB = """#!/bin/sh
+mkdir -p "$3/usr/lib/x86_64-linux-gnu" && cp "$LIBRARY" "$3/usr/lib/x86_64-linux-gnu/libnuma.so.1"
+"""
+
+
+def test_a_user_who_may_not_install_gets_libnuma_into_the_environment(
+    install: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name, script in {"apt-get": APT_GET, "dpkg-deb": DPKG_DEB}.items():
+        (programs / name).write_text(script)
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
+    monkeypatch.setenv("CALLS", str(tmp_path / "calls"))
+    monkeypatch.setenv("LIBRARY", str(_file_of("libnuma.so.1")))
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr("engine_config.debian.shutil.which", lambda name: None if name == "sudo" else name)
+    assert install.install_packages(["libnuma1"]) == ["libnuma1"]
+    venv = tmp_path / ".venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
+    install.unpack(["libnuma1"], venv, install.Stages(venv / "log"))
+    said = [line.split()[-2:] for line in (tmp_path / "calls").read_text().splitlines()]
+    assert said == [["download", "libnuma1"], [said[1][0], "update"], ["download", "libnuma1"]]
+    (next(venv.glob("lib/python*/site-packages")) / "vllm.py").touch()
+    maps = "import vllm; print(open('/proc/self/maps').read())"
+    loaded = subprocess.check_output([venv / "bin/python", "-I", "-c", maps], text=True)
+    assert f"{venv}/lib/libnuma.so.1\n" in loaded
+
+
+def _file_of(library: str) -> Path:
+    """Return the file that this machine's `library` is loaded from."""
+    ctypes.CDLL(library)
+    mapped = re.search(
+        rf"(/\S*/{library.partition('.')[0]}\S*)$", Path("/proc/self/maps").read_text(), re.MULTILINE
+    )
+    assert mapped is not None
+    return Path(mapped[1])
+
+
+def test_a_user_who_may_not_install_is_told_when_unpacking_fails(
+    install: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "apt-get").write_text("#!/bin/sh\necho E: no network >&2; exit 100\n")
+    (tmp_path / "apt-get").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    with pytest.raises(install.SetupFailed) as failed:
+        install.unpack(["libnuma1"], tmp_path, install.Stages(tmp_path / "log"))
+    assert str(failed.value).splitlines()[-1] == (
+        "set-up: missing on this machine; as root, run: apt-get install -y --no-install-recommends libnuma1"
     )
 
 
