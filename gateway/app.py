@@ -15,6 +15,7 @@ from gateway.access.lifecycle import Lifecycle
 from gateway.access.limits import Limits
 from gateway.access.memory import Memory
 from gateway.access.running import RunningRequests
+from gateway.api.browsers import BrowserGuard
 from gateway.api.edge import Edge
 from gateway.api.errors import answer_errors
 from gateway.api.exchange import Exchange
@@ -84,6 +85,7 @@ def create_app(
         lifecycle=parts.lifecycle,
         callers=parts.callers,
         open_paths=_open_paths(settings),
+        guard=BrowserGuard(settings, keyed=parts.callers.keyed),
         tracing=parts.spans,
     )
     if settings.cors_origins:
@@ -204,10 +206,11 @@ class _Parts:
 
 def create_metrics_app(metrics: Metrics, callers: Callers, settings: Settings) -> FastAPI:
     """Return what answers on the port that is for `/metrics` alone."""
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     answer_errors(app)
     keyed = settings.metrics_access == "key"
-    app.include_router(operations.metrics_router(metrics, callers if keyed else None))
+    guard = BrowserGuard(settings, keyed=callers.keyed)
+    app.include_router(operations.metrics_router(metrics, callers if keyed else None, guard))
     return app
 
 

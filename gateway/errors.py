@@ -18,6 +18,8 @@ GatewayError                     500  server_error           internal_error
 │   ├── PreviousResponseNotFound 400                         previous_response_not_found
 │   ├── PoisonRequest            400                         poison_request
 │   ├── InvalidAPIKey            401                         invalid_api_key
+│   ├── HostNotAllowed           403                         host_not_allowed
+│   ├── OriginNotAllowed         403                         origin_not_allowed
 │   ├── ModelNotFound            404                         model_not_found
 │   ├── NotFound                 404                         not_found
 │   ├── MethodNotAllowed         405                         method_not_allowed
@@ -165,6 +167,20 @@ class InvalidAPIKey(RequestError):
 
     status = 401
     code = "invalid_api_key"
+
+
+class HostNotAllowed(RequestError):
+    """The `Host` header has a name that this gateway does not answer to; see `GATEWAY_ALLOWED_HOSTS`."""
+
+    status = 403
+    code = "host_not_allowed"
+
+
+class OriginNotAllowed(RequestError):
+    """A web page of another origin sent the request; see `GATEWAY_CORS_ORIGINS`."""
+
+    status = 403
+    code = "origin_not_allowed"
 
 
 class ModelNotFound(RequestError):

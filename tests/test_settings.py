@@ -28,6 +28,7 @@ GIVEN: dict[str, tuple[str, Any]] = {
     "keys_file": ("keys.toml", Path("keys.toml")),
     "playground": ("on", "on"),
     "open_access": ("true", True),
+    "allowed_hosts": ("chat.lan, ::1", ("chat.lan", "::1")),
     "trusted_proxies": ("10.0.0.0/8", ("10.0.0.0/8",)),
     "client_address_header": ("X-Forwarded-For", "x-forwarded-for"),
     "metrics_access": ("key", "key"),
@@ -108,6 +109,8 @@ BAD = [
     ("FETCH_ALLOW", "10.0.0.0/99"),
     ("CORS_ORIGINS", "https://a.org/"),
     ("CORS_ORIGINS", "a.org"),
+    ("ALLOWED_HOSTS", "chat.lan:8000"),
+    ("ALLOWED_HOSTS", "http://chat.lan"),
     ("CORS_ORIGINS", "https://A.org"),
 ]
 

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gateway.access.callers import Callers
 from gateway.access.lifecycle import Lifecycle
 from gateway.api import paths
+from gateway.api.browsers import BrowserGuard
 from gateway.api.errors import error_response
 from gateway.api.streaming import ClientLeft
 from gateway.errors import GatewayError
@@ -40,11 +41,13 @@ class Edge:
         callers: Callers,
         open_paths: frozenset[str],
         *,
+        guard: BrowserGuard,
         tracing: Tracing | None = None,
     ) -> None:
         self._app = app
         self._callers = callers
         self._open = open_paths
+        self._guard = guard
         self._metrics = metrics
         self._lifecycle = lifecycle
         self._sampler = Sampler()
@@ -60,9 +63,10 @@ class Edge:
             self._tracing.begin(observed.trail, method, Headers(scope=scope))
         scope = paths.canonical(scope)
         try:
+            self._guard.check(method, scope["path"], Headers(scope=scope))
             self._identify(scope)
             await self._app(scope, receive, observed.send)
-        except GatewayError as error:  # of the identity: all others are answered within
+        except GatewayError as error:  # of the guard and the identity: all others are answered within
             await error_response(error)(scope, receive, observed.send)
         except ClientLeft:
             observed.status = CLIENT_LEFT

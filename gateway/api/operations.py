@@ -20,7 +20,7 @@ TEXT: Final = "text/plain"
 BYTES: Final = "application/octet-stream"
 
 # Statuses with an error object, which docs/errors name; every route has the first.
-EVERY: Final = (401, 408, 429, 431, 500, 503)
+EVERY: Final = (401, 403, 408, 429, 431, 500, 503)
 BODY: Final = (400, 413, 415)
 ENGINE: Final = (*BODY, 404, 504)
 STORAGE: Final = (400, 404, 507)

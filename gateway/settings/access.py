@@ -1,5 +1,6 @@
 """Who may come in, and how much each caller may ask for."""
 
+import re
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Literal
@@ -7,6 +8,8 @@ from typing import Literal
 from pydantic import Field, PositiveInt, field_validator
 
 from gateway.settings.group import Group, Names
+
+HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+")  # without port and brackets
 
 CacheScope = Literal["caller", "shared"]
 
@@ -24,6 +27,11 @@ class Access(Group):
     open_access: bool = Field(
         default=False,
         description="Allow serving without API keys on an address that other machines can reach.",
+    )
+    allowed_hosts: Names = Field(
+        default=(),
+        description="Host names that clients may use beside loopback ones; `*` allows all. The `Host` header "
+        "is checked if this is set, and on a loopback address without API keys.",
     )
     trusted_proxies: Names = Field(
         default=(), description="Networks of proxies whose `GATEWAY_CLIENT_ADDRESS_HEADER` is trusted."
@@ -63,6 +71,14 @@ class Access(Group):
         for network in networks:
             ip_network(network)
         return networks
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _are_hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        for host in hosts:
+            if host != "*" and HOST.fullmatch(host) is None:
+                raise ValueError(f"{host!r} is not a host: a name or an address alone, in lower case")
+        return hosts
 
     @field_validator("client_address_header")
     @classmethod

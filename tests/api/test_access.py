@@ -77,6 +77,19 @@ async def test_metrics_on_a_port_of_their_own_ask_for_a_key_where_set(
         assert "gateway_requests_total" in known.text
 
 
+async def test_the_metrics_port_believes_no_host_header() -> None:
+    settings = Settings()
+    page = create_metrics_app(Metrics(), Callers(settings), settings)
+    async with httpx2.AsyncClient(
+        transport=httpx2.ASGITransport(page), base_url="http://127.0.0.1:9100"
+    ) as client:
+        slash = await client.get("/metrics/", headers={"host": "evil.example"})
+        assert (slash.status_code, slash.json()["error"]["code"]) == (404, "not_found")  # no redirect
+        rebound = await client.get("/metrics", headers={"host": "evil.example"})
+        assert (rebound.status_code, rebound.json()["error"]["code"]) == (403, "host_not_allowed")
+        assert (await client.get("/metrics")).status_code == 200
+
+
 async def test_a_limit_is_openais_429_and_told_on_every_answer() -> None:
     async with scripted_gateway(ScriptedEngine(), requests_per_minute=2) as gateway:
         for left in ("1", "0"):

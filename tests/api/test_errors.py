@@ -244,7 +244,7 @@ async def test_head_has_the_status_and_no_body(served: Gateway) -> None:
 
 async def test_no_host_header_makes_an_error(served: Gateway) -> None:
     async with connected(served) as connection:
-        await connection.send(b"GET /nothing HTTP/1.1\r\nhost: [\r\n\r\n")
+        await connection.send(b"GET /health/nothing HTTP/1.1\r\nhost: [\r\n\r\n")
         assert (await connection.answer()).error["code"] == "not_found"
 
 

@@ -125,8 +125,8 @@ async def test_a_path_that_only_begins_like_one_of_those_is_a_404(served: Gatewa
 
 async def test_without_the_setting_no_origin_may_call(served: Gateway) -> None:
     preflight = await send(served, "OPTIONS", CHAT, headers=PREFLIGHT)
-    answer = await ask(served, origin=PAGE)
-    assert preflight.status == 405
+    answer = await send(served, "GET", "/v1/models", headers={"origin": PAGE})
+    assert (preflight.status, answer.status) == (405, 200)
     for headers in (preflight.headers, answer.headers):
         assert not [name for name in headers if name.startswith("access-control-")]
 
@@ -166,7 +166,7 @@ async def test_another_origin_may_not_call() -> None:
         headers = PREFLIGHT | {"origin": "https://evil.example.org"}
         preflight = await send(gateway, "OPTIONS", CHAT, headers=headers)
         answer = await ask(gateway, origin="https://evil.example.org")
-    assert preflight.status == 400
+    assert (preflight.status, answer.status) == (400, 403)
     assert "access-control-allow-origin" not in preflight.headers
     assert "access-control-allow-origin" not in answer.headers
 
@@ -195,8 +195,9 @@ async def test_an_odd_content_type_is_not(served: Gateway, kind: str) -> None:
 
 async def test_a_missing_content_type_is_refused_from_a_browser_alone(served: Gateway) -> None:
     assert (await ask(served)).status == 200
-    assert (await ask(served, origin=PAGE)).status == 415
-    assert (await ask(served, origin=PAGE, content_type=JSON)).status == 200
+    own = {"origin": served.url, "sec_fetch_site": "same-origin"}
+    assert (await ask(served, **own)).status == 415
+    assert (await ask(served, **own, content_type=JSON)).status == 200
 
 
 async def test_a_byte_order_mark_is_skipped(served: Gateway) -> None:

@@ -89,7 +89,7 @@ async def connected(gateway: Gateway) -> AsyncIterator[Connection]:
 
 
 def head(method: str, path: str, *headers: str) -> bytes:
-    return "\r\n".join([f"{method} {path} HTTP/1.1", "host: gateway", *headers, "", ""]).encode("latin-1")
+    return "\r\n".join([f"{method} {path} HTTP/1.1", "host: localhost", *headers, "", ""]).encode("latin-1")
 
 
 def post(body: Any, *headers: str) -> bytes:

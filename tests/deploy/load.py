@@ -39,7 +39,7 @@ def chat(question: str, image: str | None = None, **fields: object) -> dict[str,
 def leave(url: str) -> None:
     """Ask for a long answer, and close the connection before it is there."""
     body = json.dumps(chat("Go on.", max_tokens=200, ignore_eos=True)).encode()
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n"
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(body)}\r\n"
     address = urlsplit(url)
     assert address.hostname is not None
     with socket.create_connection((address.hostname, address.port or 80)) as connection:

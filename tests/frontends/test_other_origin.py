@@ -6,15 +6,22 @@
 import pytest
 from playwright.async_api import Page, expect
 
+from tests.api.asking import sdk
 from tests.frontends.other_origin import ASK, opened
 from tests.scripted_engine import ScriptedEngine
-from tests.servers import idle_engine, scripted_gateway, supervised_gateway
+from tests.servers import idle_engine, metric, scripted_gateway, supervised_gateway
 from tests.shapes import data_url
 
 pytestmark = pytest.mark.slow
 
 KEY = "sk-page"
 STAR = data_url("star", "red")
+UPLOAD = """async url => {
+    const form = new FormData();
+    form.append("purpose", "user_data");
+    form.append("file", new Blob(["x"]), "x.txt");
+    await fetch(url, {method: "POST", mode: "no-cors", body: form});
+}"""
 REFUSED_BY_THE_BROWSER = {"error": "APIConnectionError", "status": None, "code": None}
 
 
@@ -37,6 +44,17 @@ async def test_a_page_of_another_origin_gets_nothing(page: Page, site: str) -> N
         await opened(page, site.replace("127.0.0.1", "localhost"), gateway.api, KEY)
         assert await page.evaluate(ASK, [STAR, "What is it?", {}, None]) == REFUSED_BY_THE_BROWSER
     assert engine.jobs == []
+
+
+async def test_a_page_of_another_origin_stores_nothing_where_there_are_no_keys(page: Page, site: str) -> None:
+    async with scripted_gateway(ScriptedEngine()) as gateway:
+        for origin in (site, site.replace("127.0.0.1", "localhost")):  # another port, another site
+            await page.goto(f"{origin}/page.html")
+            await page.evaluate(UPLOAD, f"{gateway.api}/files")
+        refused = await metric(gateway, "gateway_request_outcomes_total", code="origin_not_allowed")
+        async with sdk(gateway) as client:
+            stored = (await client.files.list()).data
+    assert (refused, stored) == (2, [])
 
 
 async def test_a_page_reads_why_the_engine_is_away(page: Page, site: str) -> None:

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Request, Response
 
 from gateway.access.callers import Callers
 from gateway.access.lifecycle import Lifecycle
+from gateway.api.browsers import BrowserGuard
 from gateway.api.streaming import json_response
 from gateway.engine.supervisor import Supervisor
 from gateway.telemetry.metrics import Metrics
@@ -49,12 +50,16 @@ def _start(supervisor: Supervisor) -> dict[str, Any]:
     return state
 
 
-def metrics_router(metrics: Metrics, callers: Callers | None = None) -> APIRouter:
-    """Return `GET /metrics`; where nothing else asks who it is, `callers` does."""
+def metrics_router(
+    metrics: Metrics, callers: Callers | None = None, guard: BrowserGuard | None = None
+) -> APIRouter:
+    """Return `GET /metrics`. `callers` and `guard` check requests that pass no middleware before."""
     routes = APIRouter()
 
     @routes.get("/metrics")
     async def page(request: Request) -> Response:
+        if guard is not None:
+            guard.check(request.method, request.scope["path"], request.headers)
         if callers is not None:
             callers.identify(request.headers, "")
         return Response(metrics.page(), media_type="text/plain; version=0.0.4; charset=utf-8")
