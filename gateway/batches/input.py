@@ -1,15 +1,17 @@
-"""A batch's input file: its lines, checked and stored one by one."""
+"""A batch's input file: its lines, checked and stored some at a time."""
 
 import asyncio
+from codecs import BOM_UTF8
 from collections.abc import AsyncIterator
 from typing import Final
 
 from gateway.errors import NotFound
 from gateway.schema.batches import ERRORS_MAX, InputLine, LineError, read_line
 from gateway.storage.batches import Batches, Owned
-from gateway.storage.files import Files
+from gateway.storage.files import Files, StoredFile
 
 LINES_MAX: Final = 50_000  # OpenAI's
+AT_ONCE: Final = 500  # lines parsed or stored at once: others need the storage and the interpreter meanwhile
 
 
 class Input:
@@ -21,24 +23,24 @@ class Input:
         self._line_max_bytes = line_max_bytes
 
     async def store(self, owned: Owned) -> tuple[int, list[LineError]]:
-        """Store the lines of a batch's input; return how many there are, and what is wrong with some."""
+        """Store the lines of a batch's input; return how many there are, and what is wrong with some.
+
+        Of a batch that is cancelled meanwhile, return those stored until then.
+        """
         await self._batches.clear_lines(owned.batch.id)
         try:
-            await self._files.get(owned.batch.input_file_id, owned.caller)
+            file = await self._files.get(owned.batch.input_file_id, owned.caller)
+            total, errors = await self._store_lines(owned, file)
         except NotFound as error:
             return 0, [LineError("input_file_not_found", error.message, param="input_file_id")]
-        total, errors = await self._store_lines(owned)
-        if not errors and not total:
-            errors = [LineError("empty_file", "The input file has no requests.")]
         return total, errors[:ERRORS_MAX]
 
-    async def _store_lines(self, owned: Owned) -> tuple[int, list[LineError]]:
+    async def _store_lines(self, owned: Owned, file: StoredFile) -> tuple[int, list[LineError]]:
         names: set[str] = set()
         total = 0
         errors: list[LineError] = []
-        async for some in self._read(owned.batch.input_file_id, owned.batch.endpoint):
-            total += len(some)
-            if total > LINES_MAX:
+        async for some in self._read(file, owned.batch.endpoint):
+            if total + len(some) > LINES_MAX:
                 says = f"The input file has more requests than the limit of {LINES_MAX}."
                 return total, [LineError("too_many_requests", says)]
             lines = [line for line in some if isinstance(line, InputLine)]
@@ -49,26 +51,51 @@ class Input:
                 names.add(line.custom_id)
             if len(errors) >= ERRORS_MAX:
                 break
-            if not errors:
-                await self._batches.add_lines(owned.batch.id, lines)
+            if not errors and not await self._batches.add_lines(owned.batch.id, lines):
+                return total, []
+            total += len(some)
+        if not errors and not total:
+            errors = [LineError("empty_file", "The input file has no requests.")]
         return total, sorted(errors, key=lambda error: error.line or 0)
 
-    async def _read(self, file_id: str, endpoint: str) -> AsyncIterator[list[InputLine | LineError]]:
+    async def _read(self, file: StoredFile, endpoint: str) -> AsyncIterator[list[InputLine | LineError]]:
         """Yield what the lines of a file say, some at a time; empty lines are skipped."""
-        rest, number = b"", 1
-        async for chunk in self._files.chunks(file_id):
-            *whole, rest = (rest + chunk).split(b"\n")
-            if len(rest) > self._line_max_bytes:
-                says = f"This line is over the limit of {self._line_max_bytes} bytes."
-                yield [LineError("line_too_long", says, number + len(whole))]
+        number = 1
+        pieces: list[bytes] = []  # of the line that has not ended yet
+        size = 0  # of them
+        async for chunk in self._files.chunks(file):
+            first, *others = chunk.split(b"\n")
+            pieces.append(first)
+            size += len(first)
+            if size > self._line_max_bytes:
+                yield [self._too_long(number)]
                 return
-            yield await asyncio.to_thread(_parsed, whole, number, endpoint)
-            number += len(whole)
-        yield await asyncio.to_thread(_parsed, [rest], number, endpoint)
+            if others:
+                *whole, rest = b"".join(pieces), *others
+                async for some in self._parsed(whole, number, endpoint):
+                    yield some
+                number += len(whole)
+                pieces, size = [rest], len(rest)
+        async for some in self._parsed([b"".join(pieces)], number, endpoint):
+            yield some
 
+    async def _parsed(
+        self, lines: list[bytes], first: int, endpoint: str
+    ) -> AsyncIterator[list[InputLine | LineError]]:
+        for at in range(0, len(lines), AT_ONCE):
+            yield await asyncio.to_thread(self._parse, lines[at : at + AT_ONCE], first + at, endpoint)
 
-def _parsed(raw: list[bytes], first: int, endpoint: str) -> list[InputLine | LineError]:
-    return [read_line(line, number, endpoint) for number, line in enumerate(raw, first) if line.strip()]
+    def _parse(self, lines: list[bytes], first: int, endpoint: str) -> list[InputLine | LineError]:
+        return [
+            self._too_long(number) if len(line) > self._line_max_bytes else read_line(line, number, endpoint)
+            for number, line in enumerate(lines, first)
+            if line.removeprefix(BOM_UTF8 if number == 1 else b"").strip()
+        ]
+
+    def _too_long(self, number: int) -> LineError:
+        return LineError(
+            "line_too_long", f"This line is over the limit of {self._line_max_bytes} bytes.", number
+        )
 
 
 def _duplicate(line: InputLine) -> LineError:

@@ -162,7 +162,8 @@ class BatchRunner:
             return
         counts = RequestCounts(total)
         changes = {"status": "in_progress", "in_progress_at": _now(), "model": self._model}
-        await batches.update(batch_id, "validating", **changes, request_counts=counts)
+        if not await batches.update(batch_id, "validating", **changes, request_counts=counts):
+            await batches.update(batch_id, "cancelling", request_counts=counts)
 
     async def _answer_lines(self, owned: Owned) -> None:
         """Answer the lines that have no result yet, until all have one or the batch is to end."""

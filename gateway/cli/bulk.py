@@ -7,6 +7,7 @@ import asyncio
 import base64
 import mimetypes
 import time
+from codecs import BOM_UTF8
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
@@ -251,7 +252,7 @@ def _lines(source: Path) -> Iterator[InputLine]:
     names: set[str] = set()
     with source.open("rb") as file:
         for number, raw in enumerate(file, 1):
-            if not raw.strip():
+            if not raw.removeprefix(BOM_UTF8 if number == 1 else b"").strip():
                 continue
             line = read_line(raw, number)
             if isinstance(line, LineError):

@@ -1,5 +1,6 @@
 """`/v1/batches`: OpenAI's batch, what makes one, and the lines of its files."""
 
+from codecs import BOM_UTF8
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, Literal
 
@@ -92,8 +93,10 @@ class InputLine:
 def read_line(raw: bytes, number: int, endpoint: str | None = None) -> InputLine | LineError:
     """Return the line `number` (from 1) of an input file, or what is wrong with it.
 
-    Without an `endpoint`, each line may have its own.
+    Without an `endpoint`, each line may have its own. A byte order mark before the first is skipped.
     """
+    if number == 1:
+        raw = raw.removeprefix(BOM_UTF8)
     try:
         check_values(raw)
         content = orjson.loads(raw)

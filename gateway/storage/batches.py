@@ -96,8 +96,9 @@ class Batches:
         """Have a batch end as failed, with `error`; requests without a result make room for the others."""
         await self._database.write(_give_up, batch_id, error, now)
 
-    async def add_lines(self, batch_id: str, lines: list[InputLine]) -> None:
-        await self._database.write(_add_lines, batch_id, lines)
+    async def add_lines(self, batch_id: str, lines: list[InputLine]) -> bool:
+        """Store lines of a batch that is being validated; say whether it still was."""
+        return await self._database.write(_add_lines, batch_id, lines)
 
     async def next_line(self, batch_id: str, after: int) -> InputLine | None:
         """Return the next line to be answered; None where there is none, or the batch does not run."""
@@ -226,7 +227,10 @@ def _end(
     for upload, expires_at in files:
         upload.finish_in(connection, "batch_output", expires_at)
     _clear_lines(connection, batch_id)
-    connection.execute("UPDATE batches SET expires_at = ? WHERE id = ?", (until, batch_id))
+    # A line that was never answered has failed: the counts are those of the two files.
+    connection.execute(
+        "UPDATE batches SET expires_at = ?, failed = total - completed WHERE id = ?", (until, batch_id)
+    )
 
 
 def _give_up(connection: sqlite3.Connection, batch_id: str, error: LineError, now: int) -> None:
@@ -241,11 +245,15 @@ def _clear_lines(connection: sqlite3.Connection, batch_id: str) -> None:
     connection.execute("DELETE FROM batch_lines WHERE batch_id = ?", (batch_id,))
 
 
-def _add_lines(connection: sqlite3.Connection, batch_id: str, lines: list[InputLine]) -> None:
+def _add_lines(connection: sqlite3.Connection, batch_id: str, lines: list[InputLine]) -> bool:
+    found = connection.execute("SELECT status FROM batches WHERE id = ?", (batch_id,)).fetchone()
+    if found != ("validating",):
+        return False
     connection.executemany(
         "INSERT INTO batch_lines (batch_id, line, custom_id, request) VALUES (?, ?, ?, ?)",
         ((batch_id, line.number, line.custom_id, line.request) for line in lines),
     )
+    return True
 
 
 def _next_line(connection: sqlite3.Connection, batch_id: str, after: int) -> InputLine | None:

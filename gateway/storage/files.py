@@ -87,12 +87,19 @@ class Files:
         """Return all that the caller's file holds; check its size first. Raises NotFound."""
         return await self._database.read(_content, file_id, caller)
 
-    async def chunks(self, file_id: str) -> AsyncGenerator[bytes]:
-        """Yield a file's content in order, CHUNK_BYTES at a time; whose file it is was checked before."""
+    async def chunks(self, file: StoredFile) -> AsyncGenerator[bytes]:
+        """Yield a file's content in order, CHUNK_BYTES at a time; whose file it is was checked before.
+
+        Raises NotFound where it is deleted meanwhile: its end must not be taken for the file's.
+        """
+        read = 0
         for place in count():
-            data = await self._database.read(_chunk, file_id, place)
-            if data is None:
+            if read >= file.bytes:
                 return
+            data = await self._database.read(_chunk, file.id, place)
+            if data is None:
+                raise NotFound(f"file {file.id} was deleted while it was read", param="file_id")
+            read += len(data)
             yield data
 
 

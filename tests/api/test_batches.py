@@ -293,8 +293,50 @@ async def test_cancelled_batch_keeps_what_was_answered_and_tells_the_rest() -> N
         ]
         assert {(error["response"], error["error"]["code"]) for error in left} == {(None, "batch_cancelled")}
         assert len(engine.jobs) == len(done)
+        assert batch.request_counts is not None
+        assert batch.request_counts.to_dict() == {"total": 20, "completed": len(done), "failed": len(left)}
         with pytest.raises(openai.BadRequestError, match="the batch is cancelled: it cannot be cancelled"):
             await client.batches.cancel(made.id)
+
+
+async def test_input_deleted_while_it_is_validated_fails_the_batch_by_name(
+    client: openai.AsyncOpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    healthy = Batches.add_lines
+
+    async def deleting(self: Batches, batch_id: str, lines: Any) -> bool:
+        for file in (await client.files.list(purpose="batch")).data:
+            await client.files.delete(file.id)
+        return await healthy(self, batch_id, lines)
+
+    monkeypatch.setattr(Batches, "add_lines", deleting)
+    text = [{"role": "user", "content": "x" * 3000}]
+    batch = await ended(client, await start(client, [line(f"{n}", messages=text) for n in range(600)]))
+    assert batch.status == "failed"
+    assert batch.errors is not None
+    [error] = batch.errors.data or []
+    told = f"file {batch.input_file_id} was deleted while it was read"
+    assert (error.code, error.message) == ("input_file_not_found", told)
+
+
+async def test_counts_of_a_batch_cancelled_while_validated_are_those_of_its_files(
+    client: openai.AsyncOpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    healthy = Batches.add_lines
+
+    async def cancelling(self: Batches, batch_id: str, lines: Any) -> bool:
+        stored = await healthy(self, batch_id, lines)
+        if stored:
+            await client.batches.cancel(batch_id)
+        return stored
+
+    monkeypatch.setattr(Batches, "add_lines", cancelling)
+    batch = await ended(client, await start(client, [line(f"{n}") for n in range(1200)]))
+    assert (batch.status, batch.output_file_id) == ("cancelled", None)
+    left = await lines_of(client, batch.error_file_id)
+    assert {error["error"]["code"] for error in left} == {"batch_cancelled"}
+    assert batch.request_counts is not None
+    assert batch.request_counts.to_dict() == {"total": len(left), "completed": 0, "failed": len(left)}
 
 
 async def test_batch_that_takes_too_long_expires(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,10 +28,10 @@ async def test_large_results_are_read_a_megabyte_at_a_time(database: Database) -
         completion_window="24h",
         created_at=1,
         expires_at=2,
-        status="in_progress",
     )
     await batches.create(Owned(batch, "ann", 1))
     await batches.add_lines("b", [InputLine(number, str(number), b"{}") for number in range(1, 6)])
+    await batches.update("b", "validating", status="in_progress")
     for number in range(1, 6):
         await batches.finish_line("b", number, LARGE, Used())
     assert len(await database.read(_results, "b", 0)) == 2

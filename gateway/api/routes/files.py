@@ -83,7 +83,7 @@ def router(
             "x-content-type-options": "nosniff",
         }
         size = min(file.bytes, CHUNK_BYTES)
-        return await answers.pieces(request, size, files.chunks(file.id), headers)
+        return await answers.pieces(request, size, files.chunks(file), headers)
 
     return routes
 
