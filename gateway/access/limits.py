@@ -1,21 +1,23 @@
-"""How much a caller may send: requests, tokens and images per minute, counted by `limits`.
+"""How much a caller may send: requests, tokens and images per minute.
 
-In memory, or in Redis where replicas share. Requests are counted when they come, images and a prompt's
-tokens before anything is fetched, an answer's tokens when it ends.
+They are counted in memory, or in Redis where replicas share: a request when it comes, images and tokens
+before anything is fetched. Tokens are the prompt's and those that the answer may have. When the answer ends,
+tokens that it did not have are given back; those it had beyond are a debt.
 """
 
-import asyncio
 import time
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Final
 
 import structlog
-from limits import RateLimitItemPerMinute, storage
-from limits.aio.strategies import SlidingWindowCounterRateLimiter
-from limits.errors import ConfigurationError
 
+from gateway.access import redis_counts
 from gateway.access.callers import Caller
+from gateway.access.counts import Ask, Counts, MemoryCounts, Taken
 from gateway.access.keys import CallerClass
+from gateway.access.redis_counts import RedisCounts
 from gateway.access.window import MINUTE, Window
 from gateway.errors import RateLimited, Unavailable
 from gateway.settings import Settings
@@ -23,19 +25,22 @@ from gateway.telemetry.metrics import Metrics
 
 UNREACHABLE_PAUSE = 1.0  # seconds without another try after Redis did not answer
 REDIS_TIMEOUT = 0.5  # seconds
+TOLD_EVERY: Final = 10.0  # seconds between two lines in the log about one reason
 KINDS = ("requests", "tokens", "images")
+# Tokens reserved for an answer whose length the client does not limit: at most these, and at most one part in
+# SHARE of the limit, so that a low limit is not taken whole by one short answer.
+USUAL: Final = 1024
+SHARE: Final = 4
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class _Limit:
-    kind: str  # requests, tokens or images
-    item: RateLimitItemPerMinute
+class Reservation:
+    """What is counted of a request: `tokens`, and the windows of its limits by kind."""
 
-    @property
-    def amount(self) -> int:
-        return self.item.amount
+    tokens: int
+    windows: Mapping[str, Window]
 
 
 class Limits:
@@ -45,101 +50,115 @@ class Limits:
         self._metrics = metrics
         for kind in (*KINDS, "at_once"):  # Prometheus sees the first refusal only as a rise from 0.
             metrics.limited.labels(kind, CallerClass().name)
-        self._refuse_unreachable = settings.limits_unreachable == "refuse"
-        self._storage = _storage(settings.limits_url)
-        self._limiter = SlidingWindowCounterRateLimiter(self._storage)
+        for reason in redis_counts.REASONS:
+            metrics.limits_unchecked.labels(reason)
+        self._refuse_unchecked = settings.limits_unreachable == "refuse"
+        url = settings.limits_url
+        self._counts: Counts = MemoryCounts() if url is None else RedisCounts(url, REDIS_TIMEOUT)
         self._away_until = 0.0
+        self._logged: dict[str, float] = {}  # when each reason was last in the log
 
     async def request(self, caller: Caller) -> dict[str, str]:
         """Count a request, and return OpenAI's `x-ratelimit-…` headers for its answer."""
         self._metrics.caller_requests.labels(caller.label, caller.klass.name).inc()
-        limits = _limits(caller)
+        limits = _limits(caller).items()
         # Whoever owes tokens or images must wait, too, but a request costs none of them yet.
-        return await self._take_all(caller, [(limit, int(limit.kind == "requests")) for limit in limits])
+        asks = [Ask(kind, limit, int(kind == "requests"), needed=1) for kind, limit in limits]
+        return _headers((await self._take(caller, asks)).windows)
 
-    async def spend(self, caller: Caller, tokens: int, images: int) -> dict[str, str]:
-        """Count what a request sends, all or nothing of each kind, and return the headers as they are now."""
-        amounts = {"tokens": tokens, "images": images}
-        self._metrics.caller_tokens.labels(caller.label, caller.klass.name).inc(tokens)
+    async def reserve(
+        self, caller: Caller, prompt: int, images: int, answer: int, *, bounded: bool = True
+    ) -> Reservation:
+        """Count a prompt's tokens and images and the tokens that its answer may have: all, or nothing.
+
+        Where the client has not `bounded` the answer, a usual length is counted.
+        """
+        self._metrics.caller_tokens.labels(caller.label, caller.klass.name).inc(prompt)
         self._metrics.caller_images.labels(caller.label, caller.klass.name).inc(images)
-        limits = [(limit, amounts.get(limit.kind, 0)) for limit in _limits(caller)]
-        return await self._take_all(caller, [(limit, amount) for limit, amount in limits if amount])
+        limits, asks = _limits(caller), []
+        if (most := limits.get("tokens")) is not None:
+            if not bounded:
+                answer = min(answer, USUAL, -(-most // SHARE), max(0, most - prompt))
+            asks.append(Ask("tokens", most, prompt + answer, needed=prompt + answer))
+        if (most := limits.get("images")) is not None and images:
+            asks.append(Ask("images", most, images, needed=images))
+        return await self._take(caller, asks)
 
-    async def owe(self, caller: Caller, tokens: int) -> None:
-        """Count an answer's tokens, even beyond the limit."""
-        self._metrics.caller_tokens.labels(caller.label, caller.klass.name).inc(tokens)
-        for limit in _limits(caller):
-            if limit.kind == "tokens" and tokens:
-                # A hit of more than is left counts nothing, so it is cut to that.
-                window = await self._window(caller, limit)
-                hit = self._limiter.hit(limit.item, caller.name, cost=min(tokens, window.left))
-                await self._guarded(hit, otherwise=True)
+    async def settle(self, caller: Caller, reserved: int, prompt: int, generated: int) -> None:
+        """Count what a request has used in place of what it `reserved`; a debt counts whole."""
+        self._metrics.caller_tokens.labels(caller.label, caller.klass.name).inc(generated)
+        most = caller.klass.tokens_per_minute
+        if most is not None and (more := prompt + generated - reserved):
+            with suppress(Unavailable):  # The answer has been sent.
+                await self._counted(caller, [Ask("tokens", most, more)])
 
     async def close(self) -> None:
         """Close the connections to Redis."""
-        if (redis := getattr(self._storage, "bridge", None)) is not None:
-            await redis.storage.aclose()
+        await self._counts.close()
 
-    async def _take_all(self, caller: Caller, amounts: list[tuple[_Limit, int]]) -> dict[str, str]:
-        try:
-            for limit, amount in amounts:
-                await self._take(caller, limit, amount)
-        except RateLimited as error:
-            error.headers = await self._headers(caller, [limit for limit, _ in amounts])
-            raise
-        return await self._headers(caller, [limit for limit, _ in amounts])
-
-    async def _take(self, caller: Caller, limit: _Limit, amount: int) -> None:
-        if amount > limit.amount:
-            raise RateLimited(
-                f"the request has {amount} {limit.kind}; the limit is {limit.amount} per minute",
-                retry_after=60,
-            )
-        if amount:
-            call = self._limiter.hit(limit.item, caller.name, cost=amount)
+    async def _take(self, caller: Caller, asks: Sequence[Ask]) -> Reservation:
+        """Count `asks`, or raise RateLimited."""
+        never = next((ask for ask in asks if ask.amount > ask.limit), None)
+        if never is not None:
+            taken = await self._counted(caller, [replace(ask, amount=0, needed=None) for ask in asks])
         else:
-            call = self._limiter.test(limit.item, caller.name, cost=1)
-        if await self._guarded(call, otherwise=True):
-            return
-        self._metrics.limited.labels(limit.kind, caller.klass.name).inc()
-        window = await self._window(caller, limit)
-        raise RateLimited(
-            f"the limit is {limit.amount} {limit.kind} per minute; "
-            f"{window.left} are left and the request needs {amount}",
-            retry_after=window.seconds_until(max(1, amount)),
-        )
+            taken = await self._counted(caller, asks)
+        windows = taken.windows if taken else [Window(ask.limit) for ask in asks]
+        told = {ask.kind: window for ask, window in zip(asks, windows, strict=True)}
+        if never is not None:
+            raise self._refusal(caller, never, told)
+        if taken and taken.refused is not None:
+            raise self._refusal(caller, asks[taken.refused], told)
+        tokens = sum(ask.amount for ask in asks if ask.kind == "tokens") if taken else 0
+        return Reservation(tokens, told)
 
-    async def _headers(self, caller: Caller, limits: list[_Limit]) -> dict[str, str]:
-        headers = {}
-        windows = await asyncio.gather(*(self._window(caller, limit) for limit in limits))
-        for limit, window in zip(limits, windows, strict=True):
-            headers[f"x-ratelimit-limit-{limit.kind}"] = str(limit.amount)
-            headers[f"x-ratelimit-remaining-{limit.kind}"] = str(window.left)
-            headers[f"x-ratelimit-reset-{limit.kind}"] = f"{window.reset:.3f}s"
-        return headers
+    def _refusal(self, caller: Caller, ask: Ask, windows: Mapping[str, Window]) -> RateLimited:
+        self._metrics.limited.labels(ask.kind, caller.klass.name).inc()
+        window = windows[ask.kind]
+        if ask.amount > ask.limit:
+            with_answer = ", those of its answer (max_tokens) among them" if ask.kind == "tokens" else ""
+            error = RateLimited(
+                f"the request has {ask.amount} {ask.kind}{with_answer}; the limit is {ask.limit} per minute",
+                retry_after=MINUTE,
+            )
+        else:
+            error = RateLimited(
+                f"the limit is {ask.limit} {ask.kind} per minute; {window.left} are left and the request "
+                f"needs {ask.amount}",
+                retry_after=window.seconds_until(max(1, ask.amount)),
+            )
+        error.headers = _headers(windows)
+        return error
 
-    async def _window(self, caller: Caller, limit: _Limit) -> Window:
-        read = self._storage.get_sliding_window(limit.item.key_for(caller.name), MINUTE)
-        before, before_ends, now, now_ends = await self._guarded(read, otherwise=(0, 0.0, 0, 0.0))
-        return Window(limit.amount, before, max(0.0, before_ends), now, max(0.0, now_ends))
-
-    async def _guarded(self, call: Any, otherwise: Any) -> Any:
-        """Await `call`; where Redis is away return `otherwise` or, as the settings say, raise Unavailable."""
+    async def _counted(self, caller: Caller, asks: Sequence[Ask]) -> Taken | None:
+        """Count `asks`; None where that cannot be done, or Unavailable where the settings say so."""
+        if not asks:
+            return Taken(())
+        if time.monotonic() < self._away_until:
+            self._note_unchecked("unreachable")
+            return None
         try:
-            if time.monotonic() < self._away_until:
-                call.close()
-                raise ConnectionError  # noqa: TRY301  # as if it had been tried
-            return await call
-        except Exception as error:  # noqa: BLE001  # whatever a client of Redis raises
-            if time.monotonic() >= self._away_until:
-                self._away_until = time.monotonic() + UNREACHABLE_PAUSE
-                log.error("limits_unreachable", reason=type(error).__name__)  # noqa: TRY400  # its name says all
-            if self._refuse_unreachable:
-                raise Unavailable("limits cannot be checked at the moment", retry_after=2) from None
-            return otherwise
+            return await self._counts.take(caller.name, asks)
+        except Exception as error:
+            if (reason := redis_counts.reason(error)) is None:
+                raise
+            now = time.monotonic()
+            if reason == "unreachable":
+                self._away_until = now + UNREACHABLE_PAUSE
+            # An error of one caller's key pauses nothing: others are counted.
+            if now - self._logged.get(reason, -TOLD_EVERY) >= TOLD_EVERY:
+                self._logged[reason] = now
+                log.error("limits_unchecked", reason=reason, caller=caller.name, error=str(error))  # noqa: TRY400
+            self._note_unchecked(reason)
+            return None
+
+    def _note_unchecked(self, reason: str) -> None:
+        self._metrics.limits_unchecked.labels(reason).inc()
+        if self._refuse_unchecked:
+            raise Unavailable("limits cannot be checked at the moment", retry_after=2) from None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Account:
     """A caller, and the limits that what it sends counts against; none where it was counted before.
 
@@ -149,42 +168,54 @@ class Account:
     caller: Caller
     limits: Limits | None = None
     headers: dict[str, str] = field(default_factory=dict)
+    _prompt: int = 0
+    _reserved: Reservation | None = None
 
-    async def spend(self, tokens: int, images: int) -> None:
-        """Count a prompt's tokens and images. Raises RateLimited."""
+    async def reserve(self, prompt: int, images: int, answer: int, *, bounded: bool) -> None:
+        """Count a prompt's tokens and images and the answer's, as `Limits.reserve`. Raises RateLimited."""
         if self.limits is not None:
-            self.headers.update(await self.limits.spend(self.caller, tokens, images))
+            self._reserved = await self.limits.reserve(self.caller, prompt, images, answer, bounded=bounded)
+            self._prompt = prompt
+            self.headers.update(_headers(self._reserved.windows))
+
+    def foresee(self, generated: int) -> None:
+        """Have the headers say what is left once an answer of `generated` tokens is settled."""
+        if self._reserved and (window := self._reserved.windows.get("tokens")):
+            more = self._prompt + generated - self._reserved.tokens
+            self.headers.update(_headers({"tokens": window.plus(more)}))
+
+    async def settle(self, generated: int) -> None:
+        """Count the answer's tokens in place of those reserved for it."""
+        self.foresee(generated)
+        reserved, self._reserved = self._reserved, None
+        if self.limits is not None and reserved is not None:
+            await self.limits.settle(self.caller, reserved.tokens, self._prompt, generated)
 
 
-def _limits(caller: Caller) -> list[_Limit]:
+def _limits(caller: Caller) -> dict[str, int]:
+    """Return the caller's limits by kind."""
     chosen = {
         "requests": caller.klass.requests_per_minute,
         "tokens": caller.klass.tokens_per_minute,
         "images": caller.klass.images_per_minute,
     }
-    # The kind is part of the item's key, so that no two limits are counted together.
-    return [
-        _Limit(kind, RateLimitItemPerMinute(amount, namespace=kind))
-        for kind, amount in chosen.items()
-        if amount is not None
-    ]
+    return {kind: amount for kind, amount in chosen.items() if amount is not None}
+
+
+def _headers(windows: Mapping[str, Window]) -> dict[str, str]:
+    headers = {}
+    for kind, window in windows.items():
+        headers[f"x-ratelimit-limit-{kind}"] = str(window.amount)
+        headers[f"x-ratelimit-remaining-{kind}"] = str(window.left)
+        headers[f"x-ratelimit-reset-{kind}"] = f"{window.reset:.3f}s"
+    return headers
 
 
 def limits_problem(settings: Settings) -> str | None:
     """Return why limits cannot be counted at `limits_url`, without its password."""
     try:
-        _storage(settings.limits_url)
-    except (ConfigurationError, ValueError):
+        if settings.limits_url is not None:
+            redis_counts.check_url(settings.limits_url)
+    except ValueError:
         return "GATEWAY_LIMITS_URL: expected a Redis as redis://:PASSWORD@HOST:PORT, or rediss:// with TLS"
     return None
-
-
-def _storage(url: str | None) -> Any:
-    if url is None:
-        return storage.storage_from_string("async+memory://")
-    return storage.storage_from_string(
-        f"async+{url.removeprefix('async+')}",
-        implementation="redispy",
-        socket_timeout=REDIS_TIMEOUT,
-        socket_connect_timeout=REDIS_TIMEOUT,
-    )

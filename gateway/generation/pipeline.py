@@ -21,7 +21,7 @@ from gateway.generation.conversations import Conversations
 from gateway.generation.merge import merged
 from gateway.generation.pace import Pace
 from gateway.generation.request import GenerationRequest, InputImage, Prepared
-from gateway.generation.sampling import check_logprobs, sampling_of, with_defaults
+from gateway.generation.sampling import MAX_TOKENS, check_logprobs, sampling_of, with_defaults
 from gateway.images import source
 from gateway.images.loader import PictureLoader
 from gateway.prompt import tokens
@@ -77,7 +77,8 @@ class Pipeline:
         """Return the job that `request` asks for, and what was left out of it.
 
         Whatever can be known without a picture's bytes is checked before any is fetched; then the
-        prompt's tokens and images are counted on `account`, which may refuse them. Raises RequestError.
+        prompt's tokens, its images and the tokens that the answer may have are counted on `account`, which
+        may refuse them. Raises RequestError.
         """
         model = self._engine.model
         self.check_model(request.model)
@@ -93,7 +94,8 @@ class Pipeline:
         sampling = sampling_of(
             given, model, prompt_tokens, request.param, over, constraint=request.constraint
         )
-        await account.spend(prompt_tokens, len(images))
+        bounded = any(name in given for name in MAX_TOKENS)
+        await account.reserve(prompt_tokens, len(images), sampling.n * sampling.max_tokens, bounded=bounded)
         fit = request.image_fit or self._fit
         pictures = await _gather(
             self._loader.load(
@@ -160,7 +162,9 @@ class Pipeline:
         texts = tuple(raw.text(prompt, model) for prompt in request.prompts) if request.echo else ()
         prepared = Prepared(jobs[0], others=tuple(jobs[1:]), texts=texts, fingerprint=model.fingerprint)
         check_logprobs(prepared.log_probabilities)
-        await account.spend(sum(len(job.token_ids) for job in jobs), 0)
+        prompt_tokens = sum(len(job.token_ids) for job in jobs)
+        most = sum(job.sampling.n * job.sampling.max_tokens for job in jobs)
+        await account.reserve(prompt_tokens, 0, most, bounded=True)  # 16 tokens where the client says nothing
         return prepared
 
     async def run(self, jobs: Sequence[Job], arrived: float, running: Running) -> AsyncGenerator[Delta]:

@@ -49,7 +49,9 @@ class Access(Group):
         default=None, description="Requests per minute per caller. Classes in the keys file can override it."
     )
     tokens_per_minute: PositiveInt | None = Field(
-        default=None, description="Prompt and answer tokens per minute per caller. Classes can override it."
+        default=None,
+        description="Prompt and answer tokens per minute per caller; `max_tokens` are reserved before. "
+        "Classes can override it.",
     )
     images_per_minute: PositiveInt | None = Field(
         default=None, description="Images per minute per caller. Classes can override it."
@@ -62,7 +64,9 @@ class Access(Group):
         description="Redis where replicas share their limits, `redis://…`. By default limits are in memory.",
     )
     limits_unreachable: Literal["allow", "refuse"] = Field(
-        default="allow", description="Whether to `allow` or `refuse` requests while Redis cannot be reached."
+        default="allow",
+        description="Whether to `allow` or `refuse` requests that cannot be counted because Redis is away or "
+        "answers with an error.",
     )
 
     @field_validator("trusted_proxies")

@@ -217,6 +217,11 @@ class Metrics:
             "Requests refused with 429.",
             {"limit": "`requests`, `tokens`, `images`, `at_once`", "class": _CLASS},
         )
+        self.limits_unchecked = families.counter(
+            "gateway_limits_unchecked",
+            "Times that Redis could not count; `GATEWAY_LIMITS_UNREACHABLE` says what follows.",
+            {"reason": "`unreachable`, `authentication`, `wrong_type` (of a caller's key in Redis), `other`"},
+        )
 
     def set_engine(self, info: Mapping[str, str | int]) -> None:
         """Tell what runs; `info` is an `EngineInfo`'s fields."""

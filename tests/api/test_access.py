@@ -12,7 +12,7 @@ from gateway.access.callers import Callers
 from gateway.app import create_metrics_app
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
-from tests.api.asking import ask, chat, saying, sdk, send, text
+from tests.api.asking import ask, chat, image, saying, sdk, send, text
 from tests.api.wire import connected, head
 from tests.scripted_engine import ScriptedEngine
 from tests.servers import Gateway, metric, scripted_gateway, until
@@ -110,11 +110,40 @@ async def test_a_limit_is_openais_429_and_told_on_every_answer() -> None:
 
 async def test_an_answers_tokens_count_too() -> None:
     async with scripted_gateway(ScriptedEngine(("a",) * 80), tokens_per_minute=100) as gateway:
-        first = await ask(gateway)  # 29 of the prompt and 80 of the answer
-        assert (first.status, first.headers["x-ratelimit-remaining-tokens"]) == (200, "71")
+        first = await ask(gateway)  # 29 of the prompt and 80 of the answer, 9 more than the limit
+        assert (first.status, first.headers["x-ratelimit-remaining-tokens"]) == (200, "0")
         answer = await ask(gateway)
         assert (answer.status, answer.error["code"]) == (429, "rate_limit_exceeded")
         assert answer.headers["x-ratelimit-remaining-tokens"] == "0"
+
+
+async def test_requests_at_once_take_no_more_tokens_than_the_limit() -> None:
+    engine = ScriptedEngine(("a",) * 200, pause=60)
+    async with scripted_gateway(engine, tokens_per_minute=1000) as gateway:
+        asked = chat(n=2, max_tokens=100)
+        sent = [asyncio.create_task(ask(gateway, asked)) for _ in range(20)]
+        await until(lambda: sum(task.done() for task in sent) == 16)  # 4 × (29 + 2 × 100) are 916
+        await until(lambda: engine.running == 4)
+        engine.hurried = True
+        answers = await asyncio.gather(*sent)
+    assert sorted(answer.status for answer in answers) == [200] * 4 + [429] * 16
+    for answer in answers:
+        if answer.status == 429:
+            assert answer.headers["x-ratelimit-remaining-tokens"] == "84"
+            assert answer.error["message"].endswith("84 are left and the request needs 229")
+
+
+async def test_what_is_reserved_for_an_answer_that_never_comes_is_given_back() -> None:
+    async with scripted_gateway(ScriptedEngine(), tokens_per_minute=1000) as gateway:
+        broken = saying(image("data:image/png;base64,AAAA"))
+        failed = await ask(gateway, chat(messages=broken, max_tokens=300))
+        assert failed.status == 400
+        left = int(failed.headers["x-ratelimit-remaining-tokens"])
+        assert 1000 - 300 < left < 1000  # its prompt counts
+        rendered = await send(gateway, "POST", "/v1/chat/completions/render", json=chat(max_tokens=300))
+        assert (rendered.status, rendered.headers["x-ratelimit-remaining-tokens"]) == (200, str(left - 29))
+        streamed = await ask(gateway, chat(stream=True, max_tokens=300))
+        assert streamed.headers["x-ratelimit-remaining-tokens"] == str(left - 29 - 29 - 300)
 
 
 async def test_a_prompt_of_more_tokens_than_are_left_is_told_how_many_are() -> None:

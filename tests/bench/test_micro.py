@@ -169,8 +169,8 @@ def test_limits_of_a_request(benchmark: Benchmark) -> None:
 
     async def request() -> dict[str, str]:
         headers = await limits.request(caller)
-        await limits.spend(caller, 600, 1)
-        await limits.owe(caller, 100)
+        reserved = await limits.reserve(caller, 600, 1, 256)
+        await limits.settle(caller, reserved.tokens, 600, 100)
         return headers
 
     with asyncio.Runner() as runner:

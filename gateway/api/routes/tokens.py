@@ -1,5 +1,6 @@
 """`/tokenize`, `/detokenize`, `/v1/chat/completions/render`: the tokens of a prompt; nothing is generated."""
 
+from contextlib import AsyncExitStack
 from functools import partial
 
 from fastapi import APIRouter, Request, Response
@@ -38,11 +39,13 @@ def router(exchange: Exchange) -> APIRouter:
             wanted = parse(body, RenderRequest)
             return wanted, chat.read(wanted, "render", caller.scope)
 
-        account = exchange.account(request)
-        async with while_connected(request.receive):
-            wanted, asked = await exchange.pipeline.aside(body, caller)(read)
-            found = await rendering.render(exchange.pipeline, asked, wanted.render_fits, account, claim)
-        return json_response(found)
+        async with AsyncExitStack() as held:
+            account = exchange.account(request, held)
+            async with while_connected(request.receive):
+                wanted, asked = await exchange.pipeline.aside(body, caller)(read)
+                found = await rendering.render(exchange.pipeline, asked, wanted.render_fits, account, claim)
+            account.foresee(0)
+            return json_response(found)
 
     async def tokenized(body: bytes, caller: Caller, _: Claim) -> Response:
         def read() -> tuple[GenerationRequest, bool | None, bool]:
