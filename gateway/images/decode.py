@@ -91,7 +91,9 @@ def _as_seen(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         layered = image.convert("RGBA")
         alpha = layered.getchannel("A")
-        if alpha.getextrema() == (255, 255):
+        extremes = alpha.getextrema()
+        # Programs that know no alpha write zeros where a BMP's header has some; viewers show the colours.
+        if extremes == (255, 255) or (image.format == "BMP" and extremes == (0, 0)):
             return layered.convert("RGB")
         white = Image.new("RGB", image.size, "white")
         white.paste(layered, mask=alpha)

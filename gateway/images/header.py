@@ -16,7 +16,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from gateway.errors import ImageError, ImageTooLarge, UnsupportedImage
-from gateway.images import avif, structure
+from gateway.images import avif, jpeg, png, structure
 
 # These and no other: `Image.open` looks further, and judges sizes by a limit of the whole process.
 _READERS: dict[str, type[ImageFile]] = {
@@ -48,8 +48,6 @@ _DECODERS_BYTES = {"WEBP": 9, "AVIF": 10}
 MB = 2**20
 # No JPEG or GIF can be longer; resizing takes memory that grows with it.
 _MAX_SIDE = 65_535
-# A progressive JPEG has about ten scans; each costs a pass over all pixels, whatever few bytes it has.
-_MAX_SCANS = 100
 _MAX_SCAN_PIXELS = 10**9  # of all scans together, in a thread: about a second
 # What readers keep of a file beside its pixels, none of which is used here.
 _NOTES = frozenset({"exif", "icc_profile", "xmp", "photoshop", "flashpix", "comment", "mp"})
@@ -149,10 +147,10 @@ def open_image(data: bytes, *, max_pixels: int) -> ImageFile:
     if format_ == "webp":
         _check_size(structure.webp_size(data), max_pixels)
     with broken_is_an_image_error():
-        image = _READERS[format_](io.BytesIO(data))
+        image = _READERS[format_](io.BytesIO(png.without_notes(data) if format_ == "png" else data))
     _check_size(image.size, max_pixels)
-    if isinstance(image, JpegImageFile) and _scans(image, data) > _MAX_SCANS:
-        raise ImageTooLarge(f"the image has more than {_MAX_SCANS} scans")
+    if isinstance(image, JpegImageFile):
+        _scans(image, data)
     return image
 
 
@@ -167,13 +165,15 @@ def _checked_format(data: bytes) -> str:
 
 
 def _scans(image: JpegImageFile, data: bytes) -> int:
-    return 1 if _ends_with_its_first_scan(image, data) else data.count(_START_OF_SCAN)
+    """Return how many scans the decoder reads. Raises ImageTooLarge for too many."""
+    assert image.fp is not None  # It is open until the pixels are read.
+    return 1 if _ends_with_its_first_scan(image, data) else jpeg.scans(data, image.fp.tell())
 
 
 def _scan_pixels(image: JpegImageFile, data: bytes) -> int:
     """Return how many pixels all scans have together: a scan goes through all of them."""
     pixels = image.width * image.height
-    return pixels * _scans(image, data) if pixels * _MAX_SCANS > _MAX_SCAN_PIXELS else pixels
+    return pixels * _scans(image, data) if pixels * jpeg.MAX_SCANS > _MAX_SCAN_PIXELS else pixels
 
 
 def _check_size(size: tuple[int, int], max_pixels: int) -> None:

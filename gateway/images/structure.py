@@ -88,6 +88,8 @@ def _check_png(data: bytes) -> None:
     at, others, pixels, inflated = 8, 0, 0, 0
     while at + 8 <= len(data):
         kind = data[at + 4 : at + 8]
+        if kind == b"IEND":
+            return
         if kind == b"IDAT":
             pixels += 1
             _bound(pixels, MOST_DATA_CHUNKS, "chunks of pixels")

@@ -154,7 +154,7 @@ BOMBS = [
     of_picture(
         "100 MB in zTXt", lambda: chunks(b"zTXt", b"a\0\0" + zlib.compress(bytes(MB)), 100), "image_too_large"
     ),
-    of_picture("colour profile that unpacks to 50 MB", profile_bomb, "invalid_image"),
+    of_picture("colour profile that unpacks to 50 MB", profile_bomb, None),
     of_picture("1,000,000 empty IDAT", partial(chunks, b"IDAT", b"", 1_000_000), "image_too_large"),
     of_picture("GIF with 80,000 comments", partial(comments, 80_000), "image_too_large"),
     of_picture("BMP of runs", rle_bmp, "unsupported_image_format"),
