@@ -4,9 +4,9 @@ Grammars are in llguidance's Lark: https://github.com/guidance-ai/llguidance/blo
 begins with the space that follows `ASSISTANT:`, as LLaVA's answers do; the answer is told without it.
 """
 
-import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
 from typing import Any, Final
 
 import orjson
@@ -63,6 +63,8 @@ def json_schema(schema: Mapping[str, Any], param: str) -> Constraint:
 
 def json_rule(schema: Mapping[str, Any], param: str) -> str:
     """Return the right side of the grammar's rule for JSON of this schema. Raises InvalidValue."""
+    # Its size first: then whatever the rest costs is bounded, on the event loop too.
+    _check_size(orjson.dumps(schema).decode(), param)
     _check(schema, param)
     written = orjson.dumps({**_closed(schema), "x-guidance": _LAYOUT}).decode()
     _check_size(written, param)
@@ -100,32 +102,57 @@ def _check_size(text: str, param: str) -> None:
 
 
 def _check(schema: Any, param: str) -> None:
-    _check_multiples(schema, param)
     for where, inner in _schemas(schema, (), param):
         for name, value in inner.items():
             at = f"{param}.{path((*where, name))}"
             if name in _UNSUPPORTED and value is not False:
                 raise InvalidValue(f"{at}: this keyword is not supported", param=at)
-            if name in _REPEATS and isinstance(value, int) and value > MAX_REPEAT:
-                raise InvalidValue(f"{at}: the limit is {MAX_REPEAT}; got {short(str(value))}", param=at)
+            if name in _REPEATS and _repeats(value) > MAX_REPEAT:
+                point = " without its point" if isinstance(value, float) else ""
+                raise InvalidValue(
+                    f"{at}: the limit is {MAX_REPEAT}{point}; got {short(str(value))}", param=at
+                )
             if name == "$ref" and not str(value).startswith("#"):
                 raise InvalidValue(
                     f"{at}: a reference must be to this schema and begin with '#'; got {short(str(value))!r}",
                     param=at,
                 )
+    _check_multiples(schema, param)
+
+
+def _repeats(value: Any) -> int:
+    """Return what a number costs the engine's automaton: 1.5 as much as 15."""
+    if not isinstance(value, int | float):
+        return 0
+    return abs(int(value)) if value == int(value) else abs(_scaled(value, _places(value)))
+
+
+def _places(value: float) -> int:
+    """Return how many digits there are behind the point."""
+    return max(0, -int(Decimal(repr(value)).normalize().as_tuple().exponent))
+
+
+def _scaled(value: float, places: int) -> int:
+    return int(Decimal(repr(value)).scaleb(places))
 
 
 def _check_multiples(schema: Any, param: str) -> None:
-    """Bound the least common multiple, as far as `allOf` can have it computed."""
+    """Bound the least common multiple, as far as `allOf` can have it computed; each is bounded already."""
     inner = [found for _, found in _schemas(schema, (), param)]
-    multiples = [found["multipleOf"] for found in inner if isinstance(found.get("multipleOf"), int)]
-    product = math.prod(multiples)
-    if product > MAX_REPEAT and any("allOf" in found for found in inner):
-        raise InvalidValue(
-            f"{param}: beside `allOf`, the product of all `multipleOf` may be {MAX_REPEAT}; "
-            f"got {short(str(product))}",
-            param=param,
-        )
+    if not any("allOf" in found for found in inner):
+        return
+    given = (found.get("multipleOf", 0) for found in inner)
+    multiples: list[float] = [value for value in given if _repeats(value)]
+    places = max(map(_places, multiples), default=0)
+    product = 1
+    for multiple in multiples:
+        product *= abs(_scaled(multiple, places))
+        if product > MAX_REPEAT:
+            raise InvalidValue(
+                f"{param}: beside `allOf`, the product of all `multipleOf` may be {MAX_REPEAT}"
+                f"{' without their points' if places else ''}; got at least {short(str(product))}",
+                param=param,
+            )
 
 
 def _schemas(

@@ -53,31 +53,40 @@ def fit(messages: Messages, budget: Budget, model: Model, encode: Encode) -> Fit
     Pictures go before turns. A turn begins with a message of the user; system messages at the head stay.
     Raises what `_fit_images` does, of the turns that must stay.
     """
-    cuts = _cuts(messages) if budget.drop_turns else [messages]
+    head = len(list(takewhile(lambda message: message.role == "system", messages)))
+    starts = _starts(messages, head) if budget.drop_turns else [head]
+
+    def cut(at: int) -> Messages:
+        # Made when it is tried: all of them together would take the square of the conversation's memory.
+        return messages if starts[at] == head else messages[:head] + messages[starts[at] :]
+
     # The first that has room, by halving: each try encodes a whole prompt.
-    least, most, at = 0, len(cuts) - 1, 0
+    least, most, at = 0, len(starts) - 1, 0
     found: Fitted | None = None
     while least < most:
-        tried = _with_room(cuts[at], budget, model, encode)
+        tried = _with_room(cut(at), budget, model, encode)
         if tried is None:
             least = at + 1
         else:
             most, found = at, tried
         at = (least + most) // 2
     # `found` is of the cut `least`, unless none had room but perhaps the last, which was not tried.
-    fitted = found or _fit_images(cuts[least], budget, model, encode)
+    fitted = found or _fit_images(cut(least), budget, model, encode)
+    dropped = messages[head : starts[least]]
     return replace(
         fitted,
-        dropped_images=fitted.dropped_images + _count(messages) - _count(cuts[least]),
-        dropped_messages=len(messages) - len(cuts[least]),
+        dropped_images=fitted.dropped_images + _count(dropped),
+        dropped_messages=len(dropped),
     )
 
 
-def _cuts(messages: Messages) -> list[Messages]:
-    """Return the conversation whole, without its oldest turn, and so on to the newest turn alone."""
-    head = len(list(takewhile(lambda message: message.role == "system", messages)))
+def _starts(messages: Messages, head: int) -> list[int]:
+    """Return where the conversation after its head may begin: whole, then without its oldest turn, and so on.
+
+    The last is where the newest turn begins.
+    """
     users = [place for place, message in enumerate(messages) if message.role == "user"]
-    return [messages, *(messages[:head] + messages[place:] for place in users if place > head)]
+    return [head, *(place for place in users if place > head)]
 
 
 def _with_room(messages: Messages, budget: Budget, model: Model, encode: Encode) -> Fitted | None:

@@ -110,7 +110,8 @@ def _messages(instructions: str | None, items: Conversation) -> list[InputMessag
     messages = []
     if instructions:
         messages.append(InputMessage("system", (instructions,), "instructions"))
-    calls: set[str] = set()
+    called: set[str] = set()
+    calls: dict[int, list[ToolCall]] = {}  # by the place of the assistant's message that has them
     for place, item in enumerate((*items.earlier, *items.own), -len(items.earlier)):
         param = f"input[{place}]" if place >= 0 else "previous_response_id"
         match item:
@@ -118,31 +119,28 @@ def _messages(instructions: str | None, items: Conversation) -> list[InputMessag
                 role = "system" if item.role == "developer" else item.role
                 messages.append(InputMessage(role, _parts(item.content, f"{param}.content"), param))
             case FunctionCallItem():
-                calls.add(item.call_id)
-                _add_call(messages, ToolCall(item.call_id, item.name, item.arguments), param)
+                called.add(item.call_id)
+                # One turn may have text and several calls.
+                if not messages or messages[-1].role != "assistant":
+                    messages.append(InputMessage("assistant", (), param))
+                call = ToolCall(item.call_id, item.name, item.arguments)
+                calls.setdefault(len(messages) - 1, []).append(call)
             case FunctionCallOutputItem():
-                _check_called(item.call_id, calls, f"{param}.call_id")
+                _check_called(item.call_id, called, f"{param}.call_id")
                 parts = _parts(item.output, f"{param}.output")
                 messages.append(InputMessage("tool", parts, param, tool_call_id=item.call_id))
+    for at, made in calls.items():
+        messages[at] = replace(messages[at], tool_calls=tuple(made))
     return messages
 
 
-def _check_called(call_id: str, calls: set[str], param: str) -> None:
-    if call_id not in calls:
+def _check_called(call_id: str, called: set[str], param: str) -> None:
+    if call_id not in called:
         raise InvalidValue(
             f"{param}: no tool call found for function call output with call_id {short(call_id)!r}; "
             "it must come before its output, in `input` or through `previous_response_id`",
             param=param,
         )
-
-
-def _add_call(messages: list[InputMessage], call: ToolCall, param: str) -> None:
-    """Add `call` to the assistant's message before it: one turn may have text and several calls."""
-    last = messages[-1] if messages else None
-    if last is None or last.role != "assistant":
-        messages.append(InputMessage("assistant", (), param, tool_calls=(call,)))
-        return
-    messages[-1] = replace(last, tool_calls=(*last.tool_calls, call))
 
 
 def _parts(parts: Sequence[Part], param: str) -> tuple[str | InputImage, ...]:

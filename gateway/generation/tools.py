@@ -116,8 +116,9 @@ def _outline(schema: Mapping[str, Any]) -> str:
     properties = schema.get("properties")
     if not isinstance(properties, dict):
         properties = {}
-    required = schema.get("required")
-    optional = [name for name in properties if not (isinstance(required, list) and name in required)]
+    listed = schema.get("required")
+    required = {name for name in listed if isinstance(name, str)} if isinstance(listed, list) else set()
+    optional = [name for name in properties if name not in required]
     told = {name: _told(inner) for name, inner in properties.items()}
     written = orjson.dumps(told).decode()
     return f"{written} (optional: {', '.join(optional)})" if optional else written
