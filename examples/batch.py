@@ -1,20 +1,24 @@
-"""Answer many requests through the batch API: `python batch.py PICTURE QUESTION…`."""
+"""Answer many requests through the batch API."""
 
+import argparse
 import json
 import os
-import sys
 import time
 
 from openai import OpenAI
 
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("picture", help="path of a picture")
+parser.add_argument("questions", nargs="+", help="questions about it")
+asked = parser.parse_args()
+
 client = OpenAI(base_url=os.environ.get("BASE_URL", "http://127.0.0.1:8000/v1"), api_key="none")
 model = client.models.list().data[0].id
-path, *questions = sys.argv[1:]
-with open(path, "rb") as file:
+with open(asked.picture, "rb") as file:
     picture = client.files.create(file=file, purpose="vision")
 
 lines = []
-for number, question in enumerate(questions):
+for number, question in enumerate(asked.questions):
     parts = [{"type": "file", "file": {"file_id": picture.id}}, {"type": "text", "text": question}]
     body = {"model": model, "messages": [{"role": "user", "content": parts}], "temperature": 0}
     line = {"custom_id": str(number), "method": "POST", "url": "/v1/chat/completions", "body": body}
@@ -30,4 +34,4 @@ while batch.status in ("validating", "in_progress", "finalizing"):
 results = map(json.loads, client.files.content(batch.output_file_id).text.splitlines())
 for result in sorted(results, key=lambda result: int(result["custom_id"])):
     answer = result["response"]["body"]["choices"][0]["message"]["content"]
-    print(f"{questions[int(result['custom_id'])]} {answer}")
+    print(f"{asked.questions[int(result['custom_id'])]} {answer}")

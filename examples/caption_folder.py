@@ -1,13 +1,17 @@
-"""Caption every picture of a folder, several at a time: `python caption_folder.py FOLDER`."""
+"""Caption every PNG of a folder, several at a time."""
 
+import argparse
 import base64
 import mimetypes
 import os
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from openai import OpenAI
+
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("folder", type=Path)
+folder = parser.parse_args().folder
 
 client = OpenAI(base_url=os.environ.get("BASE_URL", "http://127.0.0.1:8000/v1"), api_key="none")
 model = client.models.list().data[0].id
@@ -26,7 +30,7 @@ def caption(path: Path) -> str:
     return reply.choices[0].message.content
 
 
-pictures = sorted(Path(sys.argv[1]).glob("*.png"))
+pictures = sorted(folder.glob("*.png"))
 with ThreadPoolExecutor(8) as pool:
     for path, text in zip(pictures, pool.map(caption, pictures), strict=True):
         print(f"{path.name}: {text}")

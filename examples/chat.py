@@ -1,5 +1,6 @@
-"""Talk about a picture in the terminal, answers streamed: `python chat.py PICTURE`; Ctrl-D ends it."""
+"""Talk about a picture in the terminal, answers streamed: a question a line; Ctrl-D ends it."""
 
+import argparse
 import base64
 import os
 import sys
@@ -7,9 +8,13 @@ from pathlib import Path
 
 from openai import OpenAI
 
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("picture", type=Path)
+path = parser.parse_args().picture
+
 client = OpenAI(base_url=os.environ.get("BASE_URL", "http://127.0.0.1:8000/v1"), api_key="none")
 model = client.models.list().data[0].id
-data = base64.b64encode(Path(sys.argv[1]).read_bytes()).decode()
+data = base64.b64encode(path.read_bytes()).decode()
 picture = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{data}"}}
 messages = []
 for question in sys.stdin:

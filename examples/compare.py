@@ -1,14 +1,18 @@
-"""Ask about two pictures at once: `python compare.py FIRST SECOND QUESTION`."""
+"""Ask about two pictures at once."""
 
+import argparse
 import base64
 import os
-import sys
 from pathlib import Path
 
 from openai import OpenAI
 
+parser = argparse.ArgumentParser(description=__doc__)
+for name in ("first", "second", "question"):
+    parser.add_argument(name)
+asked = parser.parse_args()
+
 client = OpenAI(base_url=os.environ.get("BASE_URL", "http://127.0.0.1:8000/v1"), api_key="none")
-first, second, question = sys.argv[1:]
 
 
 def image(path: str) -> dict:
@@ -19,7 +23,12 @@ def image(path: str) -> dict:
 
 reply = client.chat.completions.create(
     model=client.models.list().data[0].id,
-    messages=[{"role": "user", "content": [image(first), image(second), {"type": "text", "text": question}]}],
+    messages=[
+        {
+            "role": "user",
+            "content": [image(asked.first), image(asked.second), {"type": "text", "text": asked.question}],
+        }
+    ],
     temperature=0,
 )
 print(reply.choices[0].message.content)

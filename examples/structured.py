@@ -1,8 +1,8 @@
-"""Get an answer as an object: `python structured.py PICTURE`. The form is certain, the content is not."""
+"""Get an answer as an object. The form is certain, the content is not."""
 
+import argparse
 import base64
 import os
-import sys
 from pathlib import Path
 from typing import Literal
 
@@ -15,8 +15,12 @@ class Shape(BaseModel):
     kind: Literal["circle", "square", "triangle", "star"]
 
 
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("picture", type=Path)
+path = parser.parse_args().picture
+
 client = OpenAI(base_url=os.environ.get("BASE_URL", "http://127.0.0.1:8000/v1"), api_key="none")
-data = base64.b64encode(Path(sys.argv[1]).read_bytes()).decode()
+data = base64.b64encode(path.read_bytes()).decode()
 reply = client.chat.completions.parse(
     model=client.models.list().data[0].id,
     messages=[

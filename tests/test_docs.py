@@ -1,6 +1,8 @@
 """The docs hold what the code has: rooms, links, commands, settings and errors by name."""
 
 import re
+import subprocess
+import sys
 from itertools import chain
 from pathlib import Path
 
@@ -120,3 +122,13 @@ def test_the_exit_codes_are_those_of_the_commands() -> None:
     assert (
         "\n".join(["| code | meaning |", "| --- | --- |", *rows]) in (ROOT / "docs/operations.md").read_text()
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("program", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.name)
+def test_an_example_says_what_it_takes(program: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(program), "--help"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"usage: {program.name} ")

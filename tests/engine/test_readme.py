@@ -60,7 +60,7 @@ def test_ask_streams_the_answer_to_the_terminal(gateway: Gateway) -> None:
 
 def test_ask_says_where_no_gateway_answers() -> None:
     done = _ask("--base-url", "http://127.0.0.1:9/v1")
-    assert done.returncode == 2
+    assert done.returncode == 3
     assert done.stderr == "error: no gateway answers at http://127.0.0.1:9/v1; `make serve` starts one\n"
 
 
