@@ -42,7 +42,8 @@ class Conversations:
         self._place = settings.image_place or profile.image_place
         self._settings = settings
         # Tokenising leaves the GIL to others, but not its core.
-        self._turns = Turns("prompt", max(1, len(os.sched_getaffinity(0)) // 2), settings)
+        threads = settings.image_threads or len(os.sched_getaffinity(0))
+        self._turns = Turns("prompt", max(1, threads // 2), settings)
 
     async def close(self) -> None:
         """End the threads."""

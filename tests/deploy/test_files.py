@@ -6,9 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from prometheus_client import generate_latest
 
 from engine_config import profile
+from gateway.access.memory import at_most
 from gateway.settings import PREFIX, Settings
 from gateway.telemetry.metrics import Metrics
 from tests.debian import require
@@ -28,7 +30,7 @@ def run(*command: str | Path, stdin: bytes = b"") -> None:
 def settings_in(name: str) -> dict[str, str]:
     """Return the settings that a file in deploy/ gives a value, by their names in lower case."""
     found = re.findall(rf"\b{PREFIX}(\w+)[:=] ?(\S+)", (DEPLOY / name).read_text())
-    return {setting.lower(): value for setting, value in found}
+    return {setting.lower(): value.strip('"') for setting, value in found}
 
 
 def stage(target: str) -> str:
@@ -97,6 +99,21 @@ def test_the_container_is_killed_later_than_the_last_request_may_end() -> None:
     grace = re.search(r"stop_grace_period: (\d+)s", (DEPLOY / "compose.yaml").read_text())
     assert grace is not None
     assert int(grace[1]) > int(settings_in("compose.yaml")["shutdown_timeout"])
+
+
+def test_the_container_may_take_what_clients_can_make_it_take() -> None:
+    gateway = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]["gateway"]
+    limits = gateway["deploy"]["resources"]["limits"]
+    settings = Settings.model_validate(settings_in("compose.yaml"))
+    assert settings.image_threads == int(limits["cpus"])
+    clients = at_most(settings.completed(40, keyed=False), settings.image_threads)
+    idle, engine = 1.1e9, 4 * 2**30  # docs/memory.md; the demo model's core with its KV cache
+    assert sum(clients.values()) + idle + engine < int(limits["memory"].removesuffix("g")) * 2**30
+
+
+def test_compose_serves_the_page_on_this_machine_alone() -> None:
+    gateway = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]["gateway"]
+    assert (gateway["environment"]["GATEWAY_PLAYGROUND"], gateway["ports"]) == ("on", ["127.0.0.1:8000:8000"])
 
 
 def test_promtool_takes_the_configuration() -> None:
