@@ -27,10 +27,10 @@ from engine_config.debian import PRELOAD, VENV, install_packages, missing_packag
 from engine_config.preflight import Engine, SetupFailed, check_disk, check_gpu, choose_engine
 from engine_config.stages import Stages
 from engine_config.surroundings import check_writable, environment, provide_home
+from engine_config.torch_companions import HOOK, cuda_builds, install_hook, remove_hook
 from engine_config.torch_index import TORCH, TORCH_INDEX, explain
 
 CONSTRAINTS = Path(__file__).with_name("constraints")  # the tested versions, a file for each engine
-HOOK = Path(__file__).with_name("torchvision_operators.py")
 STAMP = "set-up.json"
 SUPPORTED = ((3, 11), (3, 15))  # vLLM 0.32: Requires-Python >=3.11,<3.15
 
@@ -123,22 +123,20 @@ def repair_torch(venv: Path, stages: Stages) -> None:
     """Remove the CUDA builds among torch's companions, or make them importable."""
     python = venv / "bin/python"
     site_packages = next(venv.glob("lib/python*/site-packages"))
-    module, pth = site_packages / "_torchvision_operators.py", site_packages / "torchvision_operators.pth"
-    for ours in (module, pth):
-        ours.unlink(missing_ok=True)
+    remove_hook(site_packages)
     stages.say("checking torch's companions")
     for name in broken(python, "torchaudio", "torchcodec"):
         # transformers imports whatever is installed, and LLaVA uses neither audio nor video.
         label = f"removing {name}: it cannot be loaded beside a CPU torch and is not needed"
         stages.run(label, python, "-m", "pip", "uninstall", "--yes", name)
-    if broken(python, "torchvision"):
+    if cuda_builds(site_packages):
         stages.say("torchvision is a CUDA build: declaring its operators at its import")
-        shutil.copy(HOOK, module)
-        pth.write_text(f"import {module.stem}\n")
-        if broken(python, "torchvision"):
-            raise SetupFailed(
-                "torchvision cannot be imported: .venv/bin/python -c 'import torchvision' says why"
-            )
+        install_hook(site_packages)
+    if broken(python, "torchvision"):
+        raise SetupFailed(
+            "torchvision cannot be imported: .venv/bin/python -c 'import torchvision' says why; "
+            f"a build for this torch is at {TORCH_INDEX}"
+        )
 
 
 def broken(python: Path, *names: str) -> list[str]:

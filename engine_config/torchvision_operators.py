@@ -1,13 +1,16 @@
-"""Lets a CUDA build of torchvision be imported beside a CPU build of torch.
+"""Lets CUDA builds of torchvision, torchaudio and torchcodec be installed beside a CPU build of torch.
 
-Where PyTorch's own index cannot be reached, pip takes torchvision from the plain Python index: a CUDA build,
-whose compiled operators a CPU torch cannot load, so that `import torchvision` ends in
+Where PyTorch's own index cannot be reached, pip takes these from the plain Python index: CUDA builds. A CPU
+torch cannot load torchvision's compiled operators, so that `import torchvision` ends in
 `RuntimeError: operator torchvision::nms does not exist`. LLaVA uses none of these operators; declaring them
-is enough. vLLM starts fresh Python processes, so set-up names this module in a `.pth` file of the virtual
-environment, which every interpreter reads at its start. It costs nothing until torchvision is imported.
+is enough. The other two lack CUDA's libraries. transformers imports whatever is installed: they are hidden.
+
+vLLM starts fresh Python processes, so a `.pth` file in site-packages names a copy of this module, which every
+interpreter imports at its start. That reads four small files; torch is imported only with torchvision.
 """
 
 import sys
+from pathlib import Path
 
 _OPERATORS = (
     "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
@@ -33,4 +36,18 @@ class _DeclareFirst:
         cls.library = library  # Kept: the declarations end when this object does.
 
 
-sys.meta_path.insert(0, _DeclareFirst)
+def build(package: str) -> str:
+    """Return "cpu", "cu" or "", the kind of build of `package` beside this file."""
+    try:
+        version = Path(__file__).with_name(package).joinpath("version.py").read_text()
+    except OSError:
+        return ""
+    return next((kind for kind in ("cpu", "cu") if f"+{kind}" in version), "")
+
+
+if build("torch") == "cpu":
+    if build("torchvision") == "cu":
+        sys.meta_path.insert(0, _DeclareFirst)
+    for _name in ("torchaudio", "torchcodec"):
+        if build(_name) == "cu":
+            sys.modules[_name] = None  # type: ignore[assignment]  # `find_spec` then finds nothing

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from engine_config import machine
+from engine_config import machine, torch_companions
 from engine_config import profile as profiles
 from engine_config.choice import CannotRun, choose, installed_engine
+from engine_config.preflight import SetupFailed
 from gateway.cli.common import ExitCode, choose_profile, errors, refused
 
 
@@ -33,6 +34,14 @@ def serve(
     if problem := port_problem(settings):
         raise refused(problem, ExitCode.FAILED)
     run(settings, choice)
+
+
+def _prepare_start() -> None:
+    try:
+        for done in torch_companions.prepare_start():
+            errors.print(done, highlight=False, soft_wrap=True)
+    except SetupFailed as failed:
+        raise refused(str(failed), ExitCode.FAILED) from None
 
 
 def fetch(

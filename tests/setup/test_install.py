@@ -307,7 +307,7 @@ def test_a_long_stage_shows_what_pip_does_in_a_log_too(
     shown: str,
 ) -> None:
     said = "".join(PIP.splitlines(keepends=True)[:lines])
-    script = 'printf %s "$1"; mkdir -p "$2"; touch "$2/INSTALLER"; sleep 1.2'
+    script = 'mkdir -p "$2"; touch "$2/INSTALLER"; printf %s "$1"; sleep 1.2'
     stages = install.Stages(tmp_path / "log")
     stages.run("before", "echo", "Collecting vllm")
     stages.run(
