@@ -52,6 +52,7 @@ class GatewayError(Exception):
     status: ClassVar[int] = 500
     type: ClassVar[str] = "server_error"
     code: ClassVar[str] = "internal_error"
+    clients_own = False  # whether a limit that the client set itself, or its own quota, is the reason
 
     def __init__(self, message: str, *, param: str | None = None) -> None:
         super().__init__(message)
@@ -266,7 +267,7 @@ class EngineStalled(GatewayError):
 
 
 class DeadlineExceeded(GatewayError):
-    """The answer was not finished within the time limit."""
+    """The answer was not finished within the time limit, or within the time that the client itself allows."""
 
     status = 504
     code = "deadline_exceeded"
@@ -282,6 +283,7 @@ class StorageFull(GatewayError):
 class StorageQuotaExceeded(StorageFull):
     """The caller has stored as much as one caller may."""
 
+    clients_own = True
     code = "storage_quota_exceeded"
 
 

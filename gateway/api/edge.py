@@ -20,7 +20,7 @@ from gateway.errors import GatewayError
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.sampling import Sampler
 from gateway.telemetry.tracing import Tracing, trace_id
-from gateway.telemetry.trail import begin
+from gateway.telemetry.trail import SAMPLED, begin
 
 SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 QUIET = frozenset({"/health", "/health/live", "/health/ready", "/metrics"})  # asked for every few seconds
@@ -102,7 +102,7 @@ class Edge:
         if cause is not None and cause[1].code != GatewayError.code:  # Those are in the log already.
             log.error("request_failed", request_id=observed.id, code=cause[1].code, exc_info=cause)
         traced = self._end_span(scope, route, outcome, code, observed)
-        left_out = self._sampler.admit(route, outcome, code) if outcome == "refused" else 0
+        left_out = self._sampler.admit(route, outcome, code) if outcome in SAMPLED else 0
         if left_out is None:
             return
         told: dict[str, Any] = {"left_out": left_out} if left_out else {}

@@ -87,7 +87,7 @@ class Exchange:
                 stream = wanted.stream
                 path.tell("gen_ai.request.model", short(wanted.model))
                 if not stream:
-                    running.answer_within(min(_client_timeout(request), self.settings.request_timeout))
+                    running.is_whole()
                 path.enter("images")
                 prepared = await self.pipeline.prepare(
                     wanted, account := self.account(request, held, running)

@@ -106,7 +106,6 @@ class Answer:
                 if chunk is not None:
                     yield self._events.more_text(chunk) or _written(self._events.chunk(chunk))
         except GatewayError as error:
-            log.warning("stream_failed", id=self.id, code=error.code)
             yield _written(self._events.fail(error))
             return
         yield _written([*self._events.close(), await self._end()])

@@ -58,7 +58,7 @@ class Metrics:
             "How requests ended.",
             {
                 "route": _ROUTE,
-                "outcome": "`ok`, `client_left`, `refused`, `failed`, `stream_failed`",
+                "outcome": "`ok`, `client_left`, `client_limit`, `refused`, `failed`, `stream_failed`",
                 "code": "the error's code ([errors](errors.md)), or empty",
             },
         )

@@ -13,6 +13,9 @@ Stage = Literal["edge", "waiting", "body", "images", "seat", "first_token", "ans
 
 # Nothing is wrong with the gateway or the engine: the request was not let in.
 REFUSALS: Final = (RequestError, Overloaded, EngineNotReady, ShuttingDown)
+CLIENT_LIMIT: Final = "client_limit"
+# Outcomes that are the clients' doing. Any client can cause any number of them, so the log has a sample.
+SAMPLED: Final = frozenset({"refused", CLIENT_LIMIT})
 STEPS: Final = ("wait", "fetch", "decode", "fit", "queue", "prefill", "generate")
 _ERROR_STATUS = 400
 _SERVER_ERROR = 500
@@ -91,11 +94,16 @@ class Trail:
         """Return how the request ended, and the error's code where there was one."""
         if left:
             return "client_left", ""
-        if status < _ERROR_STATUS:
-            return ("stream_failed", self.broke.code) if self.broke else ("ok", "")
-        if self.error is None:
+        error = self.broke if status < _ERROR_STATUS else self.error
+        if error is None:
+            if status < _ERROR_STATUS:
+                return "ok", ""
             return ("failed" if status >= _SERVER_ERROR else "refused"), str(status)
-        return ("refused" if isinstance(self.error, REFUSALS) else "failed"), self.error.code
+        if error.clients_own:
+            return CLIENT_LIMIT, error.code
+        if status < _ERROR_STATUS and not isinstance(error, RequestError):
+            return "stream_failed", error.code
+        return ("refused" if isinstance(error, REFUSALS) else "failed"), error.code
 
     def answered(self, error: GatewayError) -> None:
         """Keep the error that the client was told, and its traceback: Starlette takes that off the error."""
@@ -108,7 +116,7 @@ class Trail:
         """
         error, traceback = self.error or self.broke, self._traceback
         self.error = self.broke = self._traceback = None
-        if error is None or isinstance(error, REFUSALS):
+        if error is None or error.clients_own or isinstance(error, REFUSALS):
             return None
         return type(error), error, error.__traceback__ or traceback
 

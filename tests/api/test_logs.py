@@ -48,6 +48,7 @@ async def _traffic() -> None:
         await asyncio.gather(*(ask(gateway, chat(model="x")) for _ in range(3)))
         await asyncio.sleep(1)
         await ask(gateway, chat(model="x"))
+        await ask(gateway, x_stainless_read_timeout="1e-9")
         await send(gateway, "GET", "/health")
     for fails_at in (0, 1):
         engine = ScriptedEngine(error=GenerationFailed("it died"), fails_at=fails_at)

@@ -157,6 +157,32 @@ async def test_refusals_are_counted_whole_and_logged_in_part() -> None:
     assert PER_SECOND <= len(told) < 100
 
 
+async def test_limits_of_the_clients_own_are_no_failures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.access.running.LOOK_EVERY", 0.02)
+    engine = ScriptedEngine(("A",) * 3, pause=60)
+    form = {"purpose": (None, "user_data"), "file": ("x", bytes(100_000))}
+    with capture_logs() as lines:
+        async with scripted_gateway(engine, state_max_bytes_per_caller=10_000) as gateway:
+            hurry = {"x_stainless_read_timeout": "1e-9"}
+            whole = await asyncio.gather(*(ask(gateway, **hurry) for _ in range(100)))
+            stream = await ask(gateway, chat(stream=True), **hurry)
+            assert (await send(gateway, "POST", "/v1/files", files=form)).status == 507
+            found = await samples(gateway)
+    assert {(answer.status, answer.error["code"]) for answer in whole} == {(504, "deadline_exceeded")}
+    assert stream.error["message"] == (
+        "nothing was generated for the 1e-09 s that the client says it waits (x-stainless-read-timeout)"
+    )
+    outcomes = {tuple(labels.values()): value for name, labels, value in found if name == OUTCOMES}
+    assert outcomes == {
+        ("deadline_exceeded", "client_limit", CHAT): 101,
+        ("storage_quota_exceeded", "client_limit", "/v1/files"): 1,
+    }
+    assert ("gateway_stalled_requests_total", {}, 0.0) in found
+    assert [line for line in lines if line["log_level"] in ("warning", "error")] == []
+    told = [line for line in lines if line.get("outcome") == "client_limit:deadline_exceeded"]
+    assert PER_SECOND <= len(told) < 101
+
+
 async def test_every_request_has_one_line_with_sizes_and_no_content() -> None:
     with capture_logs() as lines:
         async with scripted_gateway(ScriptedEngine()) as gateway:

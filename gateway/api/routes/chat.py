@@ -5,7 +5,6 @@ from collections.abc import AsyncGenerator
 from functools import partial
 from uuid import uuid4
 
-import structlog
 from fastapi import APIRouter, Request, Response
 
 from gateway.access.memory import Claim
@@ -22,8 +21,6 @@ from gateway.schema import sse
 from gateway.schema.chat import ChatCompletionRequest, StreamOptions
 from gateway.schema.completion import Completion
 from gateway.schema.validation import parse
-
-log = structlog.get_logger()
 
 
 def router(exchange: Exchange) -> APIRouter:
@@ -88,7 +85,6 @@ class Answer:
                 if event := self._event(writer, delta):
                     yield event
         except GatewayError as error:
-            log.warning("stream_failed", id=self.id, code=error.code)
             yield sse.error(error_body(error))
             return
         if tells_usage:

@@ -5,7 +5,6 @@ from collections.abc import AsyncGenerator
 from functools import partial
 from uuid import uuid4
 
-import structlog
 from fastapi import APIRouter, Request, Response
 
 from gateway.access.memory import Claim
@@ -22,8 +21,6 @@ from gateway.schema import sse
 from gateway.schema.chat import StreamOptions
 from gateway.schema.completions import CompletionRequest, TextCompletion
 from gateway.schema.validation import parse
-
-log = structlog.get_logger()
 
 
 def router(exchange: Exchange) -> APIRouter:
@@ -98,7 +95,6 @@ class Answer:
                 if told := event(delta):
                     yield told
         except GatewayError as error:
-            log.warning("stream_failed", id=self.id, code=error.code)
             yield sse.error(error_body(error))
             return
         if options.tells_usage:
