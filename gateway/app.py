@@ -180,7 +180,7 @@ class _Parts:
         if settings.metrics_port is None:
             yield operations.metrics_router(self.metrics)
         yield docs.router()
-        if _has_playground(settings):
+        if has_playground(settings):
             yield playground.router()
 
     @asynccontextmanager
@@ -219,7 +219,7 @@ def _open_paths(settings: Settings) -> frozenset[str]:
     return OPEN_PATHS | {"/metrics"} if settings.metrics_access == "open" else OPEN_PATHS
 
 
-def _has_playground(settings: Settings) -> bool:
+def has_playground(settings: Settings) -> bool:
     """Return whether `/` is the playground: by itself only where other machines cannot reach it."""
     if settings.playground == "auto":
         return is_loopback(settings.host)

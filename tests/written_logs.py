@@ -1,5 +1,6 @@
 """Logs as they are written in production, for the time of a block."""
 
+import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from gateway.telemetry import logs
 @contextmanager
 def written_to(page: TextIO, form: str, level: str = "debug") -> Iterator[None]:
     """Have structlog write to `page` as `logs.configure` sets it up; afterwards it is as it was before."""
-    before, stderr = structlog.get_config(), sys.stderr
+    before, stderr, handlers = structlog.get_config(), sys.stderr, list(logging.getLogger().handlers)
     sys.stderr = page
     try:
         logs.configure(form, level)
@@ -23,3 +24,4 @@ def written_to(page: TextIO, form: str, level: str = "debug") -> Iterator[None]:
     finally:
         sys.stderr = stderr
         structlog.configure(**before)
+        logging.getLogger().handlers[:] = handlers

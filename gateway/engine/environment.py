@@ -15,6 +15,7 @@ from huggingface_hub import constants
 
 from engine_config.profile import EngineProfile
 
+LOGGING = Path(__file__).with_name("vllm_logging.json")
 CUDA = Path("/usr/local/cuda")  # where vLLM and FlashInfer look for nvcc last
 
 
@@ -28,12 +29,16 @@ def of_engine(profile: EngineProfile, outside: Mapping[str, str] = os.environ) -
         "HF_HUB_OFFLINE": "1",  # The model is here when the engine starts: it is looked for nowhere else.
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_LOGGING_LEVEL": "WARNING",
+        "VLLM_LOGGING_CONFIG_PATH": str(LOGGING),
         # Elsewhere than on a CPU vLLM forks by default: this process has threads, whose locks a fork copies.
         "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
     }
     if not has_compiler(path, outside):
         # FlashInfer's sampler is compiled when the engine warms up. Without it vLLM takes Triton's.
         chosen["VLLM_USE_FLASHINFER_SAMPLER"] = "0"
+    if "VLLM_LOGGING_LEVEL" in {**outside, **profile.environment}:
+        # The file says which level is logged; vLLM's own set-up follows the variable.
+        del chosen["VLLM_LOGGING_CONFIG_PATH"]
     chosen |= profile.environment
     return {name: value if name == "PATH" else outside.get(name, value) for name, value in chosen.items()}
 

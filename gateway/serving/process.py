@@ -17,7 +17,7 @@ from rich.console import Console
 from engine_config.choice import Choice
 from engine_config.profile import EngineProfile
 from gateway.api.protocol import bounded
-from gateway.app import create_app, create_metrics_app
+from gateway.app import create_app, create_metrics_app, has_playground
 from gateway.engine.interface import Engine
 from gateway.engine.supervisor import Report
 from gateway.engine.vllm_engine import VLLMEngine
@@ -39,10 +39,15 @@ def run(settings: Settings, choice: Choice) -> None:
     memory.keep_freed()
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     settings = _with_descriptors(settings, console)
-    start.announce(choice, console)
+    json = logs.is_json(settings.log_format)
+    if json:
+        # Nothing but JSON is written then; the stages of the start are logged by the supervisor.
+        log.info("profile_chosen", profile=choice.profile.name, reason=choice.reason)
+    else:
+        start.announce(choice, console)
     try:
         failed = asyncio.Runner(loop_factory=uvloop.new_event_loop).run(
-            _serve(settings, choice.profile, console)
+            _serve(settings, choice.profile, None if json else console)
         )
     except SystemExit:  # uvicorn's, where it cannot listen; it has said why
         failed = True
@@ -89,7 +94,7 @@ def _with_descriptors(settings: Settings, console: Console) -> Settings:
     return settings.model_copy(update={"max_connections": possible})
 
 
-async def _serve(settings: Settings, profile: EngineProfile, console: Console) -> bool:
+async def _serve(settings: Settings, profile: EngineProfile, console: Console | None) -> bool:
     failures: list[BaseException] = []
 
     def make_engine(report: Report) -> Engine:
@@ -103,7 +108,10 @@ async def _serve(settings: Settings, profile: EngineProfile, console: Console) -
     app = create_app(settings, profile, make_engine, on_failure)
     serving = _uvicorn_config(app, settings, settings.port, app.state.metrics, lifespan="on")
     server = Server(serving, app, settings)
-    watching = asyncio.create_task(start.watch(app.state.supervisor, settings, profile, console))
+    watching = None
+    if console is not None:
+        hint = start.hint(settings, profile, page=has_playground(settings), keyed=app.state.callers.keyed)
+        watching = asyncio.create_task(start.watch(app.state.supervisor, hint, console))
     beside = asyncio.create_task(_serve_metrics(app, settings))
     trimming = asyncio.create_task(memory.trim_when_idle(app.state.running, app.state.loader))
     await server.serve()
@@ -112,7 +120,8 @@ async def _serve(settings: Settings, profile: EngineProfile, console: Console) -
     if server.force_exit:
         # uvicorn then skips the application's own end, and the engine's processes would outlive us.
         await app.state.supervisor.shutdown(at_once=True)
-    watching.cancel()
+    if watching is not None:
+        watching.cancel()
     return bool(failures) or not server.started
 
 
@@ -127,7 +136,7 @@ def _uvicorn_config(
         http=bounded(settings, metrics),
         ws="none",
         lifespan=lifespan,
-        log_level="warning",
+        log_config=None,  # Its warnings go the way of all others.
         access_log=False,
         server_header=False,
         proxy_headers=False,  # uvicorn believes any of loopback; GATEWAY_TRUSTED_PROXIES says whom we do

@@ -24,8 +24,8 @@ def announce(choice: Choice, console: Console) -> None:
         console.print(fetched)
 
 
-async def watch(supervisor: Supervisor, settings: Settings, profile: EngineProfile, console: Console) -> None:
-    """Show the stages of the start, and at its end how to ask something."""
+async def watch(supervisor: Supervisor, hint: str, console: Console) -> None:
+    """Show the stages of the start, and at its end `hint`."""
     if console.is_terminal:
         with console.status("") as line:
             while not supervisor.ready:
@@ -35,9 +35,22 @@ async def watch(supervisor: Supervisor, settings: Settings, profile: EngineProfi
         while not supervisor.ready:
             console.print(f"{supervisor.stage} … {supervisor.elapsed:.0f} s")
             await _ready_within(supervisor, TICK)
-    address = f"http://{settings.host}:{settings.port}/v1"
-    console.print(f"[bold green]ready[/bold green] after {supervisor.elapsed:.0f} s at {address}; try:\n")
-    console.print(_example(address, profile.served_name), markup=False)
+    console.print(f"[bold green]ready[/bold green] after {supervisor.elapsed:.0f} s")
+    console.print(hint, markup=False)
+
+
+def hint(settings: Settings, profile: EngineProfile, *, page: bool, keyed: bool) -> str:
+    """Return where the gateway is, with an address that this machine can open, and a first request."""
+    everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # what a listener takes, not a client
+    host = everywhere.get(settings.host, settings.host)
+    address = f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
+    lines = [f"page  {address}"] if page else []
+    lines.append(f"API   {address}/v1")
+    if keyed:
+        lines.append("It asks for an API key: set OPENAI_API_KEY to one of yours, and try:\n")
+    else:
+        lines.append("Try:\n")
+    return "\n".join([*lines, _example(f"{address}/v1", profile.served_name, keyed=keyed)])
 
 
 async def _ready_within(supervisor: Supervisor, seconds: float) -> None:
@@ -58,9 +71,10 @@ def _download(profile: EngineProfile) -> str | None:
     )
 
 
-def _example(address: str, model: str) -> str:
+def _example(address: str, model: str, *, keyed: bool) -> str:
+    key = ' -H "authorization: Bearer $OPENAI_API_KEY"' if keyed else ""
     return (
-        f"curl {address}/chat/completions -H 'content-type: application/json' -d '"
+        f"curl {address}/chat/completions -H 'content-type: application/json'{key} -d '"
         f'{{"model": "{model}", "messages": [{{"role": "user", "content": [\n'
         f'  {{"type": "image_url", "image_url": {{"url": "data:image/png;base64,{PICTURE}"}}}},\n'
         f'  {{"type": "text", "text": "What is in the image?"}}]}}]}}\''

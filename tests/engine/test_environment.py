@@ -25,6 +25,9 @@ def test_profile_says_what_is_not_said_outside() -> None:
     assert of(BARE | {"COLOUR": "blue"}, COLOUR="red")["COLOUR"] == "blue"
     assert of(BARE)["HF_HUB_OFFLINE"] == "1"
     assert of(BARE, VLLM_LOGGING_LEVEL="DEBUG")["VLLM_LOGGING_LEVEL"] == "DEBUG"
+    # The level is vLLM's own set-up's to follow; by default its lines have the form of the gateway's.
+    assert "VLLM_LOGGING_CONFIG_PATH" not in of(BARE, VLLM_LOGGING_LEVEL="DEBUG")
+    assert of(BARE)["VLLM_LOGGING_CONFIG_PATH"] == str(environment.LOGGING)
 
 
 def test_tools_beside_the_interpreter_are_found_by_the_engine() -> None:
