@@ -86,6 +86,7 @@ def create_app(
         callers=parts.callers,
         open_paths=_open_paths(settings),
         guard=BrowserGuard(settings, keyed=parts.callers.keyed),
+        running=parts.running,
         tracing=parts.spans,
     )
     if settings.cors_origins:

@@ -7,7 +7,7 @@ status or an error event, and everything that the request holds is released on t
 import asyncio
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from math import inf
 
 import structlog
@@ -25,20 +25,16 @@ log = structlog.get_logger()
 class Running:
     """One request that runs, in the task that made it. Times are in seconds."""
 
-    def __init__(self, patience: float, *, client_timeout: float = inf, longest: float = inf) -> None:
-        """`client_timeout` is how long the client says it waits for the next bytes."""
+    def __init__(self) -> None:
         task = asyncio.current_task()
         assert task is not None  # we run in one
         self._task = task
         self._error: GatewayError | None = None
         self._began = asyncio.get_running_loop().time()
         self._timer: asyncio.TimerHandle | None = None
-        self._patience = patience
-        self._client_timeout = client_timeout
-        self._longest = longest
+        self._patience = self._client_timeout = self._longest = inf
         self.tokens = 0  # that were generated
         self.heard = time.perf_counter()  # when the engine last gave it something, or its turn came
-        self._answer_within(longest)
 
     def end(self, error: GatewayError) -> None:
         """End the request with `error`, raised where its task is. The first end counts."""
@@ -52,10 +48,36 @@ class Running:
             self._task.uncancel()
         return self._error
 
+    @contextmanager
+    def ended(self) -> Iterator[None]:
+        """Raise the reason in place of the cancellation where `end` ends the block."""
+        try:
+            yield
+        except asyncio.CancelledError:
+            if (reason := self.reason()) is None:
+                raise
+            raise reason from None
+
+    @contextmanager
+    def limited(self, *, patience: float, longest: float, client_timeout: float) -> Iterator["Running"]:
+        """End the block if it takes `longest` seconds, or hears nothing from the engine for `patience`.
+
+        The client says that it waits `client_timeout` for the next bytes.
+        """
+        self._patience, self._longest, self._client_timeout = patience, longest, client_timeout
+        self.heard = time.perf_counter()
+        self._answer_within(longest)
+        try:
+            with self.ended():
+                yield self
+        finally:
+            self._patience = self._client_timeout = inf
+            self._close()
+
     def is_whole(self) -> None:
         """Count the client's own time from the request's start: it waits for the answer in one piece."""
         if self._client_timeout < self._longest:
-            self.close()
+            self._close()
             self._answer_within(self._client_timeout, clients_own=True)
 
     def look(self, now: float) -> EngineStalled | DeadlineExceeded | None:
@@ -71,20 +93,18 @@ class Running:
 
     def _answer_within(self, seconds: float, *, clients_own: bool = False) -> None:
         """End the request if its answer takes longer, counted from its start."""
-        if seconds == inf:
-            return
         allowed = f"the {seconds:g} s that {WAITS}" if clients_own else f"{seconds:g} s"
         late = DeadlineExceeded(f"the answer was not ready within {allowed}")
         late.clients_own = clients_own
         self._timer = asyncio.get_running_loop().call_at(self._began + seconds, self.end, late)
 
-    def close(self) -> None:
+    def _close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
 
 
 class RunningRequests:
-    """All requests that run."""
+    """All requests that run: those that generate are limited, and a shutdown waits for each and ends it."""
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._timeout = settings.request_timeout
@@ -96,19 +116,19 @@ class RunningRequests:
         return len(self._all)
 
     @contextmanager
-    def request(self, client_timeout: float) -> Iterator[Running]:
-        """Let the block be ended by `end`; the client waits `client_timeout` seconds for the next bytes."""
-        running = Running(self._patience, client_timeout=client_timeout, longest=self._timeout)
+    def request(self) -> Iterator[Running]:
+        """Let the block be ended by `end`."""
+        running = Running()
         self._all.add(running)
         try:
-            yield running
-        except asyncio.CancelledError:
-            if (reason := running.reason()) is None:
-                raise
-            raise reason from None
+            with running.ended():
+                yield running
         finally:
             self._all.discard(running)
-            running.close()
+
+    def limited(self, running: Running, client_timeout: float) -> AbstractContextManager[Running]:
+        """Limit a block that generates; the client waits `client_timeout` seconds for the next bytes."""
+        return running.limited(patience=self._patience, longest=self._timeout, client_timeout=client_timeout)
 
     def end_all(self, error: GatewayError) -> None:
         """End every request with `error`."""

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.access.callers import Callers
 from gateway.access.lifecycle import Lifecycle
+from gateway.access.running import RunningRequests
 from gateway.api import paths
 from gateway.api.browsers import BrowserGuard
 from gateway.api.errors import error_response
@@ -42,12 +43,14 @@ class Edge:
         open_paths: frozenset[str],
         *,
         guard: BrowserGuard,
+        running: RunningRequests,
         tracing: Tracing | None = None,
     ) -> None:
         self._app = app
         self._callers = callers
         self._open = open_paths
         self._guard = guard
+        self._running = running
         self._metrics = metrics
         self._lifecycle = lifecycle
         self._sampler = Sampler()
@@ -65,9 +68,14 @@ class Edge:
         try:
             self._guard.check(method, scope["path"], Headers(scope=scope))
             self._identify(scope)
-            await self._app(scope, receive, observed.send)
-        except GatewayError as error:  # of the guard and the identity: all others are answered within
-            await error_response(error)(scope, receive, observed.send)
+            with self._running.request() as running:
+                scope["state"]["running"] = running
+                await self._app(scope, receive, observed.send)
+        except GatewayError as error:  # of the guard, the identity, a shutdown: others are answered within
+            if observed.status:
+                observed.trail.broke = error  # the server closes the connection, as the answer is not whole
+            else:
+                await error_response(error)(scope, receive, observed.send)
         except ClientLeft:
             observed.status = CLIENT_LEFT
         except Exception:

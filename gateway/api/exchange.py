@@ -65,7 +65,9 @@ class Exchange:
         path = trail.current()
         caller = await self._enter(request)
         async with AsyncExitStack() as held:
-            running = held.enter_context(self.running.request(_client_timeout(request)))
+            running = held.enter_context(
+                self.running.limited(request.state.running, _client_timeout(request))
+            )
             # Admit before reading: a request that waits must hold no picture in memory.
             ahead = body.ReadAhead(request.receive)
             path.enter("waiting")

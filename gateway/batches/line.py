@@ -5,7 +5,6 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, replace
-from math import inf
 from typing import Final, Protocol
 from uuid import uuid4
 
@@ -146,7 +145,7 @@ class Lines:
         await held.enter_async_context(self._memory.log_probabilities(caller, *numbers))
         jobs = [replace(job, priority=PRIORITY) for job in prepared.jobs]
         begun.set()
-        async with aclosing(self._pipeline.run(jobs, time.perf_counter(), Running(inf))) as deltas:
+        async with aclosing(self._pipeline.run(jobs, time.perf_counter(), Running())) as deltas:
             first = await anext(deltas)
             return bytes((await answer.whole(prepared, first, deltas)).body)
 

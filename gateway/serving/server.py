@@ -62,7 +62,7 @@ class Server(uvicorn.Server):
         self._lifecycle.phase = Phase.DRAINING
         await self._until(self._settings.drain_delay)
         self._lifecycle.phase = Phase.CLOSING
-        await self._until(self._settings.shutdown_timeout, lambda: not self._running)
+        await self._until(self._settings.shutdown_timeout, lambda: not self.server_state.tasks)
         self._running.end_all(ShuttingDown("the gateway is shutting down"))
         await self._until(TO_TELL, lambda: not self.server_state.tasks)
         for listener in self.servers:

@@ -1,13 +1,15 @@
 """Whatever ends a request from outside, its client is told, and everything that the request held is free."""
 
 import asyncio
+from contextlib import AsyncExitStack
 
 import orjson
 import pytest
 
 from gateway.access.lifecycle import Lifecycle
+from gateway.access.running import RunningRequests
 from tests.api.asking import ask, chat, send
-from tests.api.wire import LIVE, connected, head, post
+from tests.api.wire import LIVE, Connection, connected, head, post
 from tests.scripted_engine import ScriptedEngine
 from tests.servers import PROMPTLY, Gateway, metric, scripted_gateway, until
 
@@ -68,6 +70,75 @@ async def test_a_connection_that_came_last_is_told_and_not_reset(monkeypatch: py
         answer = await last.answer()
         assert (answer.status, answer.error["code"]) == (503, "shutting_down")
         assert await last.rest() == b""
+
+
+FORM = (
+    b'--x\r\ncontent-disposition: form-data; name="purpose"\r\n\r\nuser_data\r\n'
+    b'--x\r\ncontent-disposition: form-data; name="file"; filename="f"\r\n\r\nmine\r\n--x--\r\n'
+)
+QUESTION = orjson.dumps(chat())
+LARGE = 20_000_000  # bytes: more than the buffers between a client and the gateway hold
+UNFINISHED = {  # what came of a body, and the rest
+    "/v1/files": ("content-type: multipart/form-data; boundary=x", FORM),
+    "/v1/chat/completions/render": ("content-type: application/json", QUESTION),
+    "/tokenize": ("content-type: application/json", QUESTION),
+}
+
+
+async def half_sent(connection: Connection, path: str) -> None:
+    kind, body = UNFINISHED[path]
+    await connection.send(head("POST", path, kind, f"content-length: {len(body)}") + body[:50])
+
+
+async def uploaded(gateway: Gateway, size: int) -> str:
+    form = {"purpose": (None, "user_data"), "file": ("x", bytes(size))}
+    stored: str = orjson.loads((await send(gateway, "POST", "/v1/files", files=form)).body)["id"]
+    return stored
+
+
+async def begun(gateway: Gateway, number: int) -> None:
+    """Return once `number` requests run."""
+    assert gateway.app is not None
+    running: RunningRequests = gateway.app.state.running
+    await until(lambda: len(running) == number)
+
+
+async def test_every_request_may_end_after_the_signal_not_only_those_that_generate(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gateway.serving.server.TO_TELL", 0.05)
+    monkeypatch.setattr("gateway.serving.server.LAST", 0.05)
+    async with AsyncExitStack() as held:
+        gateway = await held.enter_async_context(scripted_gateway(ScriptedEngine(), shutdown_timeout=30))
+        sending = {path: await held.enter_async_context(connected(gateway)) for path in UNFINISHED}
+        for path, connection in sending.items():
+            await half_sent(connection, path)
+        reading = await held.enter_async_context(connected(gateway))
+        await reading.send(head("GET", f"/v1/files/{await uploaded(gateway, LARGE)}/content"))
+        await reading.head()
+        await begun(gateway, len(sending) + 1)
+        await begin_to_end(gateway)
+        await asyncio.sleep(0.3)
+        assert gateway.server is not None
+        assert all(listener.is_serving() for listener in gateway.server.servers)
+        for path, connection in sending.items():
+            await connection.send(UNFINISHED[path][1][50:])
+            answer = await connection.answer()
+            assert (answer.status, answer.headers["connection"]) == (200, "close")
+        assert len(await reading.rest()) == LARGE
+
+
+async def test_requests_that_do_not_generate_are_told_too_when_their_time_is_over() -> None:
+    async with AsyncExitStack() as held:
+        gateway = await held.enter_async_context(scripted_gateway(ScriptedEngine(), shutdown_timeout=0.1))
+        sending = {path: await held.enter_async_context(connected(gateway)) for path in UNFINISHED}
+        for path, connection in sending.items():
+            await half_sent(connection, path)
+        await begun(gateway, len(sending))
+        await begin_to_end(gateway)
+        for connection in sending.values():
+            answer = await connection.answer()
+            assert (answer.status, answer.error["code"]) == (503, "shutting_down")
 
 
 async def test_what_cannot_end_in_time_is_told_so() -> None:

@@ -18,6 +18,7 @@ from gateway.access.keys import CallerClass
 from gateway.access.lifecycle import Lifecycle
 from gateway.access.limits import Limits
 from gateway.access.memory import Memory
+from gateway.access.running import RunningRequests
 from gateway.api.browsers import BrowserGuard
 from gateway.api.edge import Edge
 from gateway.engine.interface import Delta, Model, Sampling
@@ -126,8 +127,17 @@ def test_loading_a_picture(benchmark: Benchmark, width: int, height: int) -> Non
 def test_the_edge_of_a_request(benchmark: Benchmark, traced: bool) -> None:
     """A request through the edge alone, with the steps of one that has a picture."""
     spans = Tracing([InMemorySpanExporter()], {}) if traced else None
-    callers, guard = Callers(Settings()), BrowserGuard(Settings(), keyed=False)
-    edge = Edge(_answers, Metrics(), Lifecycle(), callers, frozenset({"/"}), guard=guard, tracing=spans)
+    settings, metrics = Settings(), Metrics()
+    edge = Edge(
+        _answers,
+        metrics,
+        Lifecycle(),
+        Callers(settings),
+        frozenset({"/"}),
+        guard=BrowserGuard(settings, keyed=False),
+        running=RunningRequests(settings, metrics),
+        tracing=spans,
+    )
     with asyncio.Runner() as runner:
 
         async def sent() -> int:
