@@ -87,7 +87,7 @@ class Exchange:
                 del content
                 self.pipeline.check()
                 stream = wanted.stream
-                path.tell("gen_ai.request.model", short(wanted.model))
+                path.tell("gen_ai.request.model", short(wanted.model or self.pipeline.model.name))
                 if not stream:
                     running.is_whole()
                 path.enter("images")

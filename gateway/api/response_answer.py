@@ -118,6 +118,7 @@ class Answer:
                 self._request,
                 self.id,
                 self._created,
+                prepared.model,
                 prepared.job.sampling,
                 stored=self._stored,
             )

@@ -26,7 +26,7 @@ def read(chat: ChatCompletionRequest, id: str, caller: str) -> GenerationRequest
     named = isinstance(chat.tool_choice, ChosenFunction)
     return GenerationRequest(
         id=id,
-        model=chat.model,
+        model=chat.model or "",
         messages=tuple(
             _message(message, f"messages[{place}]") for place, message in enumerate(chat.messages)
         ),

@@ -21,7 +21,7 @@ def read(request: CompletionRequest, id: str, caller: str) -> GenerationRequest:
     alone = len(request.prompt) == 1
     return GenerationRequest(
         id=id,
-        model=request.model,
+        model=request.model or "",
         messages=(),
         prompts=tuple(
             RawPrompt(prompt, "prompt" if alone else f"prompt[{place}]")

@@ -81,9 +81,9 @@ class Pipeline:
         may refuse them. Raises RequestError.
         """
         model = self._engine.model
-        self.check_model(request.model)
+        name = self.check_model(request.model)
         if request.prompts:
-            return await self._prepare_prompts(request, account)
+            return await self._prepare_prompts(request, name, account)
         request, talk = await self._conversations.fit(request, account.caller)
         fitted = talk.fitted
         images = [image for message in fitted.messages for image in message.images]
@@ -118,6 +118,7 @@ class Pipeline:
         )
         return Prepared(
             job,
+            name,
             fitted.dropped_images,
             fitted.dropped_messages,
             blank=not _ends_in_a_word(request),
@@ -136,11 +137,12 @@ class Pipeline:
         """Return the model that is served. Raises EngineNotReady."""
         return self._engine.model
 
-    def check_model(self, name: str) -> None:
-        """Raise ModelNotFound unless `name` is one of the model's."""
-        if name not in self._names:
+    def check_model(self, name: str) -> str:
+        """Return `name`, or what the model is served as where it is empty. Raises ModelNotFound."""
+        if name and name not in self._names:
             served = self._engine.model.name
             raise ModelNotFound(f"model: {short(name)!r} is not served here; use {served!r}", param="model")
+        return name or self._engine.model.name
 
     async def prompt_ids(self, request: GenerationRequest, caller: Caller) -> list[int]:
         """Return the ids of the request's (first) prompt, one token per picture. Raises RequestError."""
@@ -151,7 +153,7 @@ class Pipeline:
         """Return how many tokens the request's (first) prompt has, with its pictures. Raises RequestError."""
         return tokens.length(await self.prompt_ids(request, caller), self._engine.model)
 
-    async def _prepare_prompts(self, request: GenerationRequest, account: Account) -> Prepared:
+    async def _prepare_prompts(self, request: GenerationRequest, name: str, account: Account) -> Prepared:
         """Return a job for each of the request's prompts."""
         model = self._engine.model
         prompts = await self._conversations.prompts(request, account.caller)
@@ -160,7 +162,7 @@ class Pipeline:
         made = (raw.job(request, place, ids, model, over) for place, ids in enumerate(prompts))
         jobs = [replace(job, cache_salt=salt) for job in made]
         texts = tuple(raw.text(prompt, model) for prompt in request.prompts) if request.echo else ()
-        prepared = Prepared(jobs[0], others=tuple(jobs[1:]), texts=texts, fingerprint=model.fingerprint)
+        prepared = Prepared(jobs[0], name, others=tuple(jobs[1:]), texts=texts, fingerprint=model.fingerprint)
         check_logprobs(prepared.log_probabilities)
         prompt_tokens = sum(len(job.token_ids) for job in jobs)
         most = sum(job.sampling.n * job.sampling.max_tokens for job in jobs)

@@ -46,7 +46,7 @@ async def render(
     drawn = await asyncio.to_thread(_drawn, {name: pictures[name] for name in fits or (fit,)})
     slots = [segment for segment in segments if segment.type == "image"]
     return Rendered(
-        model=request.model,
+        model=prepared.model,
         prompt="".join(segment.text for segment in segments),
         tokens=tokens,
         token_strs=pieces,

@@ -81,7 +81,8 @@ class RawPrompt:
 class GenerationRequest:
     """A request, parsed and not yet checked against the model.
 
-    `param` is the field that has the conversation, as errors name it. `sampling` holds what the client said
+    `model` is empty where the client names none. `param` is the field that has the conversation, as errors
+    name it. `sampling` holds what the client said
     of it, by the names of `schema.sampling.SamplingFields`. The answer goes on with the last message where it
     is `continued`; that message is the assistant's. Where there are `prompts`, there are no messages,
     and each prompt is answered by itself.
@@ -117,6 +118,7 @@ class Prepared:
     """
 
     job: Job
+    model: str  # as the client named it, or as it is served
     dropped_images: int = 0
     dropped_messages: int = 0
     blank: bool = True

@@ -39,6 +39,8 @@ def sampling_of(
     Raises RequestError.
     """
     rest = dict(given)
+    if rest.get("top_p") == 0:  # The likeliest token alone is left; the engine wants that said otherwise.
+        rest |= {"temperature": 0.0, "top_p": 1.0}
     if constraint is not None:
         _check_ends(given, constraint)
     _check_seed(given)

@@ -33,10 +33,10 @@ class Tokenizing:
             spelt = await self._pipeline.in_turn(caller, partial(model.vocabulary.pieces, ids))
         return Tokenized(len(ids), model.context_length, ids, spelt, images)
 
-    def detokenize(self, ids: Sequence[int], name: str | None) -> Detokenized:
+    def detokenize(self, ids: Sequence[int], name: str) -> Detokenized:
         """Return the text of `ids`, special tokens in it. Raises RequestError."""
         model = self._pipeline.model
-        self._pipeline.check_model(name or model.name)
+        self._pipeline.check_model(name)
         if len(ids) > model.context_length:
             raise InvalidValue(
                 f"tokens: at most {model.context_length} tokens are allowed; got {len(ids)}", param="tokens"

@@ -11,7 +11,7 @@ from gateway.schema.parameters import CHAT
 from gateway.schema.parts import Part
 from gateway.schema.sampling import SamplingFields
 from gateway.schema.tools import ToolCalls, ToolChoice, Tools
-from gateway.schema.wire import Wire
+from gateway.schema.wire import MODEL, Wire
 
 
 def _parts(content: Any) -> Any:
@@ -59,7 +59,7 @@ class ChatCompletionRequest(SamplingFields):
 
     ledger: ClassVar[Ledger] = CHAT
 
-    model: str
+    model: str | None = Field(default=None, description=MODEL)
     messages: Annotated[list[Message], Field(min_length=1, fail_fast=True)]
     stream: bool | None = None
     stream_options: StreamOptions | None = None

@@ -11,6 +11,7 @@ from gateway.schema.completion import FinishReason, Usage
 from gateway.schema.ledger import Ledger
 from gateway.schema.parameters import COMPLETIONS
 from gateway.schema.sampling import DrawingFields
+from gateway.schema.wire import MODEL
 
 MOST_PROMPTS = 64
 MOST_CHOICES = 128  # of all prompts together
@@ -48,7 +49,7 @@ class CompletionRequest(DrawingFields):
 
     ledger: ClassVar[Ledger] = COMPLETIONS
 
-    model: str
+    model: str | None = Field(default=None, description=MODEL)
     prompt: Annotated[
         tuple[TextOrIds, ...],
         PlainValidator(_prompts, json_schema_input_type=str | list[str] | list[int] | list[list[int]]),

@@ -9,6 +9,7 @@ from typing import Final
 
 from gateway.schema.ledger import Ledger, honoured, refused, without_effect
 from gateway.schema.response_parameters import RESPONSES
+from gateway.schema.wire import MODEL
 
 _NO_AUDIO = "LLaVA-1.5 has no audio."
 _NO_CACHE_HINTS = "Prompts and pictures are cached anyway."
@@ -19,7 +20,7 @@ _OLD_TOOLS = "The form before `tools`; use `tools` and `tool_choice`."
 _ROUTERS = "Another engine's."
 
 _REQUEST: Final = (
-    honoured("model", "The served name or one of its aliases."),
+    honoured("model", MODEL),
     honoured("messages", "The conversation; see [prompts.md](prompts.md)."),
     honoured("stream", "Server-sent events."),
     honoured("stream_options", "Only where `stream` is true."),
@@ -29,8 +30,8 @@ _REQUEST: Final = (
     honoured("max_completion_tokens", "The newer name of `max_tokens`; takes precedence over it."),
     honoured("max_tokens", "Maximum answer length in tokens, cut to the room left in the context."),
     honoured("temperature", "0 to 2. Default: the profile's, if `top_p` is not set either."),
-    honoured("top_p", "Over 0, up to 1; as `temperature`."),
-    honoured("stop", "A string, or up to four."),
+    honoured("top_p", "0 to 1, 0 is greedy; as `temperature`."),
+    honoured("stop", "A string, or up to sixteen; empty ones are left out."),
     honoured("seed", "A signed 64-bit integer, at most 2⁶³ − `n`."),
     honoured("presence_penalty", "-2 to 2."),
     honoured("frequency_penalty", "-2 to 2."),
@@ -252,7 +253,7 @@ _RENDERING: Final = {
 RENDER: Final = Ledger({**CHAT.sections, **_RENDERING})
 
 _COMPLETION: Final = (
-    honoured("model", "The served name."),
+    honoured("model", MODEL),
     honoured(
         "prompt", "A string, up to 64 strings, token ids, or up to 64 lists of them; `<s>` comes first."
     ),

@@ -6,13 +6,14 @@ A new parameter is a row here and a field of the request (`schema/responses.py`,
 from typing import Final
 
 from gateway.schema.ledger import Ledger, honoured, refused, without_effect
+from gateway.schema.wire import MODEL
 
 _ECHOED = "Returned with the answer; it changes nothing else."
 _NO_CACHE_HINTS = "Prompts and images are cached anyway."
 _NO_REASONING = "LLaVA-1.5 does not reason before it answers."
 
 _REQUEST: Final = (
-    honoured("model", "The served name."),
+    honoured("model", MODEL),
     honoured("input", "A string, or a list of items."),
     honoured(
         "instructions", "A system message before all others; it is not carried over to the next response."
@@ -25,7 +26,7 @@ _REQUEST: Final = (
     without_effect("stream_options.include_obfuscation", "No padding is added to events."),
     honoured("max_output_tokens", "Maximum answer length in tokens."),
     honoured("temperature", "0 to 2. Default: the profile's, if `top_p` is not set either."),
-    honoured("top_p", "Over 0, up to 1; as `temperature`."),
+    honoured("top_p", "0 to 1, 0 is greedy; as `temperature`."),
     honoured("top_logprobs", "0 to 20; with `include`."),
     honoured("include", "`message.output_text.logprobs`; the others name what no answer here has."),
     honoured("text", "The form of the answer."),
@@ -125,7 +126,7 @@ _ITEMS: Final = (
 
 _SAMPLING: Final = (
     honoured("seed", "A signed 64-bit integer."),
-    honoured("stop", "A string, or up to four."),
+    honoured("stop", "A string, or up to sixteen; empty ones are left out."),
     honoured("presence_penalty", "-2 to 2."),
     honoured("frequency_penalty", "-2 to 2."),
     honoured("logit_bias", "Up to 300 token ids, each -100 to 100."),

@@ -10,7 +10,7 @@ from gateway.schema.ledger import Ledger
 from gateway.schema.response_parameters import RESPONSES
 from gateway.schema.sampling import DrawingFields
 from gateway.schema.tools import MOST_TOOLS, Mode, Name, functions_only
-from gateway.schema.wire import Schema, Wire, branch
+from gateway.schema.wire import MODEL, Schema, Wire, branch
 
 LOGPROBS = "message.output_text.logprobs"
 IMAGE_URLS = "message.input_image.image_url"
@@ -120,7 +120,7 @@ class ResponseRequest(DrawingFields):
 
     ledger: ClassVar[Ledger] = RESPONSES
 
-    model: str
+    model: str | None = Field(default=None, description=MODEL)
     input: Items
     instructions: str | None = None
     previous_response_id: str | None = None

@@ -7,18 +7,27 @@ from pydantic import BeforeValidator, Field
 from gateway.schema.wire import Body
 
 MOST_BIASES = 300  # OpenAI's limit
+MOST_STOPS = 16
 LONGEST_STOP = 1000  # characters: vLLM looks for each in the answer with every token
 SEED_END = 2**63  # the engine keeps 64 bits, with a sign
 
 
 def _strings(stop: Any) -> Any:
-    return [stop] if isinstance(stop, str) else stop
+    """Return a list of strings; frontends send the empty ones of their forms along."""
+    stops = [stop] if isinstance(stop, str) else stop
+    return [each for each in stops if each != ""] if isinstance(stops, list) else stops
+
+
+def _in_range(seed: Any) -> Any:
+    if type(seed) is int and not -SEED_END <= seed < SEED_END:
+        raise ValueError(f"it must be from {-SEED_END} to {SEED_END - 1}")
+    return seed
 
 
 TokenId = Annotated[int, Field(ge=0, lt=2**31)]
 Stop = Annotated[
     list[Annotated[str, Field(min_length=1, max_length=LONGEST_STOP)]],
-    Field(max_length=4),
+    Field(max_length=MOST_STOPS),
     BeforeValidator(_strings, json_schema_input_type=str | list[str]),
 ]
 Bias = Annotated[float, Field(ge=-100, le=100)]
@@ -34,9 +43,9 @@ class DrawingFields(Body):
     """What all generating routes have; ranges are OpenAI's where it has the parameter."""
 
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
     stop: Stop | None = None
-    seed: Annotated[int, Field(ge=-SEED_END, lt=SEED_END)] | None = None
+    seed: Annotated[int, BeforeValidator(_in_range), Field(ge=-SEED_END, lt=SEED_END)] | None = None
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     logit_bias: Annotated[dict[str, Bias], BeforeValidator(_few), Field(max_length=MOST_BIASES)] | None = None

@@ -9,12 +9,12 @@ from gateway.schema.chat import ChatCompletionRequest
 from gateway.schema.ledger import Ledger, honoured
 from gateway.schema.parameters import CHAT
 from gateway.schema.sampling import TokenId
-from gateway.schema.wire import Body
+from gateway.schema.wire import MODEL, Body
 
 _TEXT = Ledger(
     {
         "Tokenize": (
-            honoured("model", "The served name, where it is given."),
+            honoured("model", MODEL),
             honoured("prompt", "The text."),
             honoured("add_special_tokens", "`<s>` comes first, unless this is false."),
             honoured("return_token_strs", "The tokens are told as the vocabulary spells them, too."),
@@ -24,7 +24,7 @@ _TEXT = Ledger(
 _IDS = Ledger(
     {
         "Detokenize": (
-            honoured("model", "The served name, where it is given."),
+            honoured("model", MODEL),
             honoured("tokens", "The token ids."),
         )
     }
@@ -36,7 +36,7 @@ class TokenizeText(Body):
 
     ledger: ClassVar[Ledger] = _TEXT
 
-    model: str | None = None
+    model: str | None = Field(default=None, description=MODEL)
     prompt: str
     add_special_tokens: bool | None = None
     return_token_strs: bool | None = None
@@ -55,7 +55,7 @@ class Detokenize(Body):
 
     ledger: ClassVar[Ledger] = _IDS
 
-    model: str | None = None
+    model: str | None = Field(default=None, description=MODEL)
     tokens: Annotated[list[TokenId], Field(fail_fast=True)]
 
 

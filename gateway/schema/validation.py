@@ -18,7 +18,7 @@ from gateway.errors import (
     UnsupportedParameter,
 )
 from gateway.schema.paths import path, short
-from gateway.schema.wire import Body
+from gateway.schema.wire import LARGEST_INTEGER, Body
 
 MOST_VALUES = 250_000  # more than any text that a context can hold has, were it all commas
 MANY_VALUES = 2000  # take milliseconds to check
@@ -150,7 +150,7 @@ def _shown(value: Any) -> str:
         return f"an object with {len(value)} field{'s' * (len(value) != 1)}"
     if isinstance(value, list):
         return f"an array of {len(value)}"
-    if isinstance(value, int) and value.bit_length() > 63:  # noqa: PLR2004  # and a sign
+    if isinstance(value, int) and not -(2**63) <= value <= LARGEST_INTEGER:
         return "an integer of more than 64 bits"
     if isinstance(value, float) and isinf(value):
         return "a number too large for a double"

@@ -11,6 +11,7 @@ from gateway.schema.ledger import Ledger
 # pydantic reports every error it finds, at a kilobyte each, and two bytes can be one: a large body of them
 # would take all memory. So lists stop at their first error, and objects have at most this many fields.
 MOST_FIELDS = 200
+MODEL = "The served name or one of its aliases; may be left out, for there is one model."
 LARGEST_INTEGER = 2**64 - 1  # that JSON's writer can write
 
 

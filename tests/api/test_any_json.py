@@ -46,7 +46,7 @@ REQUESTS = st.fixed_dictionaries(
 @given(JSON | REQUESTS)
 def test_any_json_is_a_request_or_the_clients_error(content: Any) -> None:
     with contextlib.suppress(RequestError):
-        assert parse(orjson.dumps(content), ChatCompletionRequest).model
+        assert parse(orjson.dumps(content), ChatCompletionRequest).messages
 
 
 @given(st.binary(max_size=50))

@@ -23,7 +23,6 @@ REFUSED: list[tuple[Any, str, str | None]] = [
     (7, "invalid_json", None),
     (b"null", "invalid_json", None),
     (b"true", "invalid_json", None),
-    (without("model"), "missing_required_parameter", "model"),
     (without("messages"), "missing_required_parameter", "messages"),
     (chat(messages=[{"content": "x"}]), "missing_required_parameter", "messages[0].role"),
     (chat(messages=[]), "invalid_value", "messages"),

@@ -76,7 +76,7 @@ def test_writing_a_chunk(benchmark: Benchmark) -> None:
 
 def test_writing_a_text_delta_of_a_response(benchmark: Benchmark) -> None:
     request = parse(orjson.dumps({"model": "m", "input": "x"}), ResponseRequest)
-    told = ResponseEvents(responses.started(request, "resp_0", 0, Sampling(max_tokens=9), stored=False))
+    told = ResponseEvents(responses.started(request, "resp_0", 0, "m", Sampling(max_tokens=9), stored=False))
     list(told.chunk(Chunk(0, "A", opens=True)))
     event = benchmark(told.more_text, Chunk(0, " circle"))
     assert orjson.loads(event.split(b"data: ")[1])["delta"] == " circle"

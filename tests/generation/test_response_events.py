@@ -18,7 +18,7 @@ USAGE = Usage(5, InputTokensDetails(0), 3, OutputTokensDetails(), 8)
 
 def events() -> ResponseEvents:
     request = parse(b'{"model": "m", "input": "x"}', ResponseRequest)
-    return ResponseEvents(responses.started(request, "resp_1", 0, Sampling(max_tokens=9), stored=False))
+    return ResponseEvents(responses.started(request, "resp_1", 0, "m", Sampling(max_tokens=9), stored=False))
 
 
 @given(st.lists(st.text(min_size=1, max_size=5), min_size=1, max_size=5))

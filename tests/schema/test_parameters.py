@@ -27,7 +27,7 @@ RANGES: dict[str, tuple[list[Any], list[Any]]] = {
     "max_tokens": ([1, 10**9], [0, -1]),
     "max_completion_tokens": ([1, 10**9], [0, -1]),
     "temperature": ([0, 0.0, 2, 2.0], [-0.001, 2.001]),
-    "top_p": ([0.001, 1, 1.0], [0, -0.1, 1.001]),
+    "top_p": ([0, 0.001, 1, 1.0], [-0.1, 1.001]),
     "presence_penalty": ([-2, 2.0], [-2.001, 2.001]),
     "frequency_penalty": ([-2, 2.0], [-2.001, 2.001]),
     "top_logprobs": ([0, 20], [-1, 21]),
@@ -36,7 +36,7 @@ RANGES: dict[str, tuple[list[Any], list[Any]]] = {
     "min_p": ([0, 1], [-0.001, 1.001]),
     "repetition_penalty": ([0.001, 2], [0, 2.001]),
     "min_tokens": ([0, 10], [-1]),
-    "stop": (["a", [], ["a"], ["a", "b", "c", "d"]], ["", [""], ["a"] * 5, ["a", 5], {}]),
+    "stop": (["a", [], ["a"], ["a"] * 16], [["a"] * 17, ["a", 5], {}]),
     "stop_token_ids": ([[], [0, 5], [1] * 64], [[-1], [1] * 65, 5, ["5"]]),
     "logit_bias": (
         [{}, {"5": -100, "6": 100.0}, {str(token): 1 for token in range(300)}],
@@ -143,6 +143,10 @@ def test_unknown_stream_option_is_refused_by_name() -> None:
         ({"n": "5"}, 'n: input should be a valid integer; got "5"'),
         ({"logprobs": 1}, "logprobs: input should be a valid boolean; got 1"),
         ({"model": 5}, "model: input should be a valid string; got 5"),
+        (
+            {"seed": 2**64 - 1},
+            f"seed: it must be from {-(2**63)} to {2**63 - 1}; got {2**64 - 1}",
+        ),
         ({"stop": {"a": 1}}, "stop: input should be a valid list; got an object with 1 field"),
         ({"messages": [USER, 5]}, "messages[1]: input should be an object; got 5"),
         (
@@ -170,8 +174,8 @@ def test_messages_name_the_field_the_limit_and_what_came(fields: dict[str, Any],
 
 def test_missing_field_is_named() -> None:
     with pytest.raises(MissingParameter) as caught:
-        parse(b'{"messages": []}', ChatCompletionRequest)
-    assert caught.value.message == "model: this field is required"
+        parse(b'{"model": "m"}', ChatCompletionRequest)
+    assert caught.value.message == "messages: this field is required"
 
 
 LONG = "y" * 100_000
@@ -249,6 +253,11 @@ def test_a_large_picture_has_few_values() -> None:
     url = "data:image/png;base64," + "A" * 2**20
     part = {"type": "image_url", "image_url": {"url": url}}
     assert asked(messages=[{"role": "user", "content": [part]}]).messages[0].content
+
+
+@pytest.mark.parametrize("stop", ["", [""], ["", "a", ""]])
+def test_empty_stop_strings_ask_for_nothing(stop: Any) -> None:
+    assert asked(stop=stop).stop == [each for each in stop if each]
 
 
 def test_text_as_content_is_one_text_part() -> None:

@@ -41,17 +41,16 @@ async def read(body: bytes, caller: str, aside: Aside, _: Claim) -> tuple[Genera
 
 def _read(body: bytes, caller: str) -> tuple[GenerationRequest, "Answer"]:
     request = parse(body, ChatCompletionRequest)
-    answer = Answer(request.model, request.stream_options or StreamOptions())
+    answer = Answer(request.stream_options or StreamOptions())
     return chat.read(request, answer.id, caller), answer
 
 
 class Answer:
     """One answer on the wire."""
 
-    def __init__(self, model: str, options: StreamOptions) -> None:
+    def __init__(self, options: StreamOptions) -> None:
         self.id = f"chatcmpl-{uuid4().hex}"
         self._created = int(time.time())
-        self._model = model
         self._options = options
 
     async def let_go(self) -> None:
@@ -66,7 +65,9 @@ class Answer:
             found.append(chunk and packed(chunk))
         choices = fold(chunk for chunk in found if chunk is not None)
         return json_response(
-            Completion(self.id, self._created, self._model, choices, self._reply.usage, prepared.fingerprint)
+            Completion(
+                self.id, self._created, prepared.model, choices, self._reply.usage, prepared.fingerprint
+            )
         )
 
     async def events(
@@ -76,7 +77,7 @@ class Answer:
         self._reply = Reply(prepared.dropped_images, blank=prepared.blank, tools=prepared.tools)
         tells_usage = self._options.tells_usage
         writer = sse.ChunkWriter(
-            self.id, self._created, self._model, prepared.fingerprint, usage_follows=tells_usage
+            self.id, self._created, prepared.model, prepared.fingerprint, usage_follows=tells_usage
         )
         try:
             if event := self._event(writer, first):

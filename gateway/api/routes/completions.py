@@ -64,7 +64,7 @@ class Answer:
         async for delta in deltas:
             if gain := reply.gain(delta):
                 answer.take(gain)
-        choices, model = answer.choices(), self._request.model
+        choices, model = answer.choices(), prepared.model
         return json_response(
             TextCompletion(self.id, self._created, model, choices, reply.usage, prepared.fingerprint)
         )
@@ -77,7 +77,7 @@ class Answer:
         writer = sse.ChunkWriter(
             self.id,
             self._created,
-            self._request.model,
+            prepared.model,
             prepared.fingerprint,
             usage_follows=options.tells_usage,
             kind="text_completion",

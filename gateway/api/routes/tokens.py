@@ -51,13 +51,11 @@ def router(exchange: Exchange) -> APIRouter:
         def read() -> tuple[GenerationRequest, bool | None, bool]:
             content = json_object(body)
             if content.get("messages") is not None:
-                content.setdefault("model", exchange.pipeline.model.name)
                 wanted = checked(content, TokenizeChat)
                 return chat.read(wanted, "tokenize", caller.scope), wanted.return_token_strs, True
             text = checked(content, TokenizeText)
-            model = text.model or exchange.pipeline.model.name
             prompts = (RawPrompt(text.prompt, "prompt"),)
-            asked = GenerationRequest("tokenize", model, (), caller.scope, prompts=prompts)
+            asked = GenerationRequest("tokenize", text.model or "", (), caller.scope, prompts=prompts)
             return asked, text.return_token_strs, text.add_special_tokens is not False
 
         asked, strings, opened = await exchange.pipeline.aside(body, caller)(read)
@@ -65,6 +63,6 @@ def router(exchange: Exchange) -> APIRouter:
 
     async def detokenized(body: bytes, caller: Caller, _: Claim) -> Response:
         wanted = await exchange.pipeline.aside(body, caller)(partial(parse, body, Detokenize))
-        return json_response(tokenizing.detokenize(wanted.tokens, wanted.model))
+        return json_response(tokenizing.detokenize(wanted.tokens, wanted.model or ""))
 
     return routes
