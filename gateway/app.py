@@ -117,6 +117,7 @@ class _Parts:
         self.settings = settings = settings.completed(profile.max_num_seqs, keyed=self.callers.keyed)
         self.profile = profile
         self.metrics = metrics = Metrics()
+        metrics.keys_file_stale.set_function(lambda: self.callers.stale)
         self.spans = tracing.start(os.environ)
         self.lifecycle = Lifecycle()
         self.admission = Admission(settings, metrics, profile.max_num_seqs)
@@ -191,7 +192,12 @@ class _Parts:
         supervising.add_done_callback(lambda task: None if task.cancelled() else on_failure(_reason(task)))
         background = [
             asyncio.create_task(work)
-            for work in (self.running.watch(), sweep_forever(self.database), self.runner.run())
+            for work in (
+                self.callers.watch(),
+                self.running.watch(),
+                sweep_forever(self.database),
+                self.runner.run(),
+            )
         ]
         yield
         supervising.cancel()

@@ -1,25 +1,20 @@
 """Who a request is from: an API key's name or, where no keys are set, the address that it comes from."""
 
-import hashlib
+import datetime as dt
 import hmac
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path
 
-import structlog
-
 from gateway.access import keys
-from gateway.access.keys import CallerClass, Key, Keys
+from gateway.access.keys import CallerClass, Key, Keys, KeysError
+from gateway.access.keys_file import KeysFile
 from gateway.errors import InvalidAPIKey
 from gateway.settings import Settings
 
 NO_KEY = "no key"  # no key's name has a space
-LOOK_EVERY = 1.0  # seconds between two looks whether the keys file has changed
 IPV6_NETWORK = 64  # bits: what one subscriber has
-
-log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +37,9 @@ class Callers:
             images_per_minute=settings.images_per_minute,
             requests_at_once=settings.requests_at_once,
         )
-        self._given = Keys({key.hash: key for key in self._from_setting(settings.api_keys)})
-        self._file = _KeysFile(settings.keys_file, self._default) if settings.keys_file else None
+        self._given = self._from_setting(settings.api_keys)
+        path = settings.keys_file
+        self._file = KeysFile(path, lambda: self._load(path)) if path else None
         self._header = settings.client_address_header
         self._proxies = [ip_network(network) for network in settings.trusted_proxies]
 
@@ -52,26 +48,60 @@ class Callers:
         """Whether API keys are required."""
         return self._file is not None or bool(self._given.by_hash)
 
+    @property
+    def stale(self) -> bool:
+        """Whether the keys file cannot be used as it is, so that older keys count."""
+        return self._file is not None and self._file.stale
+
+    async def watch(self) -> None:
+        """Take changes of the keys file until cancelled."""
+        if self._file is not None:
+            await self._file.watch()
+
+    def known(self, scope: str) -> bool:
+        """Say whether what `scope` has stored has an owner: not after its key was revoked.
+
+        Where no keys are asked for, everybody is known.
+        """
+        return not self.keyed or any(scope in known.scopes for known in self._all())
+
     def identify(self, headers: Mapping[str, str], address: str) -> Caller:
         """Return whose request this is; `address` is the connection's. Raises InvalidAPIKey (401)."""
         authorization = headers.get("authorization", "")
         if not self.keyed:
-            return Caller(f"address:{self._network(headers, address)}", _scope(authorization), self._default)
+            name = f"address:{self._network(headers, address)}"
+            return Caller(name, keys.scope_of(authorization, b"caller"), self._default)
         scheme, _, secret = authorization.partition(" ")
         if scheme.lower() != "bearer" or not secret.strip():
             raise InvalidAPIKey("no API key was sent; send `Authorization: Bearer KEY`")
         key = self._key(keys.hashed(secret.strip()))
         if key is None:
             raise InvalidAPIKey("the API key is not valid")
-        return Caller(key.name, _scope(f"key {key.name}"), key.klass, key.name)
+        if key.until is not None and key.until <= dt.datetime.now(dt.UTC):
+            raise InvalidAPIKey(
+                f"the API key was replaced, and was valid until {key.until:%Y-%m-%d %H:%M} UTC"
+            )
+        return Caller(key.name, key.scope, key.klass, key.name)
 
     def _key(self, digest: str) -> Key | None:
         # What is looked up is a hash: how long that takes says nothing about any key.
-        for known in (self._given, self._file.current() if self._file else Keys()):
+        for known in self._all():
             key = known.by_hash.get(digest)
             if key is not None and hmac.compare_digest(key.hash, digest):
                 return key
         return None
+
+    def _all(self) -> tuple[Keys, ...]:
+        return (self._given, self._file.current()) if self._file else (self._given,)
+
+    def _load(self, path: Path) -> Keys:
+        """Return the keys of the file, none of which the setting has too."""
+        found = keys.load(path, self._default)
+        names = {key.name for key in self._given.by_hash.values()}
+        for key in found.by_hash.values():
+            if key.name in names or key.hash in self._given.by_hash:
+                raise KeysError(f"{path}: [keys.{key.name}]: GATEWAY_API_KEYS has this name or key, too")
+        return found
 
     def _network(self, headers: Mapping[str, str], address: str) -> str:
         """Return the client's address, and of an IPv6 address its network."""
@@ -99,14 +129,23 @@ class Callers:
             return False
         return any(found in network for network in self._proxies)
 
-    def _from_setting(self, written: tuple[str, ...]) -> list[Key]:
-        found = []
+    def _from_setting(self, written: tuple[str, ...]) -> Keys:
+        found: dict[str, Key] = {}
+        names: set[str] = set()
         for number, entry in enumerate(written, 1):
             name, colon, secret = entry.partition(":")
             if not colon or keys.NAME.fullmatch(name) is None:
                 name, secret = f"key-{number}", entry
-            found.append(Key(name, keys.hashed(secret), self._default))
-        return found
+            digest = keys.hashed(secret)
+            if name in names:
+                raise KeysError(
+                    f"GATEWAY_API_KEYS: two keys have the name {name!r}; key-N is the Nth without one"
+                )
+            if digest in found:
+                raise KeysError(f"GATEWAY_API_KEYS: {found[digest].name!r} and {name!r} are the same key")
+            names.add(name)
+            found[digest] = Key(name, digest, self._default, owner=digest)
+        return Keys(found)
 
 
 def _bare(told: str) -> str:
@@ -117,54 +156,11 @@ def _bare(told: str) -> str:
     return told.partition(":")[0] if told.count(":") == 1 else told
 
 
-def _scope(text: str) -> str:
-    """Return a hash: it is stored, and what clients send as a key is a secret even if none is asked for."""
-    return hashlib.blake2b(text.encode("latin-1", "replace"), digest_size=16, person=b"caller").hexdigest()
-
-
-class _KeysFile:
-    """The keys of a file that may change while the gateway runs."""
-
-    def __init__(self, path: Path, default: CallerClass) -> None:
-        self._path = path
-        self._default = default
-        self._seen = self._state()
-        self._looked = time.monotonic()
-        self._keys = keys.load(path, default)
-
-    def current(self) -> Keys:
-        """Return the keys as the file has them, at most a second old; those before where it is broken."""
-        now = time.monotonic()
-        if now - self._looked >= LOOK_EVERY:
-            self._looked = now
-            state = self._state()
-            if state != self._seen:
-                self._seen = state
-                self._reload()
-        return self._keys
-
-    def _reload(self) -> None:
-        try:
-            self._keys = keys.load(self._path, self._default)
-        except keys.KeysError as error:
-            log.error("keys_file_not_read", reason=str(error))  # noqa: TRY400  # its message says all
-        else:
-            log.info("keys_file_read", keys=len(self._keys.by_hash))
-
-    def _state(self) -> tuple[int, ...] | None:
-        try:
-            found = self._path.stat()
-        except OSError:
-            return None
-        # The last changes where only the mode does, and with it whether the file can be read.
-        return found.st_mtime_ns, found.st_ino, found.st_size, found.st_ctime_ns
-
-
 def access_problem(settings: Settings) -> str | None:
     """Return why the gateway must not start: reachable by others without API keys, or no keys file."""
     try:
         keyed = Callers(settings).keyed
-    except keys.KeysError as error:
+    except KeysError as error:
         return str(error)
     if settings.metrics_access == "key" and not keyed:
         return "GATEWAY_METRICS_ACCESS=key: there is no API key; set GATEWAY_KEYS_FILE or GATEWAY_API_KEYS"

@@ -8,8 +8,12 @@
     hash = "sha256:9f86d081…"          # of the whole key; the key itself is shown once, when it is made
     class = "batch"
     created = 2026-11-24
+    owner = "sha256:2c26b46b…"         # of the first key: what is stored is its owner's, whichever key asks
+    previous = [{hash = "sha256:2c26b46b…", until = 2026-12-01T00:00:00Z}]  # replaced, but valid until then
+    # end of the keys file
 
-A key has 256 random bits, so its plain SHA-256 cannot be searched for.
+A key has 256 random bits, so its plain SHA-256 cannot be searched for. The last line says that the file is
+complete: a running gateway does not take one that has lost it.
 """
 
 import datetime as dt
@@ -23,6 +27,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +36,8 @@ import tomlkit
 PREFIX = "sk-"
 MOST = 10**12  # of any limit
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
+HASH = re.compile(r"sha256:[0-9a-f]{64}")
+END = "# end of the keys file"
 
 
 class KeysError(ValueError):
@@ -56,14 +63,26 @@ class Key:
     name: str
     hash: str
     klass: CallerClass
+    owner: str  # the hash of the first key of this name; of a key that was never replaced its own
     created: dt.date | None = None
+    until: dt.datetime | None = None  # of a key that was replaced
+
+    @property
+    def scope(self) -> str:
+        """What is stored is separated by the first key of a name: another may get the name."""
+        return scope_of(self.owner, b"key")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Keys:
-    """All keys of a file, by their hash."""
+    """All keys of a file, by their hash. `complete` says whether the file has its last line."""
 
     by_hash: Mapping[str, Key] = field(default_factory=dict)
+    complete: bool = False
+
+    @cached_property
+    def scopes(self) -> frozenset[str]:
+        return frozenset(key.scope for key in self.by_hash.values())
 
 
 def hashed(key: str) -> str:
@@ -71,11 +90,20 @@ def hashed(key: str) -> str:
     return "sha256:" + hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
 
 
+def scope_of(text: str, kind: bytes) -> str:
+    """Return a hash that is another for each `kind`: what is sent where no key is asked for is never a key's.
+
+    It is stored, and what clients send as a key is a secret even then.
+    """
+    return hashlib.blake2b(text.encode("latin-1", "replace"), digest_size=16, person=kind).hexdigest()
+
+
 def load(path: Path, default: CallerClass) -> Keys:
     """Return the keys of the file at `path`; a key without a class gets `default`. Raises KeysError."""
+    text = _read(path)
     try:
-        table = tomllib.loads(path.read_text())
-    except (OSError, ValueError, RecursionError) as error:
+        table = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
         raise KeysError(f"{path}: {error}") from None
     for name, entries in table.items():
         if name not in ("classes", "keys"):
@@ -85,36 +113,71 @@ def load(path: Path, default: CallerClass) -> Keys:
     classes = {name: _class(path, name, entry) for name, entry in table.get("classes", {}).items()}
     classes.setdefault("default", default)
     found: dict[str, Key] = {}
+    owners: dict[str, str] = {}
     for name, entry in table.get("keys", {}).items():
-        key = _key(path, name, entry, classes)
-        if other := found.get(key.hash):
-            raise KeysError(f"{path}: [keys.{name}]: its hash is that of [keys.{other.name}]")
-        found[key.hash] = key
-    return Keys(found)
+        for key in _keys(path, name, entry, classes):
+            if other := found.get(key.hash):
+                raise KeysError(f"{path}: [keys.{name}]: its hash is that of [keys.{other.name}]")
+            if (owner := owners.setdefault(key.owner, name)) != name:
+                raise KeysError(f"{path}: [keys.{name}]: its owner is that of [keys.{owner}]")
+            found[key.hash] = key
+    return Keys(found, complete=text.rstrip().endswith(END))
 
 
-def add(path: Path, name: str, klass: str | None) -> str:
-    """Make a key for `name`, write its hash to the file at `path`, and return the key. Raises KeysError."""
+def _read(path: Path) -> str:
+    try:
+        # Whoever opens a FIFO to read waits for a writer, maybe for ever.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), encoding="utf-8") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise OSError("it is not a regular file")  # noqa: TRY301  # told like the others
+            return file.read()
+    except (OSError, ValueError) as error:
+        raise KeysError(f"{path}: {error}") from None
+
+
+def add(path: Path, name: str, klass: str | None, *, replaced_until: dt.datetime | None = None) -> str:
+    """Make a key for `name`, write its hash to the file at `path`, and return the key. Raises KeysError.
+
+    With `replaced_until`, the name has a key already, which stays valid until then.
+    """
     if NAME.fullmatch(name) is None:
         raise KeysError(f"name: {name!r} is not a name; use up to 64 letters, digits and . _ @ -")
     secret = PREFIX + secrets.token_urlsafe(32)
     with _changed(path) as document:
         keys = document.setdefault("keys", tomlkit.table(is_super_table=True))
-        if name in keys:
-            raise KeysError(f"{path}: there is a key for {name!r} already; revoke it first")
         if klass is not None and klass != "default" and klass not in document.get("classes", {}):
             raise KeysError(f"{path}: there is no class {klass!r}; add [classes.{klass}] to the file first")
-        entry = tomlkit.table()
+        if replaced_until is not None:
+            if name not in keys:
+                raise KeysError(f"{path}: there is no key for {name!r} to replace")
+            _replace(keys[name], replaced_until)
+        elif name in keys:
+            raise KeysError(f"{path}: there is a key for {name!r} already; use --replace, or revoke it first")
+        else:
+            keys[name] = tomlkit.table()
+        entry = keys[name]
         entry["hash"] = hashed(secret)
         if klass is not None:
             entry["class"] = klass
         entry["created"] = dt.datetime.now(dt.UTC).date()
-        keys[name] = entry
     return secret
 
 
+def _replace(entry: Any, until: dt.datetime) -> None:
+    """Make the key of `entry` a previous one; none of those before it is valid for longer."""
+    now = dt.datetime.now(dt.UTC)
+    entry.setdefault("owner", entry["hash"])
+    previous = tomlkit.array()
+    for old in [*entry.get("previous", ()), {"hash": entry["hash"], "until": until}]:
+        if (ends := min(old["until"], until)) > now:
+            inline = tomlkit.inline_table()
+            inline.update({"hash": old["hash"], "until": ends})
+            previous.append(inline)
+    entry["previous"] = previous
+
+
 def revoke(path: Path, name: str) -> None:
-    """Take the key of `name` out of the file at `path`. Raises KeysError."""
+    """Take all keys of `name` out of the file at `path`. Raises KeysError."""
     with _changed(path) as document:
         if name not in document.get("keys", {}):
             raise KeysError(f"{path}: there is no key for {name!r}")
@@ -142,7 +205,8 @@ def _document(path: Path) -> tomlkit.TOMLDocument:
     if not path.exists():
         return tomlkit.document()
     load(path, CallerClass())
-    return tomlkit.parse(path.read_text())
+    lines = _read(path).splitlines(keepends=True)
+    return tomlkit.parse("".join(line for line in lines if line.strip() != END))
 
 
 def _write(path: Path, document: tomlkit.TOMLDocument) -> None:
@@ -151,7 +215,7 @@ def _write(path: Path, document: tomlkit.TOMLDocument) -> None:
     with suppress(FileNotFoundError):
         part.unlink()
     with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(tomlkit.dumps(document))
+        file.write(tomlkit.dumps(document).rstrip() + f"\n\n{END}\n")
         with suppress(FileNotFoundError):
             before = path.stat()
             os.fchown(file.fileno(), before.st_uid, before.st_gid)
@@ -173,16 +237,35 @@ def _class(path: Path, name: str, entry: Any) -> CallerClass:
     return CallerClass(name=name, **entry)
 
 
-def _key(path: Path, name: str, entry: Any, classes: Mapping[str, CallerClass]) -> Key:
+def _keys(path: Path, name: str, entry: Any, classes: Mapping[str, CallerClass]) -> Iterator[Key]:
+    """Yield the key of `name` and those that it has replaced."""
     where = f"{path}: [keys.{name}]"
     if NAME.fullmatch(name) is None:
         raise KeysError(f"{where}: that is not a name; use up to 64 letters, digits and . _ @ -")
-    if not isinstance(entry, dict) or not re.fullmatch(r"sha256:[0-9a-f]{64}", str(entry.get("hash"))):
-        raise KeysError(f"{where}: hash must be `sha256:` and 64 hexadecimal digits")
+    if not isinstance(entry, dict):
+        raise KeysError(f"{where} is not a table")
+    known = ("hash", "class", "created", "owner", "previous")
     for other in entry:
-        if other not in ("hash", "class", "created"):
-            raise KeysError(f"{where}: {other!r} is unknown; expected hash, class, created")
+        if other not in known:
+            raise KeysError(f"{where}: {other!r} is unknown; expected {', '.join(known)}")
+    digest = _hash(where, "hash", entry.get("hash"))
     klass = entry.get("class", "default")
     if not isinstance(klass, str) or klass not in classes:
         raise KeysError(f"{where}: there is no class {klass!r}; there are {', '.join(sorted(classes))}")
-    return Key(name, entry["hash"], classes[klass], entry.get("created"))
+    owner = _hash(where, "owner", entry.get("owner", digest))
+    yield Key(name, digest, classes[klass], owner, entry.get("created"))
+    previous = entry.get("previous", [])
+    if not isinstance(previous, list) or not all(isinstance(old, dict) for old in previous):
+        raise KeysError(f"{where}: previous must be a list of {{hash = …, until = …}}")
+    for old in previous:
+        digest = _hash(where, "previous.hash", old.get("hash"))
+        until = old.get("until")
+        if not isinstance(until, dt.datetime) or until.tzinfo is None:
+            raise KeysError(f"{where}: previous.until must be a date, a time and `Z`; got {until}")
+        yield Key(name, digest, classes[klass], owner, until=until)
+
+
+def _hash(where: str, name: str, value: Any) -> str:
+    if not isinstance(value, str) or HASH.fullmatch(value) is None:
+        raise KeysError(f"{where}: {name} must be `sha256:` and 64 hexadecimal digits")
+    return value

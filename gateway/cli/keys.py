@@ -1,8 +1,9 @@
 """The commands `keys add`, `keys list` and `keys revoke`."""
 
+import datetime as dt
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from rich.console import Console
@@ -11,6 +12,8 @@ from rich.table import Table
 from gateway.cli.common import refused
 
 keys = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys in a file.")
+KEPT: Final = dt.timedelta(days=7)  # how long a key that is replaced stays valid
+
 KeysFile = Annotated[
     Path, typer.Option("--file", envvar="GATEWAY_KEYS_FILE", help="The keys file; made where there is none.")
 ]
@@ -21,12 +24,27 @@ def add_key(
     name: Annotated[str, typer.Argument(help="Whose key it is.")],
     file: KeysFile,
     klass: Annotated[str | None, typer.Option("--class", help="Class of the file with its limits.")] = None,
+    *,
+    replace: Annotated[
+        bool,
+        typer.Option("--replace", help="Make a new key for a name that has one; both are valid for a while."),
+    ] = False,
+    until: Annotated[
+        dt.datetime | None,
+        typer.Option(
+            formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M"],
+            help="With --replace: when the old key ends (UTC); a past date: at once. Default: in 7 days.",
+        ),
+    ] = None,
 ) -> None:
     """Make a key and print it once; the file keeps only its hash."""
     from gateway.access.keys import KeysError, add
 
+    if until is not None and not replace:
+        raise refused("--until: it is for --replace")
+    ends = until.replace(tzinfo=dt.UTC) if until else dt.datetime.now(dt.UTC).replace(microsecond=0) + KEPT
     try:
-        sys.stdout.write(add(file, name, klass) + "\n")
+        sys.stdout.write(add(file, name, klass, replaced_until=ends if replace else None) + "\n")
     except KeysError as error:
         raise refused(str(error)) from None
 
@@ -40,15 +58,16 @@ def list_keys(file: KeysFile) -> None:
         found = load(file, CallerClass()).by_hash.values()
     except KeysError as error:
         raise refused(str(error)) from None
-    table = Table("name", "class", "created")
+    table = Table("name", "class", "created", "valid until")
     for key in found:
-        table.add_row(key.name, key.klass.name, str(key.created or ""))
+        until = f"{key.until:%Y-%m-%d %H:%M} UTC" if key.until else ""
+        table.add_row(key.name, key.klass.name, str(key.created or ""), until)
     Console().print(table)
 
 
 @keys.command("revoke")
 def revoke_key(name: Annotated[str, typer.Argument(help="Whose key.")], file: KeysFile) -> None:
-    """Remove a key from the file; a running gateway notices within two seconds."""
+    """Remove all keys of a name from the file; a running gateway notices within two seconds."""
     from gateway.access.keys import KeysError, revoke
 
     try:

@@ -217,6 +217,10 @@ class Metrics:
             "Requests refused with 429.",
             {"limit": "`requests`, `tokens`, `images`, `at_once`", "class": _CLASS},
         )
+        self.keys_file_stale = families.gauge(
+            "gateway_keys_file_stale",
+            "1 while the keys file cannot be used as it is, so that older keys count.",
+        )
         self.limits_unchecked = families.counter(
             "gateway_limits_unchecked",
             "Times that Redis could not count; `GATEWAY_LIMITS_UNREACHABLE` says what follows.",

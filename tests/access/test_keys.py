@@ -1,20 +1,26 @@
 """Keys: made once, kept as hashes, told apart, picked up without a restart."""
 
+import asyncio
+import datetime as dt
+import os
 import stat
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from starlette.datastructures import Headers
 from typer.testing import CliRunner
 
-from gateway.access import callers as identities
-from gateway.access import keys
+from gateway.access import keys, keys_file
 from gateway.access.callers import Callers, access_problem
 from gateway.access.keys import CallerClass, KeysError
 from gateway.cli import app
 from gateway.errors import InvalidAPIKey
 from gateway.settings import Settings
+from tests.servers import until
 
 HERE = "127.0.0.1"
 
@@ -85,6 +91,14 @@ def test_what_people_wrote_in_the_file_stays(file: Path) -> None:
             f"[keys.a]\nhash = '{keys.hashed('1')}'\n[keys.b]\nhash = '{keys.hashed('1')}'",
             "[keys.b]: its hash is that of [keys.a]",
         ),
+        (
+            f"[keys.a]\nhash = '{keys.hashed('1')}'\nprevious = [{{hash = '{keys.hashed('2')}', until = 3}}]",
+            "[keys.a]: previous.until must be a date, a time and `Z`; got 3",
+        ),
+        (
+            "[keys.a]\nhash = '{0}'\n[keys.b]\nhash = '{1}'\nowner = '{0}'".format(*map(keys.hashed, "12")),
+            "[keys.b]: its owner is that of [keys.a]",
+        ),
         (f"[keys.a]\nhash = '{keys.hashed('1')}'\nklass = 'b'", "[keys.a]: 'klass' is unknown; expected"),
     ],
 )
@@ -131,7 +145,7 @@ def test_mistakes_at_the_command_are_told(file: Path) -> None:
 def test_a_running_gateway_notices_a_change_and_survives_a_broken_one(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(identities, "LOOK_EVERY", 0.0)
+    monkeypatch.setattr(keys_file, "LOOK_EVERY", 0.0)
     alice = keys.add(file, "alice", None)
     known = Callers(Settings(keys_file=file))
     ben = keys.add(file, "ben", None)
@@ -146,20 +160,193 @@ def test_a_running_gateway_notices_a_change_and_survives_a_broken_one(
 
 
 def test_a_file_that_can_be_read_again_is_read(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(identities, "LOOK_EVERY", 0.0)
+    monkeypatch.setattr(keys_file, "LOOK_EVERY", 0.0)
     alice = keys.add(file, "alice", None)
     known = Callers(Settings(keys_file=file))
     keys.revoke(file, "alice")
     with monkeypatch.context() as patched:
-        patched.setattr(Path, "read_text", _not_permitted)  # root may read all
+        patched.setattr(os, "open", _not_permitted)  # root may read all
         assert known.identify(bearer(alice), HERE).name == "alice"
     file.chmod(0o400)  # only the mode changes
     with pytest.raises(InvalidAPIKey):
         known.identify(bearer(alice), HERE)
 
 
-def _not_permitted(_: Path) -> str:
+def _not_permitted(*_: object) -> int:
     raise PermissionError(13, "Permission denied")
+
+
+def test_a_file_that_is_half_written_takes_no_key_away(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keys_file, "LOOK_EVERY", 0.0)
+    monkeypatch.setattr(keys_file, "QUIET", 0.0)
+    secrets = [keys.add(file, name, None) for name in ("alice", "ben", "cleo")]
+    known = Callers(Settings(keys_file=file))
+    whole = file.read_text()
+    for lines in range(len(whole.splitlines())):
+        file.write_text("".join(whole.splitlines(keepends=True)[:lines]))
+        assert [known.identify(bearer(secret), HERE).name for secret in secrets] == ["alice", "ben", "cleo"]
+        assert known.stale
+    file.write_text(whole.replace("cleo", "carl"))
+    assert known.identify(bearer(secrets[2]), HERE).name == "carl"
+    assert not known.stale
+    for secret in ("alice", "ben", "carl"):
+        keys.revoke(file, secret)
+    with pytest.raises(InvalidAPIKey):
+        known.identify(bearer(secrets[0]), HERE)
+
+
+def test_a_file_written_by_hand_takes_keys_away_when_it_has_been_quiet(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys_file, "LOOK_EVERY", 0.0)
+    one, other = (f"[keys.{name}]\nhash = '{keys.hashed(name)}'\n" for name in ("one", "other"))
+    file.write_text(one + other)
+    known = Callers(Settings(keys_file=file))
+    file.write_text(one)
+    assert known.identify(bearer("other"), HERE).name == "other"
+    monkeypatch.setattr(keys_file, "QUIET", 0.0)
+    file.write_text(one)
+    with pytest.raises(InvalidAPIKey):
+        known.identify(bearer("other"), HERE)
+    file.write_text("")  # it is about to be written: nobody revokes all keys like this
+    assert known.identify(bearer("one"), HERE).name == "one"
+
+
+def test_a_fifo_is_no_keys_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keys_file, "LOOK_EVERY", 0.0)
+    alice = keys.add(file, "alice", None)
+    known = Callers(Settings(keys_file=file))
+    file.unlink()
+    os.mkfifo(file)
+    assert known.identify(bearer(alice), HERE).name == "alice"  # whoever reads it waits for ever
+    assert access_problem(Settings(keys_file=file)) == f"{file}: it is not a regular file"
+
+
+async def test_a_file_is_watched_off_the_loop(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keys_file, "LOOK_EVERY", 0.01)
+    keys.add(file, "alice", None)
+    known = Callers(Settings(keys_file=file))
+    watching = asyncio.create_task(known.watch())
+    try:
+        await asyncio.sleep(0)
+        threads: list[int] = []
+        load = keys.load
+
+        def noted(path: Path, default: CallerClass) -> keys.Keys:
+            threads.append(threading.get_ident())
+            return load(path, default)
+
+        monkeypatch.setattr(keys, "load", noted)
+        ben = keys.add(file, "ben", None)
+        threads.clear()  # those of `add`
+
+        def admitted() -> bool:
+            with suppress(InvalidAPIKey):
+                return known.identify(bearer(ben), HERE).name == "ben"
+            return False
+
+        await until(admitted)
+        assert threads
+        assert threading.get_ident() not in threads
+    finally:
+        watching.cancel()
+
+
+def test_a_key_that_is_replaced_stays_valid_until_its_date(file: Path) -> None:
+    file.write_text("[classes.batch]\nweight = 0.5\n")
+    old = keys.add(file, "alice", "batch")
+    new = run("add", "alice", "--replace", "--until", "2100-01-01", "--file", file).strip()
+    known = Callers(Settings(keys_file=file))
+    assert known.identify(bearer(old), HERE) == known.identify(bearer(new), HERE)  # its files too
+    assert "2100-01-01 00:00 UTC" in run("list", "--file", file)
+    newest = run("add", "alice", "--replace", "--file", file).strip()
+    known = Callers(Settings(keys_file=file))
+    assert len({known.identify(bearer(key), HERE) for key in (old, new, newest)}) == 1
+    last = run("add", "alice", "--replace", "--until", "2020-01-01", "--file", file).strip()
+    known = Callers(Settings(keys_file=file))
+    assert known.identify(bearer(last), HERE).klass.weight == 0.5
+    for ended in (old, new, newest):  # none outlives one that came after it
+        with pytest.raises(InvalidAPIKey, match="the API key is not valid"):
+            known.identify(bearer(ended), HERE)
+    run("revoke", "alice", "--file", file)
+    with pytest.raises(InvalidAPIKey):
+        Callers(Settings(keys_file=file)).identify(bearer(last), HERE)
+
+
+def test_a_replaced_key_after_its_date_is_told_so(file: Path) -> None:
+    old = keys.add(file, "alice", None)
+    ends = dt.datetime.now(dt.UTC) + dt.timedelta(milliseconds=50)
+    keys.add(file, "alice", None, replaced_until=ends)
+    known = Callers(Settings(keys_file=file))
+    assert known.identify(bearer(old), HERE).name == "alice"
+    time.sleep(0.06)
+    with pytest.raises(
+        InvalidAPIKey, match=r"^the API key was replaced, and was valid until 20..-..-.. ..:.. UTC"
+    ):
+        known.identify(bearer(old), HERE)
+
+
+def test_a_name_that_is_revoked_and_added_again_starts_empty(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys_file, "LOOK_EVERY", 0.0)
+    first = keys.add(file, "alice", None)
+    known = Callers(Settings(keys_file=file))
+    before = known.identify(bearer(first), HERE).scope
+    assert known.known(before)
+    keys.revoke(file, "alice")
+    assert not known.known(before)  # whatever is under way for it can end
+    after = known.identify(bearer(keys.add(file, "alice", None)), HERE).scope
+    assert after != before
+    assert known.known(after)
+    assert not known.known(before)
+
+
+def test_a_key_without_a_name_keeps_its_files_when_another_is_removed() -> None:
+    both, one = Callers(Settings(api_keys=("sk-1", "sk-2"))), Callers(Settings(api_keys=("sk-2",)))
+    scopes = [both.identify(bearer(key), HERE).scope for key in ("sk-1", "sk-2")]
+    assert one.identify(bearer("sk-2"), HERE).scope == scopes[1] != scopes[0]
+
+
+def test_what_is_sent_to_a_gateway_without_keys_is_no_keys_scope() -> None:
+    keyed, keyless = Callers(Settings(api_keys=("alice:sk-1",))), Callers(Settings())
+    alice = keyed.identify(bearer("sk-1"), HERE).scope
+    for sent in ("key alice", "alice", "sk-1", "Bearer sk-1", keys.hashed("sk-1"), ""):
+        assert keyless.identify({"authorization": sent}, HERE).scope != alice
+    assert keyless.known("anybody")
+    assert not keyed.known(keyless.identify({}, HERE).scope)
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        (("ann:sk-1", "ann:sk-2"), "two keys have the name 'ann'"),
+        (("key-2:sk-1", "sk-2"), "two keys have the name 'key-2'"),
+        (("ann:sk-1", "ben:sk-1"), "'ann' and 'ben' are the same key"),
+    ],
+)
+def test_names_and_keys_are_there_once(given: tuple[str, ...], problem: str) -> None:
+    assert (access_problem(Settings(api_keys=given)) or "").startswith(f"GATEWAY_API_KEYS: {problem}")
+
+
+def test_a_name_of_the_setting_is_none_of_the_file(file: Path) -> None:
+    keys.add(file, "alice", None)
+    problem = access_problem(Settings(api_keys=("alice:sk-1",), keys_file=file))
+    assert problem == f"{file}: [keys.alice]: GATEWAY_API_KEYS has this name or key, too"
+
+
+def test_twice_as_many_keys_take_about_twice_as_long(file: Path) -> None:
+    def cost(number: int) -> float:
+        file.write_text("".join(f"[keys.k{at}]\nhash = '{keys.hashed(str(at))}'\n" for at in range(number)))
+        times: list[float] = []
+        for _ in range(3):
+            began = time.process_time()
+            keys.add(file, f"more-{len(times)}", None)
+            Callers(Settings(keys_file=file))
+            times.append(time.process_time() - began)
+        return min(times)
+
+    assert cost(400) < 3 * cost(200)
 
 
 @pytest.mark.parametrize(

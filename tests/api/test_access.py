@@ -2,10 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any, Literal
 
 import httpx2
 import openai
+import orjson
 import pytest
 
 from gateway.access.callers import Callers
@@ -36,6 +38,20 @@ async def test_a_wrong_key_is_openais_401(keyed: Gateway) -> None:
         assert (await client.models.list()).data
         with pytest.raises(openai.AuthenticationError):
             await client.with_options(api_key="sk-wrong").models.list()
+
+
+async def test_files_are_of_the_key_and_not_of_its_name(tmp_path: Path) -> None:
+    async def status(headers: dict[str, str], file_id: str, *api_keys: str) -> int:
+        async with scripted_gateway(ScriptedEngine(), state_dir=tmp_path, api_keys=api_keys) as gateway:
+            return (await send(gateway, "GET", f"/v1/files/{file_id}", headers=headers)).status
+
+    async with scripted_gateway(ScriptedEngine(), state_dir=tmp_path, api_keys=("alice:sk-1",)) as gateway:
+        sent = {"files": {"file": ("a.txt", b"a")}, "data": {"purpose": "user_data"}}
+        made = await send(gateway, "POST", "/v1/files", headers={"authorization": "Bearer sk-1"}, **sent)
+    file_id = orjson.loads(made.body)["id"]
+    assert await status({"authorization": "Bearer sk-1"}, file_id, "ann:sk-1", "alice:sk-2") == 200
+    assert await status({"authorization": "Bearer sk-2"}, file_id, "ann:sk-1", "alice:sk-2") == 404
+    assert await status({"authorization": "key alice"}, file_id) == 404
 
 
 async def test_it_is_known_who_it_is_before_the_body_is_read(keyed: Gateway) -> None:
