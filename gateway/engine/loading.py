@@ -23,13 +23,14 @@ Weights = Callable[..., Iterator[tuple[str, Any]]]
 
 
 @contextmanager
-def watched(report: Callable[[Progress], None]) -> Iterator[dict[str, str]]:
+def watched(report: Callable[[Progress], None], folder: Path | None = None) -> Iterator[dict[str, str]]:
     """Yield the variables that vLLM's processes need; until the block ends, `report` gets what they load.
 
-    It is called in a thread of its own, every TICK seconds from the first byte on.
+    It is called in a thread of its own, every TICK seconds from the first byte on. The count is in `folder`,
+    or where temporary files are.
     """
     stop = threading.Event()
-    with tempfile.NamedTemporaryFile(prefix="llava-gateway-loading-") as file:
+    with tempfile.NamedTemporaryFile(prefix="llava-gateway-loading-", dir=folder) as file:
         thread = threading.Thread(
             target=_watch, args=(file.fileno(), report, stop), name="loading-watch", daemon=True
         )

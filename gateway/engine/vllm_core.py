@@ -6,15 +6,23 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing import connection, parent_process
 from typing import Any
+from uuid import uuid4
 
 # vLLM's own while ours is in its place: a forked child inherits both, a spawned one neither.
 _replaced: Callable[..., None] | None = None
 
 
 def run_engine_core(*arguments: Any, **named: Any) -> None:
-    """Run vLLM's engine core; it ends with the process that started it, and logs no request's content."""
+    """Run vLLM's engine core; it ends with the process that started it, and logs no request's content.
+
+    Its files are in the directory of its sockets (`VLLM_RPC_BASE_PATH`), not where nobody removes them.
+    """
     _end_with_parent()
     from vllm.v1.engine import core
+    from vllm.v1.executor import multiproc_executor, uniproc_executor
+
+    for executor in (uniproc_executor, multiproc_executor):
+        executor.get_file_store_init_method = _file_store
 
     core.dump_engine_exception = _say_what_ran
     run = _replaced or core.EngineCoreProc.run_engine_core
@@ -50,6 +58,13 @@ def _end_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=wait, name="parent-watch", daemon=True).start()
+
+
+def _file_store() -> str:
+    """Return where the processes of one model meet: as vLLM's own function, in another directory."""
+    from vllm import envs
+
+    return f"file://{envs.VLLM_RPC_BASE_PATH}/vllm_dist_{uuid4().hex}"
 
 
 def _say_what_ran(_config: Any, scheduled: Any, _stats: Any) -> None:

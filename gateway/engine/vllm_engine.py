@@ -8,7 +8,7 @@ import asyncio
 import gc
 import os
 import threading
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing, suppress
 from multiprocessing import active_children
 from pathlib import Path
@@ -20,6 +20,7 @@ from engine_config.profile import EngineProfile
 from engine_config.progress import Progress
 from gateway.engine import environment, loading
 from gateway.engine.interface import Constraint, Delta, EngineInfo, Job, Model
+from gateway.engine.runtime_directory import RuntimeDirectory
 from gateway.engine.supervisor import Report
 from gateway.engine.vllm_model import describe, engine_arguments, with_weights
 from gateway.engine.vocabulary import TokenizerFile
@@ -53,6 +54,7 @@ class VLLMEngine:
         self._vocabulary: TokenizerFile | None = None
         self._inputs: Any = None
         self._constraints: Any = None
+        self._runtime: RuntimeDirectory | None = None
         self._ended = False
         self._not_ours = set(active_children())
 
@@ -175,12 +177,7 @@ class VLLMEngine:
                 process.kill()
 
     def _processes(self) -> list[psutil.Process]:
-        found = []
-        for core in self._llm.engine_core.resources.engine_manager.processes:
-            with suppress(psutil.Error):
-                process = psutil.Process(core.pid)
-                found += [process, *process.children(recursive=True)]
-        return found
+        return _with_children(self._llm.engine_core.resources.engine_manager.processes)
 
     async def shutdown(self) -> None:
         """End the engine and its processes, also one that is still starting."""
@@ -189,9 +186,20 @@ class VLLMEngine:
             self._constraints.close()
         llm, self._llm = self._llm, None
         if llm is not None:
-            await asyncio.to_thread(llm.shutdown, timeout=SHUTDOWN_TIMEOUT)
+            await asyncio.to_thread(self._end, llm)
         for process in set(active_children()) - self._not_ours:
             process.terminate()
+        if self._runtime is not None:
+            await asyncio.to_thread(self._runtime.remove)
+
+    def _end(self, llm: Any) -> None:
+        cores = llm.engine_core.resources.engine_manager.processes
+        if len(_with_children(cores)) == len(cores):
+            # A core without workers shares nothing that must be given back. vLLM would collect garbage and
+            # take the interpreter down, for seconds on a busy machine.
+            for core in cores:
+                core.terminate = core.kill
+        llm.shutdown(timeout=SHUTDOWN_TIMEOUT)
 
     def _build(self) -> Any:
         os.environ.setdefault("LLGUIDANCE_LOG_LEVEL", "0")  # Ours too. Or clients' grammars fill the log.
@@ -213,7 +221,9 @@ class VLLMEngine:
             vllm_profile.check(self._profile)
         profile = self._profile = with_weights(self._profile, self._report)
         traced = tracing.engine_variables(os.environ)
+        self._runtime = RuntimeDirectory()
         variables = environment.of_engine(profile) | traced
+        variables["VLLM_RPC_BASE_PATH"] = str(self._runtime.path)
         if current_platform.is_cpu():
             variables |= environment.of_cpu_engine(profile)
         with environment.applied(variables):
@@ -232,7 +242,7 @@ class VLLMEngine:
 
             with (
                 vllm_core.started_here(),
-                loading.watched(self._tell_loading) as counting,
+                loading.watched(self._tell_loading, self._runtime.path) as counting,
                 environment.applied(counting),
             ):
                 return AsyncLLM.from_engine_args(arguments, usage_context=UsageContext.OPENAI_API_SERVER)
@@ -260,3 +270,13 @@ class VLLMEngine:
             attention_backend=",".join(backends),
             kv_cache_tokens=(cache.num_gpu_blocks or 0) * cache.block_size,
         )
+
+
+def _with_children(cores: Iterable[Any]) -> list[psutil.Process]:
+    """Return the processes that live of `cores`, which are multiprocessing's, and those that they started."""
+    found = []
+    for core in cores:
+        with suppress(psutil.Error):
+            process = psutil.Process(core.pid)
+            found += [process, *process.children(recursive=True)]
+    return found

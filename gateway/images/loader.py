@@ -55,7 +55,8 @@ class _Opened:
 def _step_back() -> None:
     """Give this thread a lower priority than the event loop's and the engine's, where threads have one."""
     with suppress(OSError, AttributeError):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+        thread = threading.get_native_id()
+        os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICE)
 
 
 class PictureLoader:

@@ -178,6 +178,18 @@ async def test_only_threads_that_decode_large_pictures_step_back(
     assert priorities == [before, before + NICE]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a thread has no priority of its own")
+def test_threads_step_back_from_their_processs_priority() -> None:
+    def stepped_back() -> int:
+        os.setpriority(os.PRIO_PROCESS, 0, before + 10)  # of this thread
+        loader_module._step_back()
+        return os.getpriority(os.PRIO_PROCESS, 0)
+
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    with ThreadPoolExecutor(1) as thread:
+        assert thread.submit(stepped_back).result() == min(before + 10 + NICE, 19)
+
+
 async def test_a_larger_limit_than_pillows_own_is_kept_without_its_warning(loading: Make) -> None:
     picture = await loading(image_max_pixels=200_000_000, image_max_bytes=10**8).load(
         data_url(encoded(Image.new("1", (10_000, 9_500))))
