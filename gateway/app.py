@@ -34,9 +34,10 @@ from gateway.api.routes import (
     tokens,
 )
 from gateway.api.stored import StoredAnswers
+from gateway.batches.batch_run import Shared, Stores
 from gateway.batches.gate import Gate
 from gateway.batches.line import Lines, Readers
-from gateway.batches.runner import BatchRunner, Stores
+from gateway.batches.runner import BatchRunner
 from gateway.engine.interface import Engine
 from gateway.engine.supervisor import Report, Supervisor
 from gateway.generation.pipeline import Pipeline
@@ -143,15 +144,18 @@ class _Parts:
         self.runner = self._batch_runner()
 
     def _batch_runner(self) -> BatchRunner:
-        at_once = max(1, min(self.settings.batch_max_running, self.profile.max_num_seqs // 2))
+        settings, metrics = self.settings, self.metrics
+        at_once = max(1, min(settings.batch_max_running, self.profile.max_num_seqs // 2))
         return BatchRunner(
-            Stores(self.database, self.batches, self.files),
-            Lines(self.readers, self.pipeline, self.memory, self.settings),
-            Gate(self.admission, at_once, lambda: self.lifecycle.draining, self.metrics.batch_lines_running),
-            self.settings,
-            self.metrics,
-            model=self.profile.served_name,
-            width=at_once,
+            Shared(
+                Stores(self.database, self.batches, self.files),
+                Lines(self.batches, self.readers, self.pipeline, self.memory, settings),
+                Gate(self.admission, at_once, lambda: self.lifecycle.draining, metrics.batch_lines_running),
+                settings,
+                metrics,
+                model=self.profile.served_name,
+                is_known=lambda _: True,
+            )
         )
 
     def routers(self) -> Iterator[APIRouter]:

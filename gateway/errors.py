@@ -158,7 +158,7 @@ class PreviousResponseNotFound(RequestError):
 
 
 class PoisonRequest(RequestError):
-    """The request has killed the engine twice and is not run again."""
+    """The request killed the engine twice, or the gateway three times in a batch, and is not run again."""
 
     code = "poison_request"
 

@@ -16,7 +16,6 @@ from gateway.access.keys import CallerClass
 from gateway.access.limits import Account
 from gateway.access.memory import Claim, Memory
 from gateway.access.running import Running
-from gateway.access.shares import Holding
 from gateway.access.turns import Aside
 from gateway.engine.interface import Delta
 from gateway.errors import (
@@ -24,17 +23,21 @@ from gateway.errors import (
     GatewayError,
     InvalidValue,
     Overloaded,
+    PoisonRequest,
     RequestError,
+    StorageFull,
+    StorageUnavailable,
     Unavailable,
 )
 from gateway.generation.pipeline import Pipeline
 from gateway.generation.request import GenerationRequest, Prepared
 from gateway.schema.batches import InputLine, result_line
 from gateway.settings import Settings
-from gateway.storage.batches import Owned, Used
+from gateway.storage.batches import Batches, Owned, Used, Waiting
 
 PRIORITY: Final = 1_000_000  # after every live request
-ATTEMPTS: Final = 3  # at a line on which the engine fails, or with which it dies
+ATTEMPTS: Final = 3  # at a line on which the engine fails, or with which it or the gateway dies
+POISON: Final = f"the gateway or its engine ended {ATTEMPTS} times while this line was answered"
 AGAIN: Final = 1.0  # seconds until a line is tried again that could not be served
 
 log = structlog.get_logger()
@@ -71,48 +74,84 @@ class Outcome:
 
 
 class Lines:
-    """Answers lines, in memory that is counted."""
+    """Answers lines, in memory that is counted.
 
-    def __init__(self, readers: Readers, pipeline: Pipeline, memory: Memory, settings: Settings) -> None:
+    Every try is counted in the storage before it begins: a line with which the process ends must not end it
+    at every start.
+    """
+
+    def __init__(
+        self, batches: Batches, readers: Readers, pipeline: Pipeline, memory: Memory, settings: Settings
+    ) -> None:
+        self._batches = batches
         self._readers = readers
         self._pipeline = pipeline
         self._memory = memory
         self._timeout = settings.request_timeout
-        self._longest = settings.body_max_bytes
+        self._counted: set[tuple[str, int]] = set()  # lines whose last try is counted and did no harm
 
-    async def room(self, owned: Owned, held: AsyncExitStack) -> Holding:
-        """Have `held` hold memory for the longest line, however long it waits for that."""
+    async def room(self, owned: Owned, waiting: Waiting, held: AsyncExitStack) -> None:
+        """Have `held` hold memory for a line, however long it waits for that."""
         while True:
             try:
-                return await held.enter_async_context(self._memory.stored(_caller(owned), self._longest))
+                await held.enter_async_context(self._memory.stored(caller_of(owned), waiting.bytes))
             except Overloaded:
                 await asyncio.sleep(AGAIN)
+            else:
+                return
 
-    async def answer(self, owned: Owned, line: InputLine) -> Outcome:
-        """Return the outcome, however long that takes: while nothing can be served, the line waits."""
-        attempts = 0
-        while True:
+    async def answer(self, owned: Owned, waiting: Waiting) -> Outcome | None:
+        """Return the outcome, however long that takes: while nothing can be served, the line waits.
+
+        None is for a line that is no longer to be answered.
+        """
+        line = await self._batches.read_line(owned.batch.id, waiting.number)
+        while line is not None and (tries := await self._count(owned, waiting)):
+            if tries > ATTEMPTS:
+                return _failed(line, PoisonRequest(POISON))
             begun = asyncio.Event()
             try:
-                body = await self._body(owned, line, begun)
-            except Unavailable as error:
-                # A line with which the engine dies again and again must not take it away from everybody.
-                attempts += begun.is_set()
-                if attempts >= ATTEMPTS:
-                    return _failed(line, error)
-                await asyncio.sleep(AGAIN)
-            except RequestError as error:
-                return _failed(line, error)
+                return await self._outcome(owned, line, begun)
+            except asyncio.CancelledError:
+                await asyncio.shield(self.spare(owned, waiting))
+                raise
             except GatewayError as error:
-                attempts += 1
-                if attempts >= ATTEMPTS:
+                # A line with which the engine dies again and again must not take it away from everybody.
+                served = begun.is_set() or not isinstance(error, Unavailable)
+                if served and tries >= ATTEMPTS:
                     return _failed(line, error)
-            except Exception:
-                log.exception("batch_line_failed", batch=owned.batch.id, line=line.number)
-                return _failed(line, GatewayError("an error of the gateway's own; it is in its log"))
-            else:
-                told = result_line(_id(), line.custom_id, status=200, body=body)
-                return Outcome(told, _used(body))
+                if not served:
+                    await self.spare(owned, waiting)
+                if isinstance(error, Unavailable):
+                    await asyncio.sleep(AGAIN)
+        return None
+
+    async def _outcome(self, owned: Owned, line: InputLine, begun: asyncio.Event) -> Outcome:
+        """Return the outcome of one try. Raises GatewayError where another may end better."""
+        try:
+            body = await self._body(owned, line, begun)
+        except RequestError as error:
+            return _failed(line, error)
+        except GatewayError:
+            raise
+        except Exception:
+            log.exception("batch_line_failed", batch=owned.batch.id, line=line.number)
+            return _failed(line, GatewayError("an error of the gateway's own; it is in its log"))
+        return Outcome(result_line(_id(), line.custom_id, status=200, body=body), _used(body))
+
+    async def spare(self, owned: Owned, waiting: Waiting) -> None:
+        """Take back that the line's last try was counted: how it ended was not the line's fault."""
+        try:
+            await self._batches.count_try(owned.batch.id, waiting.number, -1)
+        except (StorageFull, StorageUnavailable):
+            self._counted.add((owned.batch.id, waiting.number))
+
+    async def _count(self, owned: Owned, waiting: Waiting) -> int:
+        """Count a try; return how many there have been, 0 if the line is no longer to be answered."""
+        name = owned.batch.id, waiting.number
+        tries = await self._batches.count_try(*name, 0 if name in self._counted else 1)
+        self._counted.discard(name)
+        return tries
 
     async def _body(self, owned: Owned, line: InputLine, begun: asyncio.Event) -> bytes:
         try:
@@ -125,7 +164,7 @@ class Lines:
     async def _answered(
         self, owned: Owned, line: InputLine, begun: asyncio.Event, held: AsyncExitStack
     ) -> bytes:
-        caller = _caller(owned)
+        caller = caller_of(owned)
         stored = await held.enter_async_context(AsyncExitStack())
 
         async def claim(size: int) -> None:
@@ -150,7 +189,7 @@ class Lines:
             return bytes((await answer.whole(prepared, first, deltas)).body)
 
 
-def _caller(owned: Owned) -> Caller:
+def caller_of(owned: Owned) -> Caller:
     """Return whose share of the memory a batch takes."""
     return Caller(f"batches of {owned.caller}", owned.caller, CallerClass())
 

@@ -7,33 +7,28 @@ from gateway.schema.batches import result_line
 from gateway.storage.batches import Batches
 from gateway.storage.files import CHUNK_BYTES, Files, Upload
 
-# Why a line was never answered, by the status that its batch ends with.
+# Why a line was never answered, by the code of the reason.
 NEVER: Final = {
-    "expired": {
-        "code": "batch_expired",
-        "message": "This request could not be executed before the completion window expired.",
-    },
-    "cancelled": {
-        "code": "batch_cancelled",
-        "message": "This request was not executed because the batch was cancelled.",
-    },
-    "failed": {
-        "code": "storage_quota_exceeded",
-        "message": "This request was not executed because there was no room for its result.",
-    },
+    "batch_expired": "This request could not be executed before the completion window expired.",
+    "batch_cancelled": "This request was not executed because the batch was cancelled.",
+    "storage_quota_exceeded": "This request was not executed because there was no room for its result.",
+    "api_key_revoked": "This request was not executed because the API key that made its batch was revoked.",
 }
 
 
 async def write(
-    batches: Batches, files: Files, batch_id: str, caller: str, ends_as: str
+    batches: Batches, files: Files, batch_id: str, caller: str, reason: str
 ) -> list[Upload | None]:
-    """Write the output and the errors of all lines; return the two files, None for one without any."""
+    """Write the output and the errors of all lines; return the two files, None for one without any.
+
+    Lines without a result were never answered for `reason`.
+    """
     output = _Lines(files, caller, f"{batch_id}_output.jsonl")
     errors = _Lines(files, caller, f"{batch_id}_error.jsonl")
     async for result in batches.results(batch_id):
         if result.json is None:
-            told = result_line(f"batch_req_{uuid4().hex}", result.custom_id, error=NEVER.get(ends_as))
-            await errors.add(told)
+            never = {"code": reason, "message": NEVER[reason]}
+            await errors.add(result_line(f"batch_req_{uuid4().hex}", result.custom_id, error=never))
         else:
             await (errors if result.failed else output).add(result.json)
     return [await output.close(), await errors.close()]

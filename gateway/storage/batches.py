@@ -37,6 +37,15 @@ class Owned:
 
 
 @dataclass(frozen=True, slots=True)
+class Waiting:
+    """A line that is to be answered: the size of its request, and how often it was tried before."""
+
+    number: int
+    bytes: int
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """The result of a line, as a line of a file; None for one that was never answered."""
 
@@ -67,9 +76,9 @@ class Batches:
         """Begin to cancel the caller's batch. Raises NotFound, and InvalidValue where it has ended."""
         return await self._database.write(_cancel, batch_id, caller, now)
 
-    async def unfinished(self, limit: int) -> list[Owned]:
-        """Return the oldest batches that have not ended, of all callers."""
-        return await self._database.read(_unfinished, limit)
+    async def unfinished(self, per_caller: int, limit: int) -> list[Owned]:
+        """Return batches that have not ended: each caller's oldest, then each one's second, and so on."""
+        return await self._database.read(_unfinished, per_caller, limit)
 
     async def update(self, batch_id: str, *statuses: Status, **changes: Any) -> bool:
         """Change the fields of a batch that is in one of `statuses`; say whether it was."""
@@ -100,9 +109,17 @@ class Batches:
         """Store lines of a batch that is being validated; say whether it still was."""
         return await self._database.write(_add_lines, batch_id, lines)
 
-    async def next_line(self, batch_id: str, after: int) -> InputLine | None:
+    async def next_line(self, batch_id: str, after: int) -> "Waiting | None":
         """Return the next line to be answered; None where there is none, or the batch does not run."""
         return await self._database.read(_next_line, batch_id, after)
+
+    async def read_line(self, batch_id: str, line: int) -> InputLine | None:
+        """Return a line that is to be answered; None where it is not, or the batch does not run."""
+        return await self._database.read(_read_line, batch_id, line)
+
+    async def count_try(self, batch_id: str, line: int, by: int) -> int:
+        """Count `by` more tries of a line; return how many there are, 0 where the batch does not run."""
+        return await self._database.write(_count_try, batch_id, line, by)
 
     async def finish_line(self, batch_id: str, line: int, result: bytes, used: Used | None) -> None:
         """Store a line's result. A line that has failed used nothing (None). The first result counts."""
@@ -181,11 +198,14 @@ def _cancel(connection: sqlite3.Connection, batch_id: str, caller: str, now: int
     return _get(connection, batch_id, caller)
 
 
-def _unfinished(connection: sqlite3.Connection, limit: int) -> list[Owned]:
+def _unfinished(connection: sqlite3.Connection, per_caller: int, limit: int) -> list[Owned]:
     rows = connection.execute(
-        f"SELECT caller, output_ttl, {_COLUMNS} FROM batches"
-        f" WHERE status IN {UNFINISHED} ORDER BY rowid LIMIT ?",
-        (limit,),
+        "WITH ranked AS ("
+        "SELECT rowid AS place, row_number() OVER (PARTITION BY caller ORDER BY rowid) AS turn"
+        f" FROM batches WHERE status IN {UNFINISHED})"
+        f" SELECT caller, output_ttl, {_COLUMNS} FROM ranked JOIN batches ON batches.rowid = place"
+        " WHERE turn <= ? ORDER BY turn, place LIMIT ?",
+        (per_caller, limit),
     )
     return [Owned(_batch(tuple(row)), caller, output_ttl) for caller, output_ttl, *row in rows]
 
@@ -256,13 +276,37 @@ def _add_lines(connection: sqlite3.Connection, batch_id: str, lines: list[InputL
     return True
 
 
-def _next_line(connection: sqlite3.Connection, batch_id: str, after: int) -> InputLine | None:
+_RUNS: Final = "(SELECT status FROM batches WHERE id = batch_id) = 'in_progress'"
+
+
+def _next_line(connection: sqlite3.Connection, batch_id: str, after: int) -> Waiting | None:
     row = connection.execute(
-        "SELECT line, custom_id, request FROM batch_lines WHERE batch_id = ? AND line > ? AND result IS NULL"
-        " AND (SELECT status FROM batches WHERE id = batch_id) = 'in_progress' ORDER BY line LIMIT 1",
+        "SELECT line, length(request), ifnull((SELECT attempts FROM batch_attempts AS tried"
+        " WHERE tried.batch_id = batch_lines.batch_id AND tried.line = batch_lines.line), 0) FROM batch_lines"
+        f" WHERE batch_id = ? AND line > ? AND result IS NULL AND {_RUNS} ORDER BY line LIMIT 1",
         (batch_id, after),
     ).fetchone()
+    return None if row is None else Waiting(*row)
+
+
+def _read_line(connection: sqlite3.Connection, batch_id: str, line: int) -> InputLine | None:
+    row = connection.execute(
+        "SELECT line, custom_id, request FROM batch_lines"
+        f" WHERE batch_id = ? AND line = ? AND result IS NULL AND {_RUNS}",
+        (batch_id, line),
+    ).fetchone()
     return None if row is None else InputLine(*row)
+
+
+def _count_try(connection: sqlite3.Connection, batch_id: str, line: int, by: int) -> int:
+    # In a table of its own: to change a row of `batch_lines` writes its request again.
+    row = connection.execute(
+        "INSERT INTO batch_attempts SELECT batch_id, line, max(0, :by) FROM batch_lines"
+        f" WHERE batch_id = :batch AND line = :line AND result IS NULL AND {_RUNS}"
+        " ON CONFLICT DO UPDATE SET attempts = attempts + :by RETURNING attempts",
+        {"batch": batch_id, "line": line, "by": by},
+    ).fetchone()
+    return 0 if row is None else int(row[0])
 
 
 def _finish_line(
@@ -275,6 +319,7 @@ def _finish_line(
     )
     if not cursor.rowcount:
         return
+    connection.execute("DELETE FROM batch_attempts WHERE batch_id = ? AND line = ?", (batch_id, line))
     spent = used or Used()
     connection.execute(
         "UPDATE batches SET completed = completed + ?, failed = failed + ?, input_tokens = input_tokens + ?,"

@@ -253,4 +253,17 @@ STEPS: Final = (
     {"".join(_counted_on_disk(table) for table in ("files", "batches", "responses"))}
     {"".join(_counted_on_disk_below(table) for table in _ROWS)}
     """,
+    """
+    -- How often a line without a result was tried, counted before it is: the process may end with it.
+    CREATE TABLE batch_attempts (
+        batch_id TEXT NOT NULL,
+        line INTEGER NOT NULL,
+        attempts INTEGER NOT NULL,
+        PRIMARY KEY (batch_id, line),
+        FOREIGN KEY (batch_id, line) REFERENCES batch_lines (batch_id, line) ON DELETE CASCADE
+    ) WITHOUT ROWID;
+    -- What is asked every few seconds about unfinished batches, without their rows: a `state` may be long.
+    DROP INDEX batches_by_status;
+    CREATE INDEX batches_open ON batches (status, caller, total, completed, failed);
+    """,
 )

@@ -2,8 +2,10 @@
 
 import asyncio
 import gzip
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +17,7 @@ from structlog.testing import capture_logs
 
 from gateway.errors import EngineNotReady, GenerationFailed
 from gateway.storage.batches import Batches
+from gateway.storage.database import NAME
 from tests.api.asking import MODEL, QUESTION, sdk
 from tests.api.wire import connected, head
 from tests.scripted_engine import ScriptedEngine
@@ -345,7 +348,7 @@ async def test_batch_that_takes_too_long_expires(monkeypatch: pytest.MonkeyPatch
         made = await start(client, [line(f"{number}") for number in range(5)])
         await until(lambda: engine.running > 0)
         now = time.time()
-        monkeypatch.setattr("gateway.batches.runner._now", lambda: int(now) + 86_400)
+        monkeypatch.setattr("gateway.batches.batch_run._now", lambda: int(now) + 86_400)
         batch = await ended(client, made)
         assert batch.status == "expired"
         assert batch.expired_at is not None
@@ -394,6 +397,76 @@ async def test_batch_is_not_stuck_behind_live_requests_without_end(monkeypatch: 
         over.set()
         await asyncio.gather(*live)
         assert batch.status == "completed"
+
+
+async def test_cancelling_does_not_wait_for_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.batches.gate.PATIENCE", 60)
+    engine = ScriptedEngine(pause=60)
+    async with scripted_gateway(engine) as gateway, sdk(gateway) as client:
+        messages: Any = [QUESTION]
+        live = asyncio.create_task(client.chat.completions.create(model=MODEL, messages=messages))
+        await until(lambda: engine.running == 1)
+        made = await start(client, [line("one"), line("two")])
+        await reaches(gateway, WAITING, 2)
+        await client.batches.cancel(made.id)
+        assert (await ended(client, made, PROMPTLY)).status == "cancelled"
+        engine.hurried = True
+        await live
+
+
+async def test_another_callers_batch_takes_the_place_of_ones_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.batches.runner.BATCHES_AT_ONCE", 2)
+    engine = ScriptedEngine(pause=0.02)
+    async with (
+        scripted_gateway(engine, api_keys="eve:eve,ann:ann", batch_max_running=2) as gateway,
+        sdk(gateway, api_key="eve") as eve,
+        sdk(gateway, api_key="ann") as ann,
+    ):
+        many = [await start(eve, [line(str(number)) for number in range(20)]) for _ in range(3)]
+        await until(lambda: engine.running > 0)
+        one = await ended(ann, await start(ann, [line("one")]))
+        assert one.status == "completed"
+        assert len(engine.jobs) < 61
+        for batch in many:
+            assert len(await lines_of(eve, (await ended(eve, batch)).output_file_id)) == 20
+        assert len(engine.jobs) == 61
+
+
+async def test_a_line_with_which_the_gateway_ended_three_times_fails_and_others_do_not(
+    tmp_path: Path,
+) -> None:
+    engine = ScriptedEngine(pause=60)
+    async with scripted_gateway(engine, state_dir=tmp_path) as gateway, sdk(gateway) as client:
+        made = await start(client, [line("first"), line("poison"), line("third")])
+        await until(lambda: engine.running == 3)
+        assert tries(tmp_path) == {1: 1, 2: 1, 3: 1}  # counted before it runs
+    assert tries(tmp_path) == {1: 0, 2: 0, 3: 0}  # an orderly end is nobody's fault
+    with closing(sqlite3.connect(tmp_path / NAME)) as connection, connection:
+        connection.execute("UPDATE batch_attempts SET attempts = CASE line WHEN 2 THEN 3 ELSE 2 END")
+    again = ScriptedEngine(pause=0.02)
+    most = 0
+    async with scripted_gateway(again, state_dir=tmp_path) as gateway, sdk(gateway) as client:
+
+        async def watch() -> None:
+            nonlocal most
+            while True:
+                most = max(most, again.running)
+                await asyncio.sleep(0.005)
+
+        watching = asyncio.create_task(watch())
+        batch = await ended(client, made)
+        watching.cancel()
+        results = await lines_of(client, batch.output_file_id)
+        [failed] = await lines_of(client, batch.error_file_id)
+    assert [result["custom_id"] for result in results] == ["first", "third"]
+    assert (failed["custom_id"], failed["response"]["body"]["error"]["code"]) == ("poison", "poison_request")
+    assert (len(again.jobs), most) == (2, 1)  # one at a time, so that the next end names the line
+    assert tries(tmp_path) == {}
+
+
+def tries(folder: Path) -> dict[int, int]:
+    with closing(sqlite3.connect(folder / NAME)) as connection:
+        return dict(connection.execute("SELECT line, attempts FROM batch_attempts"))
 
 
 async def test_lines_at_once_are_bounded() -> None:
@@ -512,12 +585,12 @@ async def fill(client: openai.AsyncOpenAI) -> list[str]:
 async def test_batches_go_on_after_an_error_of_the_gateways_own(monkeypatch: pytest.MonkeyPatch) -> None:
     healthy, seen = Batches.unfinished, 0
 
-    async def broken_once(self: Batches, limit: int) -> Any:
+    async def broken_once(self: Batches, *limits: int) -> Any:
         nonlocal seen
         seen += 1
         if seen == 1:
             raise TypeError("a field that is not known")
-        return await healthy(self, limit)
+        return await healthy(self, *limits)
 
     monkeypatch.setattr(Batches, "unfinished", broken_once)
     monkeypatch.setattr("gateway.batches.runner.LOOK_EVERY", 0.05)
@@ -531,7 +604,7 @@ async def test_batches_go_on_after_an_error_of_the_gateways_own(monkeypatch: pyt
 async def test_results_that_cannot_be_stored_now_are_stored_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.batches.runner.AGAIN", 0.05)
+    monkeypatch.setattr("gateway.batches.batch_run.AGAIN", 0.05)
     engine = ScriptedEngine()
     async with (
         scripted_gateway(engine, state_dir=tmp_path, state_max_bytes=3 * 2**20) as gateway,
