@@ -1,6 +1,6 @@
 # Everything runs in .venv, which engine_config/install.py makes and keeps up to date.
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint check coverage docs format clean bench bench-quick bench-micro chaos fairness gpu-config conformance schemathesis soak audit constraints hostile fuzz full-shape gpu-check clients frontends
+.PHONY: help serve test lint check coverage docs format clean bench bench-quick bench-micro chaos fairness gpu-config conformance schemathesis soak audit constraints hostile fuzz full-shape gpu-check clients frontends fresh-machine
 MAKEFLAGS += --no-print-directory
 unexport PYTHONPATH PYTHONHOME # Other versions of our packages may be there.
 
@@ -129,3 +129,7 @@ frontends: ## Open WebUI, Gradio and a page of another origin in Chromium, on th
 	@FRONTENDS_SHOTS=$(if $(findstring --shots,$(ARGS)),docs/frontends) .venv/bin/pytest --timeout 900 \
 		tests/frontends/other_origin.py tests/frontends/open_webui.py \
 		tests/frontends/open_webui_set_up.py tests/frontends/gradio_chat.py
+
+fresh-machine: ## `make serve` and `make test` on new Debian machines, as root and as others (as root; ARGS="--suite bookworm --no-tests --write").
+	$(SETUP) --dev
+	@.venv/bin/python -m tools.fresh_machine $(ARGS)

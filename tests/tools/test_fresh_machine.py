@@ -1,0 +1,135 @@
+"""`make fresh-machine`: what it passes on, how it enters and removes a machine, and what it reports."""
+
+import datetime as dt
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tools.fresh_machine import commands, first_requests, page, pip_settings
+from tools.fresh_machine.commands import Outcome
+from tools.fresh_machine.first_requests import Timing
+from tools.fresh_machine.machine import NAMELESS, PERSON, Machine
+
+LISTED = """\
+:env:.find-links='/env'
+global.find-links='/file'
+install.extra-index-url='https://a.example/simple\\nfile://{folder}'
+global.cert='{file}'
+"""
+
+
+def test_pips_settings_are_passed_on_with_the_files_that_they_name(tmp_path: Path) -> None:
+    file = tmp_path / "ca.pem"
+    file.touch()
+    settings = pip_settings.parse(LISTED.format(folder=tmp_path, file=file))
+    assert settings == {
+        "PIP_FIND_LINKS": "/env",
+        "PIP_EXTRA_INDEX_URL": f"https://a.example/simple\nfile://{tmp_path}",
+        "PIP_CERT": str(file),
+    }
+    assert pip_settings.local_paths(settings) == [tmp_path, file]
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    monkeypatch.setattr(pip_settings, "variables", lambda: {"PIP_FIND_LINKS": str(tmp_path / "wheels")})
+    (tmp_path / "wheels").mkdir()
+    return Machine(tmp_path / "new machine", "bookworm")
+
+
+def test_what_a_machine_sees_is_mounted_in_a_namespace_of_its_own_and_read_only(
+    machine: Machine, tmp_path: Path
+) -> None:
+    line = machine.command(PERSON, "make serve")
+    assert line[:5] == ["unshare", "--mount", "--propagation", "private", "--pid"]
+    assert line[-2] == "-ec"  # A mount that fails ends it.
+    *mounts, last = line[-1].splitlines()
+    wheels = tmp_path / "wheels"
+    assert mounts[-1] == f"mount --bind -o ro {wheels} '{machine.folder}{wheels}'"
+    assert last == f"exec chroot --userspec=1000:1000 --groups= '{machine.folder}' sh -c 'make serve'"
+
+
+def test_an_id_without_a_name_has_no_home(machine: Machine) -> None:
+    assert machine.command(NAMELESS, "true")[-1].endswith("new machine' env -u HOME sh -c true")
+
+
+def test_a_folder_in_which_something_is_mounted_is_not_removed(
+    monkeypatch: pytest.MonkeyPatch, machine: Machine
+) -> None:
+    def run(*_: Any, **__: Any) -> None:
+        pytest.fail("it removes")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    machine.folder = Path("/")
+    with pytest.raises(
+        RuntimeError, match=r"^/ is not removed, because something is mounted in it: .*'/proc'"
+    ):
+        machine.remove()
+
+
+def test_a_folder_is_removed(machine: Machine) -> None:
+    (machine.folder / "etc").mkdir(parents=True)
+    machine.remove()
+    assert not machine.folder.exists()
+
+
+def test_the_first_requests_are_of_every_kind_and_begin_with_the_playgrounds() -> None:
+    kinds = first_requests.kinds()
+    assert next(iter(kinds)) == "logprobs"
+    assert {"picture", "json_schema", "tool_choice", "echo", "responses"} <= kinds.keys()
+    assert kinds["logprobs"][1]["logprobs"] is True
+
+
+def serve(command: str, folder: Path, monkeypatch: pytest.MonkeyPatch, timings: list[Timing]) -> Outcome:
+    """Return what becomes of `command`, a program of Python, as `make serve`."""
+
+    class Here(Machine):
+        def command(self, _user: Any, command: str) -> list[str]:
+            return [sys.executable, "-c", command]
+
+    monkeypatch.setattr(commands, "sweep", lambda _api: timings)
+    monkeypatch.setattr(pip_settings, "variables", dict)
+    log = folder / "log"
+    return commands._served(Here(folder, "bookworm"), PERSON, "make serve", command, log)
+
+
+READY = """
+import http.server, sys
+class Ready(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+try:
+    http.server.HTTPServer(("127.0.0.1", {port}), Ready).serve_forever()
+except KeyboardInterrupt:
+    sys.exit()
+"""
+
+
+def test_a_first_request_that_is_late_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    timings = [Timing("logprobs", 15.0, 0.03), Timing("text", 0.9, 0.1)]
+    assert serve(READY, tmp_path, monkeypatch, timings).problem == "slow as a first request: logprobs"
+    assert serve(READY, tmp_path, monkeypatch, timings[1:]).problem == ""
+
+
+def test_a_command_that_ends_early_is_reported_with_its_last_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = "import sys; print('noise'); sys.exit('set-up: no disk')"
+    outcome = serve(program, tmp_path, monkeypatch, [])
+    assert (outcome.problem, outcome.summary) == ("ended with exit code 1", "set-up: no disk")
+
+
+def test_the_page_has_a_row_for_each_command_with_the_kind_that_differs_most() -> None:
+    timings = [Timing("text", 0.9, 0.1), Timing("logprobs", 0.06, 0.03)]
+    served = Outcome("bookworm", "root", "make serve", seconds=61.2, timings=timings)
+    tested = Outcome("trixie", "root", "make test", "exit code 2", 9.0, summary="1 failed, 2 passed in 9 s")
+    written = page.text([served, tested], "abc1234", dt.date(2026, 12, 1))
+    assert "wrote this page on 2026-12-01 for commit `abc1234`" in written
+    assert written.endswith(
+        "| Debian 12 | root | `make serve` | works | 61 s | 2 | `text`: 0.90 s, 0.10 s |\n"
+        "| Debian 13 | root | `make test` | exit code 2: 1 failed, 2 passed in 9 s | 9 s |  |  |\n"
+    )
