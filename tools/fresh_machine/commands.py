@@ -110,7 +110,7 @@ def _wait(url: str, process: subprocess.Popen[bytes], sleep: Callable[[float], N
 
 def last_words(log: Path) -> str:
     """Return the last line of `log` that says something for people."""
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines()]
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
     said = [line for line in lines if line.startswith(("set-up: ", "error: "))] or lines[-1:]
     return said[-1] if said else ""
 

@@ -29,10 +29,15 @@ def parse(listed: str) -> dict[str, str]:
 
 
 def local_paths(settings: dict[str, str]) -> list[Path]:
-    """Return the files and folders of this machine that `settings` name."""
+    """Return the files and folders of this machine that `settings` name.
+
+    An index in a folder, `…/simple`, links to files beside it: the folder above is meant.
+    """
     paths = []
     for word in " ".join(settings.values()).split():
         path = Path(urlsplit(word).path if word.startswith("file://") else word)
+        if path.name == "simple" and path.parent != Path("/"):
+            path = path.parent
         if path.is_absolute() and path.exists():
             paths.append(path)
     return list(dict.fromkeys(paths))
