@@ -144,11 +144,13 @@ class Supervisor:
         Raises EngineNotReady (503) while no engine runs, EngineDied, and PoisonRequest where the engine has
         died of this very job before.
         """
-        sent = False
+        sent, engine = False, self._running()
         for run in range(1, RUNS + 1):
-            engine = self._running()
             trial = await self._suspects.enter(job)
             try:
+                # Not the one from before the wait: that may be dead, and the job would have lost a run.
+                engine = await self._living()
+                self._suspects.begin(trial, engine)
                 async with aclosing(engine.generate(job)) as deltas:
                     async for delta in deltas:
                         if not sent:
@@ -159,7 +161,7 @@ class Supervisor:
             except EngineDied:
                 if self._blamed is not engine:  # The first to hear of it sees all that ran.
                     self._blamed = engine
-                    self._suspects.engine_died()
+                    self._suspects.engine_died(engine)
                 if sent or run == RUNS:
                     raise
             else:
@@ -187,6 +189,12 @@ class Supervisor:
         """Return when another engine than `dead` runs, or none will."""
         while self._engine is dead or (self._engine is None and self._stage != "stopped"):
             await self._changed.wait()
+
+    async def _living(self) -> Engine:
+        """Return the engine that runs, or the next. Raises EngineNotReady (503) if there will be none."""
+        while not self.ready and self._stage != "stopped":
+            await self._changed.wait()
+        return self._running()
 
     def _tell(self) -> None:
         """Wake those who wait for another engine."""

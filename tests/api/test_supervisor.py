@@ -255,12 +255,12 @@ async def test_a_job_that_the_engine_dies_of_twice_is_refused_and_those_beside_i
         poison = asyncio.create_task(ask(gateway, chat(seed=666)))
         others = [asyncio.create_task(ask(gateway, chat(seed=seed))) for seed in range(5)]
         assert (await poison).error["code"] == "engine_died"
-        # None of them had sent anything: each ran again, alone, on the second engine or on the third.
+        # None of them had sent anything: each ran again, after the poison, on the third engine.
         answers = await asyncio.gather(*others)
+        assert [answer.status for answer in answers] == [200] * 5
         await is_ready(gateway)
         again = [await ask(gateway, chat(seed=seed)) for seed in range(5)]
         assert [answer.status for answer in again] == [200] * 5
-        assert {answer.status for answer in answers} <= {200, 503}
         count = len(made)
         refused = await ask(gateway, chat(seed=666))
         assert (refused.status, refused.error["code"]) == (400, "poison_request")
