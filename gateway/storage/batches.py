@@ -74,7 +74,7 @@ class Batches:
 
     async def cancel(self, batch_id: str, caller: str, now: int) -> Batch:
         """Begin to cancel the caller's batch. Raises NotFound, and InvalidValue where it has ended."""
-        return await self._database.write(_cancel, batch_id, caller, now)
+        return await self._database.free(_cancel, batch_id, caller, now)
 
     async def unfinished(self, per_caller: int, limit: int) -> list[Owned]:
         """Return batches that have not ended: each caller's oldest, then each one's second, and so on."""
@@ -95,15 +95,15 @@ class Batches:
 
         Each file comes with the time that it expires.
         """
-        await self._database.write(_end, batch_id, changes, tuple(files), until)
+        await self._database.free(_end, batch_id, changes, tuple(files), until)
 
     async def clear_lines(self, batch_id: str) -> None:
         """Delete the lines of a batch whose input is to be read again."""
-        await self._database.write(_clear_lines, batch_id)
+        await self._database.free(_clear_lines, batch_id)
 
     async def give_up(self, batch_id: str, error: LineError, now: int) -> None:
         """Have a batch end as failed, with `error`; requests without a result make room for the others."""
-        await self._database.write(_give_up, batch_id, error, now)
+        await self._database.free(_give_up, batch_id, error, now)
 
     async def add_lines(self, batch_id: str, lines: list[InputLine]) -> bool:
         """Store lines of a batch that is being validated; say whether it still was."""

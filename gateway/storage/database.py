@@ -1,6 +1,7 @@
 """One SQLite file for everything that is stored, used by one thread: the event loop never waits for a disk.
 
-The file is opened when it is first needed: on a read-only disk, only the routes that store fail.
+The file is opened when it is first needed: on a read-only disk, only the routes that store fail. On a full
+disk, what deletes may use the room of a reserve.
 """
 
 import asyncio
@@ -8,7 +9,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar, TypeVarTuple
 
@@ -16,10 +17,14 @@ import structlog
 
 from gateway.errors import GatewayError, StorageFull, StorageQuotaExceeded, StorageUnavailable
 from gateway.storage.migrations import STEPS
+from gateway.storage.reserve import Reserve
 
 NAME = "state.sqlite3"
 BUSY_TIMEOUT = 5.0  # seconds to wait for another process that writes
 WAL_BYTES = 64 * 2**20  # what the write-ahead log may keep on the disk between two transactions
+HEADROOM = 256  # pages over the limit that what deletes may take
+TIDIED_PAGES = 500  # given back to the disk in one transaction, after a deletion from the reserve
+TIDIED_STEPS = 4
 
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
@@ -34,6 +39,11 @@ _REASONS = {
     sqlite3.SQLITE_CANTOPEN: "cannot be opened",
     sqlite3.SQLITE_NOTADB: "is damaged",
 }
+
+MOVED = (
+    "nothing can be stored: the state file was moved or deleted; "
+    "put it back, or restart the gateway for a new one"
+)
 
 log = structlog.get_logger()
 
@@ -51,6 +61,8 @@ class Database:
         self._thread = ThreadPoolExecutor(1, "storage")
         self._connection: sqlite3.Connection | None = None
         self._noted: str | None = None  # the last failure in the log
+        self._identity: tuple[int, int] | None = None  # device and inode of the file, once it was opened
+        self._reserve = Reserve()
 
     @property
     def folder(self) -> Path:
@@ -75,36 +87,46 @@ class Database:
 
         Raises StorageUnavailable (503), and whatever `work` raises.
         """
-        return await self._run(_READ, work, *args)
+        return await self._run(_READ, False, work, *args)
 
     async def write(self, work: Callable[[sqlite3.Connection, *_Ts], _T], *args: *_Ts) -> _T:
         """Do the same for work that writes. All of it is stored, or nothing is.
 
         Raises StorageFull (507) too. A caller that is cancelled doesn't stop the transaction.
         """
-        return await self._run(_WRITE, work, *args)
+        return await self._run(_WRITE, False, work, *args)
+
+    async def free(self, work: Callable[[sqlite3.Connection, *_Ts], _T], *args: *_Ts) -> _T:
+        """Do the same for work that deletes: it may use the reserve, on a full disk too."""
+        return await self._run(_WRITE, True, work, *args)
+
+    async def renew_reserve(self) -> None:
+        """Take the room of the reserve again, if it was used and there is room."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._reserve.renew)
 
     async def close(self) -> None:
         """Wait for what is under way and close the file."""
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._thread, self._close)
+        await loop.run_in_executor(self._thread, self._end)
         self._thread.shutdown()
 
-    async def _run(self, begin: str, work: Callable[[sqlite3.Connection, *_Ts], _T], *args: *_Ts) -> _T:
+    async def _run(
+        self, begin: str, frees: bool, work: Callable[[sqlite3.Connection, *_Ts], _T], *args: *_Ts
+    ) -> _T:
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, self._transaction, begin, lambda c: work(c, *args))
+        return await loop.run_in_executor(
+            self._thread, self._transaction, begin, frees, lambda c: work(c, *args)
+        )
 
-    def _transaction(self, begin: str, work: Callable[[sqlite3.Connection], _T]) -> _T:
+    def _transaction(self, begin: str, frees: bool, work: Callable[[sqlite3.Connection], _T]) -> _T:
         try:
-            connection = self._open()
-            connection.execute(begin)
             try:
-                result = work(connection)
-                connection.execute("COMMIT")
-            except BaseException:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                raise
+                result = self._once(begin, work)
+            except sqlite3.OperationalError as error:
+                # Without a connection it could not even be opened.
+                if not _is_full(error) or not (frees or self._connection is None):
+                    raise
+                result = self._once_more(begin, work)
         except (sqlite3.DatabaseError, OSError) as error:
             told = _told(error, self._max_bytes_per_caller)
             if told is None:
@@ -115,6 +137,59 @@ class Database:
         self._noted = None
         return result
 
+    def _once(self, begin: str, work: Callable[[sqlite3.Connection], _T]) -> _T:
+        connection = self._open()
+        self._check_in_place()
+        connection.execute(begin)
+        try:
+            result = work(connection)
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+        self._check_in_place()
+        return result
+
+    def _once_more(self, begin: str, work: Callable[[sqlite3.Connection], _T]) -> _T:
+        """Try again in the room of the reserve, then give back to the disk what was deleted."""
+        self._reserve.release()
+        try:
+            connection = self._open()
+            _limit(connection, self._max_bytes, HEADROOM)
+            result = self._once(begin, work)
+            _tidy(connection)
+        finally:
+            if self._connection is not None:
+                _limit(self._connection, self._max_bytes)
+            self._reserve.renew()
+        return result
+
+    def _check_in_place(self) -> None:
+        """Raise StorageUnavailable if the open file was moved, deleted or replaced: what it holds is lost."""
+        found = self._found()
+        if found is not None and found == self._identity:
+            return
+        told = StorageUnavailable(MOVED)
+        if self._noted != told.message:
+            self._noted = told.message
+            log.error("storage_failed", folder=str(self.folder), reason="the state file was moved or deleted")
+        if self._connection is not None:
+            # The write-ahead log stays, by its name: it must hold nothing that another file would take over.
+            with suppress(sqlite3.Error):
+                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._close()
+        if found is not None:  # Another file is in its place: that is used from now on.
+            self._identity = None
+        raise told
+
+    def _found(self) -> tuple[int, int] | None:
+        try:
+            found = (self.folder / NAME).stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
     def _note(self, told: GatewayError, error: Exception) -> None:
         """Log a failure once, however many requests meet it, and open the file again for the next."""
         if self._noted != told.message:
@@ -122,26 +197,38 @@ class Database:
             log.error("storage_failed", folder=str(self.folder), reason=str(error))
         if not isinstance(told, StorageFull):
             self._close()  # the gateway need not be restarted after a repair
+            self._identity = None
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
+            if self._identity is not None and self._found() is None:
+                raise StorageUnavailable(MOVED)  # A new file would hide that what was stored is missing.
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            alone = self._reserve.open(self.folder)
             path = self.folder / NAME
             # SQLite's companion files take over these permissions.
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
             connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None)
             try:
                 _set_up(connection, self._max_bytes, self._max_bytes_per_caller)
+                if alone:
+                    with suppress(sqlite3.OperationalError):  # On a full disk, it expires by itself.
+                        _expire_unfinished(connection)
             except BaseException:
                 connection.close()
                 raise
-            self._connection = connection
+            self._reserve.share()
+            self._connection, self._identity = connection, self._found()
         return self._connection
 
     def _close(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
+
+    def _end(self) -> None:
+        self._close()
+        self._reserve.close()
 
 
 def _set_up(connection: sqlite3.Connection, max_bytes: int, max_bytes_per_caller: int | None) -> None:
@@ -152,8 +239,9 @@ def _set_up(connection: sqlite3.Connection, max_bytes: int, max_bytes_per_caller
     connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
-    (page_size,) = connection.execute("PRAGMA page_size").fetchone()
-    connection.execute(f"PRAGMA max_page_count = {max(1, max_bytes // page_size)}")
+    # Debian's SQLite would write a deleted file's pages again, with zeros: on a full disk, that is too much.
+    connection.execute("PRAGMA secure_delete = FAST")
+    _limit(connection, max_bytes)
     connection.execute(_WRITE)
     try:
         _migrate(connection)
@@ -172,6 +260,44 @@ def _set_up(connection: sqlite3.Connection, max_bytes: int, max_bytes_per_caller
         )
 
 
+def _limit(connection: sqlite3.Connection, max_bytes: int, more: int = 0) -> None:
+    """Let the file grow to `max_bytes` and `more` pages."""
+    (page_size,) = connection.execute("PRAGMA page_size").fetchone()
+    connection.execute(f"PRAGMA max_page_count = {max(1, max_bytes // page_size) + more}")
+
+
+def _expire_unfinished(connection: sqlite3.Connection) -> None:
+    """Have the next sweep delete what processes that were killed had begun.
+
+    Only for the first process that uses the file: nobody else is there to finish it.
+    """
+    connection.execute("UPDATE files SET expires_at = 0 WHERE complete = 0")
+    connection.execute("UPDATE responses SET expires_at = 0 WHERE body = x''")
+
+
+def _tidy(connection: sqlite3.Connection) -> None:
+    """Give free pages back to the disk, in steps that the reserve has room for."""
+    with suppress(sqlite3.OperationalError):  # What was deleted is deleted.
+        for _ in range(TIDIED_STEPS):
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            connection.execute(_WRITE)
+            more = give_back(connection, TIDIED_PAGES)
+            connection.execute("COMMIT")
+            if not more:
+                break
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    if connection.in_transaction:
+        connection.execute("ROLLBACK")
+
+
+def give_back(connection: sqlite3.Connection, pages: int) -> bool:
+    """Shrink the file by its free pages, up to `pages`; say whether there are more."""
+    (free,) = connection.execute("PRAGMA freelist_count").fetchone()
+    for _ in range(min(free, pages)):
+        connection.execute("PRAGMA incremental_vacuum")  # Python's driver takes one step of it: one page
+    return bool(free > pages)
+
+
 @contextmanager
 def beyond_quota(connection: sqlite3.Connection) -> Iterator[None]:
     """Allow the writes inside, in one transaction, to exceed their caller's quota."""
@@ -183,6 +309,8 @@ def beyond_quota(connection: sqlite3.Connection) -> Iterator[None]:
 def _migrate(connection: sqlite3.Connection) -> None:
     """Take the steps that the file has not taken yet. Raises StorageUnavailable for a newer gateway's."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version == len(STEPS):
+        return  # On a full disk, not even the same number can be written.
     if version > len(STEPS):
         raise StorageUnavailable(
             f"nothing can be stored: the state has version {version} and this gateway knows {len(STEPS)}"
@@ -193,6 +321,12 @@ def _migrate(connection: sqlite3.Connection) -> None:
             if statement.strip():
                 connection.execute(statement)
     connection.execute(f"PRAGMA user_version = {len(STEPS)}")
+
+
+def _is_full(error: sqlite3.OperationalError) -> bool:
+    """Say whether a full disk may be the reason: not each of SQLite's files fails by that name."""
+    code = error.sqlite_errorcode & 0xFF
+    return code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
 
 
 def _told(error: Exception, max_bytes_per_caller: int | None) -> GatewayError | None:

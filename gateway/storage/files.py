@@ -8,7 +8,7 @@ from itertools import count
 from typing import Any, Literal
 from uuid import uuid4
 
-from gateway.errors import InvalidValue, NotFound
+from gateway.errors import InvalidValue, NotFound, StorageUnavailable
 from gateway.schema.paths import short
 from gateway.storage.database import Database, beyond_quota
 
@@ -81,7 +81,7 @@ class Files:
 
     async def delete(self, file_id: str, caller: str) -> None:
         """Delete the caller's file. Raises NotFound."""
-        await self._database.write(_delete, file_id, caller)
+        await self._database.free(_delete, file_id, caller)
 
     async def content(self, file_id: str, caller: str) -> bytes:
         """Return all that the caller's file holds; check its size first. Raises NotFound."""
@@ -138,7 +138,7 @@ class Upload:
 
     async def drop(self) -> None:
         """Delete what was written."""
-        await self._database.write(_drop, self.id)
+        await self._database.free(_drop, self.id)
 
 
 def _beyond_quota(connection: sqlite3.Connection, work: Callable[..., None], *arguments: Any) -> None:
@@ -216,4 +216,9 @@ def _chunk(connection: sqlite3.Connection, file_id: str, place: int) -> bytes | 
 
 
 def _add_chunk(connection: sqlite3.Connection, file_id: str, place: int, data: bytes) -> None:
-    connection.execute("INSERT INTO file_chunks VALUES (?, ?, ?)", (file_id, place, data))
+    try:
+        connection.execute("INSERT INTO file_chunks VALUES (?, ?, ?)", (file_id, place, data))
+    except sqlite3.IntegrityError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY:
+            raise
+        raise StorageUnavailable("what was uploaded is no longer stored; send the file again") from None

@@ -266,4 +266,9 @@ STEPS: Final = (
     DROP INDEX batches_by_status;
     CREATE INDEX batches_open ON batches (status, caller, total, completed, failed);
     """,
+    """
+    -- What a process that was killed left unfinished, by itself: it is looked for at every start.
+    CREATE INDEX files_unfinished ON files (id) WHERE complete = 0;
+    CREATE INDEX responses_unfinished ON responses (id) WHERE body = x'';
+    """,
 )

@@ -79,7 +79,7 @@ class ResponseStore:
 
     async def delete(self, caller: str, response_id: str) -> None:
         """Delete the response; those after it can no longer be continued. Raises NotFound."""
-        deleted = await self._database.write(
+        deleted = await self._database.free(
             lambda connection: (
                 connection.execute(
                     "DELETE FROM responses WHERE id = ? AND caller = ? AND expires_at > ? AND body <> x''",

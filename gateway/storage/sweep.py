@@ -7,7 +7,7 @@ import time
 import structlog
 
 from gateway.errors import StorageFull, StorageUnavailable
-from gateway.storage.database import Database
+from gateway.storage.database import Database, give_back
 from gateway.storage.migrations import EXPIRING
 
 EVERY = 60.0  # seconds between two sweeps
@@ -33,10 +33,11 @@ async def sweep_forever(database: Database) -> None:
 async def sweep(database: Database, now: int) -> int:
     """Delete all that expired at `now` (Unix seconds) or before; return how many rows that were."""
     total = 0
-    while deleted := await database.write(_step, now):
+    while deleted := await database.free(_step, now):
         total += deleted
-    while await database.write(_give_back):
+    while await database.free(give_back, PAGES):
         pass
+    await database.renew_reserve()
     return total
 
 
@@ -49,11 +50,3 @@ def _step(connection: sqlite3.Connection, now: int) -> int:
         )
         deleted += cursor.rowcount
     return deleted
-
-
-def _give_back(connection: sqlite3.Connection) -> bool:
-    """Shrink the file by its free pages, up to PAGES; say whether there are more."""
-    (free,) = connection.execute("PRAGMA freelist_count").fetchone()
-    for _ in range(min(free, PAGES)):
-        connection.execute("PRAGMA incremental_vacuum")  # Python's driver takes one step of it: one page
-    return bool(free > PAGES)

@@ -301,6 +301,20 @@ async def test_without_a_state_directory_only_what_stores_fails(tmp_path: Path) 
         assert (await post(gateway, form(VISION, PICTURE))).status == 200
 
 
+async def test_a_state_file_that_is_deleted_is_told_until_the_next_start(tmp_path: Path) -> None:
+    async with scripted_gateway(ScriptedEngine(), state_dir=tmp_path) as gateway:
+        assert (await post(gateway, form(VISION, PICTURE))).status == 200
+        (tmp_path / NAME).unlink()
+        answers = [await post(gateway, form(VISION, PICTURE)) for _ in range(2)]
+        answers.append(await send(gateway, "GET", "/v1/files"))
+        assert [answer.status for answer in answers] == [503] * 3
+        assert {answer.error["code"] for answer in answers} == {"storage_unavailable"}
+        assert "the state file was moved or deleted" in answers[0].error["message"]
+        assert (await ask(gateway)).status == 200
+    async with scripted_gateway(ScriptedEngine(), state_dir=tmp_path) as gateway:
+        assert (await post(gateway, form(VISION, PICTURE))).status == 200
+
+
 async def test_damaged_state_is_told_and_live_requests_are_answered(tmp_path: Path) -> None:
     (tmp_path / NAME).write_bytes(b"not a database at all" * 1000)
     async with scripted_gateway(ScriptedEngine(), state_dir=tmp_path) as gateway:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +15,10 @@ import pytest
 
 from gateway.errors import StorageFull, StorageUnavailable
 from gateway.storage.database import NAME, Database
+from gateway.storage.files import Files
 from gateway.storage.migrations import STEPS
+from gateway.storage.reserve import NAME as RESERVE
+from gateway.storage.sweep import sweep
 
 GIB = 2**30
 
@@ -58,7 +62,7 @@ async def test_nothing_is_on_the_disk_before_something_is_stored(tmp_path: Path)
 async def test_only_the_user_may_read_what_is_stored(database: Database) -> None:
     await database.write(put)
     files = sorted(path.name for path in database.folder.iterdir())
-    assert files == [NAME, f"{NAME}-shm", f"{NAME}-wal"]
+    assert files == [RESERVE, NAME, f"{NAME}-shm", f"{NAME}-wal"]
     assert {stat.S_IMODE(path.stat().st_mode) for path in database.folder.iterdir()} == {0o600}
     assert stat.S_IMODE(database.folder.stat().st_mode) == 0o700
 
@@ -212,6 +216,144 @@ def test_disk_that_fails_in_the_middle_of_a_write_keeps_what_was_stored(tmp_path
     )
     assert "503 nothing can be stored: the state file is on a disk that reports an error\n" in done.stdout
     assert done.stdout.endswith("[('before',)]\n")
+
+
+MOVED = (
+    r"^nothing can be stored: the state file was moved or deleted; "
+    r"put it back, or restart the gateway for a new one$"
+)
+
+
+async def test_a_file_that_is_moved_away_is_missed_until_it_is_back(database: Database) -> None:
+    await database.write(put)
+    path = database.folder / NAME
+    path.rename(path.with_name("elsewhere"))
+    for _ in range(2):
+        with pytest.raises(StorageUnavailable, match=MOVED):
+            await database.write(partial(put, name="lost"))
+        with pytest.raises(StorageUnavailable, match=MOVED):
+            await database.read(count)
+    assert not path.exists()
+    with closing(sqlite3.connect(path.with_name("elsewhere"))) as connection:
+        assert count(connection) == 1
+    path.with_name("elsewhere").rename(path)
+    await database.write(partial(put, name="file-2"))
+    assert await database.read(count) == 2
+
+
+async def test_a_file_that_goes_while_it_is_written_has_stored_nothing(database: Database) -> None:
+    await database.write(put)
+
+    def put_and_lose(connection: sqlite3.Connection) -> None:
+        put(connection, "lost")
+        (database.folder / NAME).unlink()
+
+    with pytest.raises(StorageUnavailable, match=MOVED):
+        await database.write(put_and_lose)
+
+
+async def test_a_file_that_is_replaced_is_noticed_and_then_used(database: Database, tmp_path: Path) -> None:
+    other = Database(tmp_path / "other", GIB)
+    for name in ("a", "b"):
+        await other.write(partial(put, name=name))
+    await other.close()
+    upload = await Files(database).begin("ann", "x")
+    (tmp_path / "other" / NAME).rename(database.folder / NAME)
+    with pytest.raises(StorageUnavailable, match=MOVED):
+        await upload.write(b"x")
+    with pytest.raises(
+        StorageUnavailable, match="what was uploaded is no longer stored; send the file again"
+    ):
+        await upload.write(b"x")
+    assert await database.read(count) == 2
+
+
+async def test_only_what_deletes_takes_the_room_of_the_reserve(database: Database) -> None:
+    await database.write(put)
+    reserve = database.folder / RESERVE
+    assert reserve.stat().st_size == 2**24
+
+    def delete_on_a_full_disk(connection: sqlite3.Connection) -> int:
+        if reserve.stat().st_size:
+            connection.execute("PRAGMA max_page_count = 1")
+            put(connection, "more", 2**20)
+        return connection.execute("DELETE FROM files").rowcount
+
+    with pytest.raises(StorageFull):
+        await database.write(delete_on_a_full_disk)
+    assert await database.free(delete_on_a_full_disk) == 1
+    assert await database.read(count) == 0
+    assert reserve.stat().st_size == 2**24
+    await database.write(partial(put, name="more", size=2**20))
+
+
+# Run with a private disk; a program that is killed makes no difference to the shell.
+SMALL_DISK = 'mount -t tmpfs -o size=24m tmpfs "$0"; echo mounted; set +e; "$@"; "$@"'
+
+# Fills a disk of 24 MB, which others fill up; then deletes everything, half of it after a kill.
+FULL_DISK = """
+import asyncio, os, sys
+from pathlib import Path
+from gateway.errors import StorageFull
+from gateway.storage.database import Database
+from gateway.storage.files import Files, Listing
+
+def fill_up(path):
+    with open(path, "ab", buffering=0) as other:
+        try:
+            while other.write(bytes(4096)):
+                pass
+        except OSError:
+            pass
+
+async def main(folder):
+    files = Files(Database(folder / "state", 2**40))
+    if not (folder / "other").exists():
+        try:
+            while True:
+                upload = await files.begin("eve", "x")
+                await upload.write(os.urandom(2**20))
+                await upload.finish("vision", None)
+        except StorageFull:
+            pass
+    fill_up(folder / "other")
+    stored = (await files.page("eve", Listing(100, "asc"))).files
+    for file in stored[: 1 + len(stored) // 2]:
+        await files.delete(file.id, "eve")
+    left = (await files.page("eve", Listing(100, "asc"))).files
+    print('files', len(stored), len(left), flush=True)
+    os._exit(9)
+
+asyncio.run(main(Path(sys.argv[1])))
+"""
+
+
+def test_a_full_disk_can_be_emptied_also_after_a_restart(tmp_path: Path) -> None:
+    program = (sys.executable, "-c", FULL_DISK, str(tmp_path))
+    private = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-ec", SMALL_DISK, str(tmp_path))
+    done = subprocess.run([*private, *program], capture_output=True, text=True, timeout=60, check=False)
+    mounted, *told = done.stdout.splitlines() or [""]
+    if mounted != "mounted":
+        pytest.skip("on this machine a user may not mount a small disk")
+    counts = [map(int, line.split()[1:]) for line in told if line.startswith("files ")]
+    (stored, left), (stored_then, left_then) = counts
+    assert stored > 2
+    assert left == stored_then == stored - 1 - stored // 2
+    assert left_then == left - 1 - left // 2
+
+
+async def test_what_a_killed_process_left_unfinished_goes_with_the_next_start(tmp_path: Path) -> None:
+    killed = Database(tmp_path, GIB)
+    await (await Files(killed).begin("ann", "x")).write(b"x")
+    beside = Database(tmp_path, GIB)
+    assert await sweep(beside, 1) == 0  # it may still be finished
+    for ended in (killed, beside):
+        ended._reserve.close()  # as the kernel does
+    first = Database(tmp_path, GIB)
+    assert await sweep(first, 1) == 1
+    assert await first.read(count) == 0
+    for opened in (killed, beside, first):
+        await opened.close()
 
 
 async def test_state_of_a_newer_gateway_is_refused(tmp_path: Path) -> None:
