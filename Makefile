@@ -1,6 +1,6 @@
 # Everything runs in .venv, which engine_config/install.py makes and keeps up to date.
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint check coverage docs format clean bench bench-quick bench-micro chaos fairness gpu-config conformance schemathesis soak audit constraints hostile fuzz full-shape gpu-check clients frontends fresh-machine
+.PHONY: help serve test lint check coverage docs format clean bench bench-quick bench-micro chaos fairness gpu-config conformance schemathesis soak audit constraints hostile fuzz mutants full-shape gpu-check clients frontends fresh-machine
 MAKEFLAGS += --no-print-directory
 unexport PYTHONPATH PYTHONHOME # Other versions of our packages may be there.
 
@@ -53,7 +53,7 @@ format: ## Format the code and apply ruff's fixes.
 
 clean: ## Remove .venv, every cache and what the targets below leave.
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .benchmarks .coverage* *.egg-info build dist
-	rm -rf site .clients .frontends .fuzz .gpu-config tests/bench/results
+	rm -rf site .clients .mutants .frontends .fuzz .gpu-config tests/bench/results
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 bench: ## Compare with vLLM's own server on this machine: table, JSON and chart (ARGS="--py-spy --record").
@@ -107,6 +107,10 @@ constraints: ## Write the tested versions down in engine_config/constraints/ (ne
 hostile: ## Pillow's own test files (47 MB to fetch); sampling extremes and image caches on the real engine.
 	$(SETUP) --dev
 	@HOSTILE_EXTREMES=1500 .venv/bin/pytest --timeout 1800 tests/hostile/pillow_files.py tests/hostile/test_extremes.py tests/hostile/picture_caches.py $(ARGS)
+
+mutants: ## Change one thing of the code at a time: how much of it do the tests catch? (ARGS="--count 200 --seed 0")
+	$(SETUP) --dev
+	@.venv/bin/python -m tools.mutants $(ARGS)
 
 fuzz: ## Search for bytes that break decoding, URLs or fetching, guided by coverage (SECONDS=60 for each; finds in .fuzz/).
 	$(SETUP) --dev
