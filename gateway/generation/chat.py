@@ -27,6 +27,7 @@ def read(chat: ChatCompletionRequest, id: str, caller: str) -> GenerationRequest
     return GenerationRequest(
         id=id,
         model=chat.model or "",
+        ignored=chat.ignored,
         messages=tuple(
             _message(message, f"messages[{place}]") for place, message in enumerate(chat.messages)
         ),

@@ -22,6 +22,7 @@ def read(request: CompletionRequest, id: str, caller: str) -> GenerationRequest:
     return GenerationRequest(
         id=id,
         model=request.model or "",
+        ignored=request.ignored,
         messages=(),
         prompts=tuple(
             RawPrompt(prompt, "prompt" if alone else f"prompt[{place}]")

@@ -82,6 +82,7 @@ class Pipeline:
         """
         model = self._engine.model
         name = self.check_model(request.model)
+        self._metrics.ignored_fields.inc(len(request.ignored))
         if request.prompts:
             return await self._prepare_prompts(request, name, account)
         request, talk = await self._conversations.fit(request, account.caller)
@@ -125,6 +126,7 @@ class Pipeline:
             tools=talk.offer.names if talk.offer else (),
             dropped_tools=talk.dropped_tools,
             fingerprint=model.fingerprint,
+            ignored=request.ignored,
         )
 
     @property
@@ -147,6 +149,7 @@ class Pipeline:
     async def prompt_ids(self, request: GenerationRequest, caller: Caller) -> list[int]:
         """Return the ids of the request's (first) prompt, one token per picture. Raises RequestError."""
         self.check_model(request.model)
+        self._metrics.ignored_fields.inc(len(request.ignored))
         return await self._conversations.first_ids(request, caller)
 
     async def prompt_length(self, request: GenerationRequest, caller: Caller) -> int:

@@ -1,6 +1,7 @@
 """What a client asks for, on any route. Wire types end here."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -106,6 +107,7 @@ class GenerationRequest:
     parallel_tool_calls: bool = False  # whether one answer may have several calls
     prompts: tuple[RawPrompt, ...] = ()
     echo: bool = False  # whether the prompts are told again before their answers
+    ignored: tuple[str, ...] = ()  # fields that the client sent and nobody knows
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,7 @@ class Prepared:
     dropped_tools: int = 0
     fingerprint: str = ""  # of what answers
     texts: tuple[str, ...] = ()  # of the prompts, where they are told again
+    ignored: tuple[str, ...] = ()  # fields that the client sent and nobody knows
 
     @property
     def jobs(self) -> tuple[Job, ...]:
@@ -161,4 +164,12 @@ class Prepared:
             "messages": self.dropped_messages,
             "tools": self.dropped_tools,
         }
-        return {f"x-gateway-dropped-{what}": str(count) for what, count in dropped.items() if count}
+        told = {f"x-gateway-dropped-{what}": str(count) for what, count in dropped.items() if count}
+        return told | ignored_header(self.ignored)
+
+
+def ignored_header(ignored: Sequence[str]) -> dict[str, str]:
+    """Return the header that names the fields `ignored`, if there are any."""
+    # A client may give a field any name; a header has only some characters.
+    named = ", ".join(re.sub(r"[^\w.\[\]$-]", "?", path, flags=re.ASCII) for path in ignored)
+    return {"x-gateway-ignored": named} if ignored else {}

@@ -68,6 +68,7 @@ def read(
     return GenerationRequest(
         id=id,
         model=request.model or "",
+        ignored=request.ignored,
         messages=messages,
         caller=caller,
         sampling=_sampling(request),

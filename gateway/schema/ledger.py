@@ -1,9 +1,11 @@
 """The ledger's machinery: what becomes of every field of a request, as data for validation and the docs.
 
 A field is honoured, refused, or without effect. A field whose value is null asks for nothing and is dropped,
-known or not.
+known or not. A field that no row knows is refused by what validates next; but within messages, to which SDKs
+and frontends add their own, it is ignored and named to the client, unless it looks like a picture.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -11,8 +13,11 @@ from typing import Any
 
 import orjson
 
-from gateway.errors import UnsupportedParameter
+from gateway.errors import UnknownParameter, UnsupportedParameter
 from gateway.schema.paths import path
+from gateway.schema.pictures import looks_like_a_picture
+
+MOST_IGNORED = 16  # unknown fields of a request that are named
 
 
 class Verdict(Enum):
@@ -55,16 +60,29 @@ class _Node:
     fields: dict[str, "_Node"] = field(default_factory=dict)
     # Only the fields inside that need a look: not honoured, or with fields of their own.
     looks: dict[str, "_Node"] = field(default_factory=dict)
+    ignores: bool = False  # whether unknown fields inside are ignored
+
+    def ignore(self) -> None:
+        """Ignore what is unknown inside, at every depth."""
+        self.ignores = True
+        for inside in self.fields.values():
+            inside.ignore()
 
 
 class Ledger:
-    """The rows of one route, by the title of their section in the docs."""
+    """The rows of one route, by the title of their section in the docs.
 
-    def __init__(self, sections: Mapping[str, tuple[Row, ...]]) -> None:
+    Inside the field `messages`, where one is named, unknown fields are ignored.
+    """
+
+    def __init__(self, sections: Mapping[str, tuple[Row, ...]], messages: str | None = None) -> None:
         self.sections = sections
         self._root = _Node()
         for row in self.rows():
             self._add(row)
+        self.messages = messages
+        if messages is not None:
+            self._root.fields[messages].ignore()
 
     def rows(self) -> Iterator[Row]:
         for rows in self.sections.values():
@@ -84,13 +102,15 @@ class Ledger:
                 break
         return node.row
 
-    def sift(self, body: dict[str, Any]) -> dict[str, Any]:
-        """Return `body` with the honoured fields and the unknown ones; those whose value is null are dropped.
+    def sift(self, body: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+        """Return `body` with the honoured fields and the unknown ones, and the paths of those it ignores.
 
-        The content of a field without rows of its own inside, such as a JSON schema, is left as it is.
-        Raises UnsupportedParameter for a refused field that asks for something.
+        Fields whose value is null are dropped. The content of a field without rows of its own inside, such as
+        a JSON schema, is left as it is. Raises UnsupportedParameter for a refused field that asks for
+        something, and UnknownParameter for one that would be ignored but looks like a picture.
         """
-        return _sifted(body, self._root, ())
+        ignored: dict[str, None] = {}
+        return _sifted(body, self._root, (), ignored), tuple(ignored)
 
     def tables(self) -> str:
         """Return the rows as Markdown, a table for each section."""
@@ -120,7 +140,7 @@ def _steps(name: str) -> list[str]:
 _Where = tuple["_Where", int | str] | tuple[()]
 
 
-def _sifted(given: dict[str, Any], node: _Node, where: _Where) -> dict[str, Any]:
+def _sifted(given: dict[str, Any], node: _Node, where: _Where, ignored: dict[str, None]) -> dict[str, Any]:
     # Every field of every request passes here: those that need no look cost two steps.
     looks = node.looks
     changed: dict[str, Any] = {}
@@ -131,9 +151,12 @@ def _sifted(given: dict[str, Any], node: _Node, where: _Where) -> dict[str, Any]
             continue
         known = looks.get(name)
         if known is None:
+            if node.ignores and name not in node.fields:
+                _ignore(name, value, (where, name), ignored)
+                dropped.add(name)
             continue
         if known.fields:
-            inside = _inside(value, known, (where, name))
+            inside = _inside(value, known, (where, name), ignored)
             if inside is not value:
                 changed[name] = inside
             continue
@@ -147,15 +170,27 @@ def _sifted(given: dict[str, Any], node: _Node, where: _Where) -> dict[str, Any]
     return {name: changed.get(name, value) for name, value in given.items() if name not in dropped}
 
 
-def _inside(value: Any, node: _Node, where: _Where) -> Any:
+def _ignore(name: str, value: Any, where: _Where, ignored: dict[str, None]) -> None:
+    """Add where the field is to those `ignored`. Raises UnknownParameter if it looks like a picture."""
+    if looks_like_a_picture(name, value):
+        param = path(_steps_to(where))
+        raise UnknownParameter(
+            f"{param}: there is no such parameter; a picture must be a part of a message's `content`",
+            param=param,
+        )
+    if len(ignored) < MOST_IGNORED:
+        ignored[re.sub(r"\[\d+\]", "[]", path(_steps_to(where)))] = None
+
+
+def _inside(value: Any, node: _Node, where: _Where, ignored: dict[str, None]) -> Any:
     if isinstance(value, dict):
-        return _sifted(value, node, where)
+        return _sifted(value, node, where, ignored)
     if not isinstance(value, list):
         return value
     changed: list[Any] | None = None
     for at, item in enumerate(value):
         if isinstance(item, dict):
-            inside = _sifted(item, node, (where, at))
+            inside = _sifted(item, node, (where, at), ignored)
             if inside is not item:
                 changed = changed or list(value)
                 changed[at] = inside

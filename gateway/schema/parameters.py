@@ -8,7 +8,7 @@ its default, and what SDKs and chat frontends were seen to echo.
 from typing import Final
 
 from gateway.schema.ledger import Ledger, honoured, refused, without_effect
-from gateway.schema.response_parameters import RESPONSES
+from gateway.schema.response_parameters import REASONING, RESPONSES
 from gateway.schema.wire import MODEL
 
 _NO_AUDIO = "LLaVA-1.5 has no audio."
@@ -78,6 +78,8 @@ _REQUEST: Final = (
     honoured("tools[].function.description", "Part of the prompt."),
     honoured("tools[].function.parameters", "The JSON schema of the arguments."),
     honoured("tools[].function.strict", "Arguments have the schema's form in any case."),
+    without_effect("tools[].function.cache_control", _NO_CACHE_HINTS),
+    without_effect("tools[].cache_control", _NO_CACHE_HINTS),
     refused("tools[].custom", _NO_CUSTOM),
     without_effect("user", "Callers are identified by their API keys."),
     without_effect("verbosity", "Ask for a short or a long answer in words."),
@@ -165,7 +167,7 @@ _VLLM: Final = (
     refused("best_of", "Use `n`.", (1,)),
     refused("cache_salt", "Caches are separate for each caller anyway."),
     refused("chat_template", "Prompts have the profile's style."),
-    refused("chat_template_kwargs", "Prompts have the profile's style.", ({},)),
+    without_effect("chat_template_kwargs", "Prompts have the profile's style."),
     honoured(
         "continue_final_message",
         "The answer goes on with the last message, the assistant's, as it does without this; false is a 400.",
@@ -176,7 +178,7 @@ _VLLM: Final = (
     refused("guided_grammar", "vLLM no longer has it either; use `structured_outputs.grammar`."),
     refused("guided_json", "vLLM no longer has it either; use `structured_outputs.json`."),
     refused("guided_regex", "vLLM no longer has it either; use `structured_outputs.regex`."),
-    refused("include_reasoning", _NO_REASONING, (True, False)),
+    *(without_effect(name, _NO_REASONING) for name in REASONING),
     refused("include_stop_str_in_output", "Answers end before the stop string, as OpenAI's do.", (False,)),
     refused("kv_transfer_params", "The engine is alone."),
     refused("length_penalty", "Only beam search uses it.", (1, 1.0)),
@@ -227,9 +229,7 @@ _OTHERS: Final = (
     refused("return_routed_experts", _ROUTERS, (False,)),
     refused("rid", _ROUTERS),
     refused("sampling_seed", "Another engine's; use `seed`."),
-    refused("separate_reasoning", _NO_REASONING, (True, False)),
     refused("session_params", _ROUTERS),
-    refused("stream_reasoning", _NO_REASONING, (True, False)),
 )
 
 CHAT: Final = Ledger(
@@ -241,7 +241,8 @@ CHAT: Final = Ledger(
         "vLLM's parameters": _VLLM,
         "The gateway's own": _GATEWAY,
         "Other engines'": _OTHERS,
-    }
+    },
+    messages="messages",
 )
 
 _RENDERING: Final = {
@@ -250,7 +251,7 @@ _RENDERING: Final = {
     )
 }
 
-RENDER: Final = Ledger({**CHAT.sections, **_RENDERING})
+RENDER: Final = Ledger({**CHAT.sections, **_RENDERING}, CHAT.messages)
 
 _COMPLETION: Final = (
     honoured("model", MODEL),
@@ -280,7 +281,6 @@ _ONLY_CHATS: Final = frozenset(
         "add_special_tokens",
         "best_of",
         "chat_template",
-        "chat_template_kwargs",
         "continue_final_message",
         "documents",
         "echo",
@@ -299,7 +299,10 @@ COMPLETIONS: Final = Ledger(
         "The gateway's own parameters of completions": tuple(
             row for row in _GATEWAY if row.field.startswith("stream_options.")
         ),
-        "Other engines' parameters of completions": _OTHERS,
+        "Other engines' parameters of completions": (
+            without_effect("reasoning_effort", _NO_REASONING),
+            *_OTHERS,
+        ),
     }
 )
 
@@ -315,6 +318,11 @@ This page is `llava-gateway parameters`, printed from the data that requests are
 
 A field whose value is `null` asks for nothing and is taken anywhere. A field that is in no table is refused
 with `unknown_parameter`. What is inside a field that is refused or without effect shares its fate.
+
+Messages (`messages`; of responses, `input`) are different, for SDKs and frontends add their own fields to
+them: one that is in no table is ignored. The header `x-gateway-ignored` names it, and
+`gateway_ignored_fields_total` counts it. What looks like a picture or another file there (`images`,
+`image_url`, `attachments`, base64) is refused, because the model would not see it.
 """
 
 

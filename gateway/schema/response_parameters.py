@@ -12,6 +12,24 @@ _ECHOED = "Returned with the answer; it changes nothing else."
 _NO_CACHE_HINTS = "Prompts and images are cached anyway."
 _NO_REASONING = "LLaVA-1.5 does not reason before it answers."
 
+# Switches for models that reason, as programs send them to any: Ollama's, LiteLLM's, vLLM's, llama.cpp's.
+REASONING: Final = (
+    "enable_thinking",
+    "include_reasoning",
+    "reasoning",
+    "reasoning_budget",
+    "reasoning_content",
+    "reasoning_format",
+    "reasoning_split",
+    "separate_reasoning",
+    "stream_reasoning",
+    "think",
+    "thinking",
+    "thinking_budget",
+    "thinking_config",
+    "thinking_token_budget",
+)
+
 _REQUEST: Final = (
     honoured("model", MODEL),
     honoured("input", "A string, or a list of items."),
@@ -146,6 +164,9 @@ _SAMPLING: Final = (
         "image_place", "`auto`: images first, unless text stands between two; `asked`: in the client's order."
     ),
     honoured("continue_final_message", "The answer goes on with the last message, the assistant's."),
+    without_effect("chat_template_kwargs", "Prompts have the profile's style."),
+    without_effect("reasoning_effort", _NO_REASONING),
+    *(without_effect(name, _NO_REASONING) for name in REASONING if name != "reasoning"),
 )
 
 RESPONSES: Final = Ledger(
@@ -153,5 +174,6 @@ RESPONSES: Final = Ledger(
         "Responses: OpenAI's parameters": _REQUEST,
         "Responses: items of the input": _ITEMS,
         "Responses: chat's, vLLM's and the gateway's parameters": _SAMPLING,
-    }
+    },
+    messages="input",
 )

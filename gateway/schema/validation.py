@@ -61,7 +61,7 @@ def _encoding_error(body: bytes) -> str | None:
 def checked(content: dict[str, Any], kind: type[B]) -> B:
     """Return `content` as a request. Raises RequestError, which names the first field that is wrong."""
     try:
-        return kind.model_validate(kind.ledger.sift(content))
+        return kind.read(content)
     except ValidationError as error:
         raise _first(error) from None
 

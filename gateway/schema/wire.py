@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from math import isfinite
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, PrivateAttr, model_validator
 
 from gateway.schema.ledger import Ledger
 
@@ -55,3 +55,20 @@ class Body(Wire):
     """The body of a request. Its fields are what its ledger honours; the ledger has sifted out the rest."""
 
     ledger: ClassVar[Ledger] = Ledger({})
+    _ignored: tuple[str, ...] = PrivateAttr(default=())
+
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """Return the paths of fields that the client sent and nobody knows."""
+        return self._ignored
+
+    @classmethod
+    def read(cls, content: dict[str, Any]) -> Self:
+        """Return `content` as a request. Raises RequestError, and pydantic's ValidationError."""
+        sifted, ignored = cls.ledger.sift(content)
+        return cls.model_validate(sifted).noting(ignored)
+
+    def noting(self, ignored: tuple[str, ...]) -> Self:
+        """Return this request, which ignores the fields at these paths."""
+        self._ignored = ignored
+        return self

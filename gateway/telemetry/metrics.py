@@ -100,6 +100,10 @@ class Metrics:
                 "`room` (idle, closed for a new one), `unread`"
             },
         )
+        self.ignored_fields = families.counter(
+            "gateway_ignored_fields",
+            "Unknown fields of messages, which are ignored; the header `x-gateway-ignored` names them.",
+        )
         self.stalled = families.counter(
             "gateway_stalled_requests", "Requests ended because the engine gave nothing for too long."
         )

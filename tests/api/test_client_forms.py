@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from tests.api.asking import MODEL, QUESTION, send
-from tests.servers import Gateway
+from tests.servers import Gateway, metric
 
 BODIES: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": {"messages": [QUESTION]},
@@ -34,3 +34,42 @@ async def test_a_top_p_of_0_is_answered(served: Gateway, path: str) -> None:
     answer = await send(served, "POST", path, json={**BODIES[path], "top_p": 0})
     assert answer.status == 200
     assert orjson.loads(answer.body).get("top_p", 0) == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [
+        ("/v1/chat/completions", "messages"),
+        ("/v1/chat/completions/render", "messages"),
+        ("/v1/responses", "input"),
+        ("/v1/responses/input_tokens", "input"),
+        ("/tokenize", "messages"),
+    ],
+)
+async def test_what_programs_add_to_messages_is_told_in_a_header_and_counted(
+    served: Gateway, path: str, field: str
+) -> None:
+    before = await metric(served, "gateway_ignored_fields_total")
+    message = {**QUESTION, "timestamp": 1, "näme\r\n": 1}
+    body = {"store": False} if path == "/v1/responses" else {}
+    answer = await send(served, "POST", path, json={**body, field: [message]})
+    assert answer.status == 200
+    assert answer.headers["x-gateway-ignored"] == f"{field}[].timestamp, {field}[].n?me??"
+    assert await metric(served, "gateway_ignored_fields_total") == before + 2
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions", "/v1/responses"])
+@pytest.mark.parametrize(
+    "switch",
+    [
+        {"enable_thinking": False, "chat_template_kwargs": {"enable_thinking": False}},
+        {"thinking": {"type": "disabled"}, "think": False, "reasoning_effort": "none"},
+        {"reasoning": {"effort": "low"}, "include_reasoning": False, "thinking_budget": 0},
+    ],
+)
+async def test_switches_for_reasoning_have_no_effect(
+    served: Gateway, path: str, switch: dict[str, Any]
+) -> None:
+    answer = await send(served, "POST", path, json={**BODIES[path], **switch})
+    assert answer.status == 200
+    assert "x-gateway-ignored" not in answer.headers

@@ -57,9 +57,9 @@ REFUSED: list[tuple[Any, str, str | None]] = [
     (chat(colour="red"), "unknown_parameter", "colour"),
     (chat(**{"<text>": 1}), "unknown_parameter", "<text>"),
     (
-        chat(messages=saying({"type": "text", "text": "x", "bold": True})),
+        chat(messages=saying({"type": "text", "text": "x", "picture": "x"})),
         "unknown_parameter",
-        "messages[0].content[0].bold",
+        "messages[0].content[0].picture",
     ),
     (chat(tools=[{"type": "function"}]), "missing_required_parameter", "tools[0].function"),
     (chat(messages=[{"role": "user", "content": "x" * 5000}]), "context_length_exceeded", "messages"),

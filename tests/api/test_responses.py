@@ -268,7 +268,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"input": [{"type": "computer_call"}]}, "unsupported_parameter", "input[0].type"),
     ({"input": [{"role": "king", "content": "x"}]}, "invalid_value", "input[0].role"),
     ({"input": [{"role": "user"}]}, "missing_required_parameter", "input[0].content"),
-    ({"input": [{"role": "user", "content": "x", "colour": 1}]}, "unknown_parameter", "input[0].colour"),
+    ({"input": [{"role": "user", "content": "x", "image": "x"}]}, "unknown_parameter", "input[0].image"),
     (
         {"input": [{"role": "user", "content": [{"type": "input_audio"}]}]},
         "unsupported_parameter",

@@ -26,7 +26,8 @@ NUMBERS = [
     *of_field("max_tokens", 10**9, 2**62, code=None),  # cut to the room there is
     *of_field("max_completion_tokens", 0, -1, "5", {}),
     *of_field("temperature", -0.001, 2.001, 10**30, "hot", [], {}, True),
-    *of_field("top_p", 0, -1, 1.1, "1", []),
+    *of_field("top_p", 0, code=None),
+    *of_field("top_p", -1, 1.1, "1", []),
     *of_field("top_k", -2, 10**30, 2**63, "3", 1.5),
     *of_field("min_p", -0.1, 1.1, "0"),
     *of_field("presence_penalty", -2.1, 2.1, "x"),
@@ -43,10 +44,12 @@ NUMBERS = [
     *of_field("user", "x" * 10**6, code=None),
 ]
 TEXTS = [
-    *of_field("stop", ["x"] * 10_000, [""], "", ["x" * 10**6], "x" * 10**6, [1], {"a": 1}, 5),
+    *of_field("stop", ["x"] * 10_000, ["x" * 10**6], "x" * 10**6, [1], {"a": 1}, 5),
+    *of_field("stop", [""], "", code=None),
+    *of_field("model", "", code=None),
     *(
         Case(f"model {name[:20]!r}", chat(model=name), "model_not_found", 404)
-        for name in ("x" * 10**6, "../../etc/passwd", "llava-demo\0", "", "LLAVA-DEMO", "gpt-4o")
+        for name in ("x" * 10**6, "../../etc/passwd", "llava-demo\0", "LLAVA-DEMO", "gpt-4o")
     ),
     *of_field("model", 5, [], {}),
     *of_field("response_format", 5),

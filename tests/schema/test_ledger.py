@@ -156,12 +156,47 @@ def test_null_asks_for_nothing_anywhere_known_or_not(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["options", "messages[].metadata", "messages[].content[].alt", "stream_options.speed"]
+    ("name", "value"),
+    [
+        ("options", "x"),
+        ("stream_options.speed", "x"),
+        ("tools[].speed", "x"),
+        ("messages[].images", ["x"]),
+        ("messages[].image_url", {"url": "x"}),
+        ("messages[].experimental_attachments", [{"url": "x"}]),
+        ("messages[].parts", [{"inline": {"content": "iVBORw0KGgo"}}]),
+        ("messages[].content[].imageUrl", "x"),
+        ("messages[].content[].thing", "data:image/png;base64,"),
+    ],
 )
-def test_what_the_ledger_does_not_know_is_refused_by_name(name: str) -> None:
+def test_what_the_ledger_does_not_know_is_refused_by_name(name: str, value: Any) -> None:
     with pytest.raises(UnknownParameter) as caught:
-        read(name, "x")
+        read(name, value)
     assert caught.value.param == name.replace("[]", "[0]")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("messages[].timestamp", 1),
+        ("messages[].type", "text"),
+        ("messages[].images", []),
+        ("messages[].metadata", {"a": ["b"], "filename": "cat.png"}),
+        ("messages[].tool_calls[].extra_content", {"google": {"thought_signature": "x"}}),
+        ("messages[].content[].alt", "a cat"),
+        ("messages[].content[].image_url.format", "image/png"),
+    ],
+)
+def test_what_programs_add_to_messages_is_ignored_and_named(name: str, value: Any) -> None:
+    request = read(name, value)
+    assert request.ignored == (name,)
+    assert request.messages == read(like=name).messages
+
+
+def test_at_most_sixteen_ignored_fields_are_named() -> None:
+    message = {"role": "user", "content": "x", **{f"k{number}": 1 for number in range(300)}}
+    request = parse(orjson.dumps({"messages": [message] * 2}), ChatCompletionRequest)
+    assert request.ignored == tuple(f"messages[].k{number}" for number in range(16))
 
 
 ROWS = Ledger(
@@ -181,14 +216,12 @@ def test_what_is_inside_shares_the_fate_of_what_is_around_it() -> None:
 
 def test_a_body_without_anything_to_drop_is_not_copied() -> None:
     content = {"a": [{"b": {"x": None}}, 5], "e": {"x": None}, "f": 1}
-    assert ROWS.sift(content) is content
+    assert ROWS.sift(content)[0] is content
 
 
 def test_a_field_without_rows_inside_is_left_as_it_is() -> None:
-    assert ROWS.sift({"e": {"const": None}, "a": {"b": {"const": None}, "x": None}}) == {
-        "e": {"const": None},
-        "a": {"b": {"const": None}},
-    }
+    sifted, _ = ROWS.sift({"e": {"const": None}, "a": {"b": {"const": None}, "x": None}})
+    assert sifted == {"e": {"const": None}, "a": {"b": {"const": None}}}
 
 
 def test_a_field_cannot_be_in_a_ledger_twice() -> None:

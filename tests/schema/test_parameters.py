@@ -223,7 +223,7 @@ def test_integers_of_any_length_are_refused_by_name() -> None:
         orjson.dumps({"model": "m", "messages": [0] * 20_000}),
         orjson.dumps({"model": "m", "messages": [{"role": "user", "content": [0] * 20_000}]}),
         orjson.dumps({**REQUEST, **{f"k{number}": 1 for number in range(10_000)}}),
-        orjson.dumps({"model": "m", "messages": [{f"k{number}": 1 for number in range(10_000)}]}),
+        orjson.dumps({**REQUEST, "tools": [{f"k{number}": 1 for number in range(10_000)}]}),
         orjson.dumps({**REQUEST, "logit_bias": {f"k{number}": "" for number in range(10_000)}}),
         orjson.dumps({**REQUEST, "stop": [0] * 20_000}),
         orjson.dumps({**REQUEST, "stop_token_ids": ["x"] * 20_000}),

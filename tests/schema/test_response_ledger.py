@@ -147,11 +147,19 @@ def test_what_is_refused_is_taken_where_it_asks_for_nothing(name: str, value: An
     assert read(name, value) == read()
 
 
-@pytest.mark.parametrize("name", ["options", "input[].options", "input[].content[].alt", "tools[].options"])
+@pytest.mark.parametrize(
+    "name", ["options", "input[].image", "input[].content[].attachment", "tools[].options"]
+)
 def test_what_the_ledger_does_not_know_is_refused_by_name(name: str) -> None:
     with pytest.raises(UnknownParameter) as caught:
         read(name, "x")
     assert caught.value.param == name.replace("[]", "[0]")
+
+
+@pytest.mark.parametrize("name", ["input[].options", "input[].content[].alt", "input[].output[].alt"])
+def test_what_programs_add_to_items_is_ignored_and_named(name: str) -> None:
+    request = parse(body(name, "x"), ResponseRequest)
+    assert request.ignored == (name,)
 
 
 PLAIN: dict[str, Any] = {"model": "m", "input": "x"}

@@ -13,7 +13,7 @@ from gateway.api.response_answer import Answer, Keeper
 from gateway.api.streaming import json_response
 from gateway.errors import InvalidValue, UnsupportedEndpoint
 from gateway.generation import responses, stored_items
-from gateway.generation.request import GenerationRequest
+from gateway.generation.request import GenerationRequest, ignored_header
 from gateway.schema.items import InputItem, ItemReference
 from gateway.schema.paths import short
 from gateway.schema.responses import ResponseRequest
@@ -40,7 +40,8 @@ def router(exchange: Exchange, reader: "Reader") -> APIRouter:
         conversation = await reader.conversation(request, caller.scope, claim)
         wanted = await aside(partial(responses.read, request, conversation, "input_tokens", caller.scope))
         count = await exchange.pipeline.prompt_length(wanted, caller)
-        return json_response({"object": "response.input_tokens", "input_tokens": count})
+        told = {"object": "response.input_tokens", "input_tokens": count}
+        return json_response(told, headers=ignored_header(wanted.ignored))
 
     @routes.post("/v1/responses/compact", response_model=None)
     async def compact() -> Response:

@@ -10,7 +10,7 @@ from gateway.access.memory import Claim
 from gateway.api.exchange import Exchange
 from gateway.api.streaming import json_response, while_connected
 from gateway.generation import chat, rendering
-from gateway.generation.request import GenerationRequest, RawPrompt
+from gateway.generation.request import GenerationRequest, RawPrompt, ignored_header
 from gateway.generation.tokenizing import Tokenizing
 from gateway.schema.render import RenderRequest
 from gateway.schema.tokens import Detokenize, TokenizeChat, TokenizeText
@@ -45,7 +45,7 @@ def router(exchange: Exchange) -> APIRouter:
                 wanted, asked = await exchange.pipeline.aside(body, caller)(read)
                 found = await rendering.render(exchange.pipeline, asked, wanted.render_fits, account, claim)
             account.foresee(0)
-            return json_response(found)
+            return json_response(found, headers=ignored_header(asked.ignored))
 
     async def tokenized(body: bytes, caller: Caller, _: Claim) -> Response:
         def read() -> tuple[GenerationRequest, bool | None, bool]:
@@ -59,7 +59,8 @@ def router(exchange: Exchange) -> APIRouter:
             return asked, text.return_token_strs, text.add_special_tokens is not False
 
         asked, strings, opened = await exchange.pipeline.aside(body, caller)(read)
-        return json_response(await tokenizing.tokenize(asked, caller, strings=strings, opened=opened))
+        found = await tokenizing.tokenize(asked, caller, strings=strings, opened=opened)
+        return json_response(found, headers=ignored_header(asked.ignored))
 
     async def detokenized(body: bytes, caller: Caller, _: Claim) -> Response:
         wanted = await exchange.pipeline.aside(body, caller)(partial(parse, body, Detokenize))
