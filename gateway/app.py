@@ -154,7 +154,7 @@ class _Parts:
                 settings,
                 metrics,
                 model=self.profile.served_name,
-                is_known=lambda _: True,
+                is_known=self.callers.known,
             )
         )
 

@@ -15,6 +15,7 @@ import pytest
 from openai.types import Batch
 from structlog.testing import capture_logs
 
+from gateway.access import keys
 from gateway.errors import EngineNotReady, GenerationFailed
 from gateway.storage.batches import Batches
 from gateway.storage.database import NAME
@@ -430,6 +431,33 @@ async def test_another_callers_batch_takes_the_place_of_ones_second(monkeypatch:
         for batch in many:
             assert len(await lines_of(eve, (await ended(eve, batch)).output_file_id)) == 20
         assert len(engine.jobs) == 61
+
+
+async def test_batches_of_a_revoked_key_end_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.access.keys_file.LOOK_EVERY", 0.05)
+    monkeypatch.setattr("gateway.batches.runner.LOOK_EVERY", 0.05)
+    file = tmp_path / "keys.toml"
+    eve, ann = (keys.add(file, name, None) for name in ("eve", "ann"))
+    engine = ScriptedEngine(pause=0.1)
+    chosen: dict[str, Any] = {"state_dir": tmp_path, "keys_file": file, "batch_max_running": 1}
+    async with scripted_gateway(engine, **chosen) as gateway:
+        async with sdk(gateway, api_key=eve) as client:
+            made = await start(client, [line(str(number)) for number in range(100)])
+            await until(lambda: len(engine.jobs) > 1)
+            keys.revoke(file, "eve")
+        await until(lambda: stored_batch(tmp_path, made.id)["status"] == "failed", PROMPTLY)
+        state = stored_batch(tmp_path, made.id)
+        assert [error["code"] for error in state["errors"]["data"]] == ["api_key_revoked"]
+        assert len(engine.jobs) < 50
+        async with sdk(gateway, api_key=ann) as client:
+            assert (await ended(client, await start(client, [line("one")]))).status == "completed"
+
+
+def stored_batch(folder: Path, batch_id: str) -> dict[str, Any]:
+    with closing(sqlite3.connect(folder / NAME)) as connection:
+        (state,) = connection.execute("SELECT state FROM batches WHERE id = ?", (batch_id,)).fetchone()
+    found: dict[str, Any] = orjson.loads(state)
+    return found
 
 
 async def test_a_line_with_which_the_gateway_ended_three_times_fails_and_others_do_not(
