@@ -21,11 +21,13 @@ class Picture:
 class Constraint:
     """The form that an answer must have: a text of `grammar`, in Lark as llguidance has it or in EBNF.
 
-    `param` is the request's field that asks for it, as errors name it.
+    `param` is the request's field that asks for it, as errors name it. What is remembered of a constraint is
+    remembered for its `scope` alone.
     """
 
     grammar: str = field(repr=False)
     param: str = field(compare=False)
+    scope: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -167,5 +167,6 @@ def _key(job: Job) -> bytes:
     digest = hashlib.blake2b(array("q", job.token_ids).tobytes(), digest_size=16)
     for picture in job.pictures:
         digest.update(picture.key.encode())
-    digest.update(repr(job.sampling).encode("utf-8", "surrogatepass"))
+    constraint = job.sampling.constraint.grammar if job.sampling.constraint else ""
+    digest.update(f"{job.sampling!r}{constraint}".encode("utf-8", "surrogatepass"))
     return digest.digest()

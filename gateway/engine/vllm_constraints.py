@@ -7,10 +7,14 @@ what it generated is followed here too. Written against vLLM 0.32 and llguidance
 
 import asyncio
 import re
+import threading
 import time
 from collections import OrderedDict
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from typing import Any, TypeAlias
 
 import llguidance
 import llguidance.hf
@@ -28,6 +32,9 @@ SHOWN = 100  # characters of a pattern that an error repeats
 # How llguidance tells of a pattern: `^` stands below the part that is meant.
 _BAD_PATTERN = re.compile(r"regex parse error:\n    (.*)\n    ( *)(\^+)\nerror: (.*)")
 
+# A matcher at its beginning, or what is wrong with the constraint.
+Result: TypeAlias = "llguidance.LLMatcher | str"
+
 log = structlog.get_logger()
 
 
@@ -37,8 +44,8 @@ class Constraints:
     def __init__(self, tokenizer: Any, vocabulary_size: int) -> None:
         """`tokenizer` is Hugging Face's fast one; `vocabulary_size` counts the model's logits."""
         self._tokenizer = llguidance.hf.from_tokenizer(tokenizer, max(vocabulary_size, len(tokenizer)))
-        # A matcher at its beginning, or what is wrong with the constraint.
-        self._known: OrderedDict[Constraint, llguidance.LLMatcher | str] = OrderedDict()
+        self._known: OrderedDict[Constraint, Result] = OrderedDict()
+        self._compiling: dict[Constraint, _Compilation] = {}
         self._threads = ThreadPoolExecutor(THREADS, "constraints")
 
     async def check(self, constraint: Constraint) -> None:
@@ -55,26 +62,51 @@ class Constraints:
     async def _matcher(self, constraint: Constraint) -> llguidance.LLMatcher:
         found = self._known.get(constraint)
         if found is None:
-            found = self._known[constraint] = await self._compiled(constraint)
-            while len(self._known) > KEPT:
-                self._known.popitem(last=False)
-        self._known.move_to_end(constraint)
+            found = await self._compiled(constraint)
+        else:
+            self._known.move_to_end(constraint)
         if isinstance(found, str):
             raise InvalidValue(f"{constraint.param}: {found}", param=constraint.param)
         return found
 
-    async def _compiled(self, constraint: Constraint) -> llguidance.LLMatcher | str:
-        compiling = self._threads.submit(self._compile, constraint)
+    async def _compiled(self, constraint: Constraint) -> Result:
+        """Return the result of a compilation that may be others' too. Raises Overloaded where it is late."""
+        compilation = self._compiling.get(constraint)
+        if compilation is None or compilation.dropped:
+            compilation = self._compiling[constraint] = _Compilation(partial(self._compile, constraint))
+            result = compilation.begin(self._threads)
+            result.add_done_callback(partial(self._finish, constraint, compilation))
         try:
-            async with asyncio.timeout(PATIENCE):
-                return await asyncio.wrap_future(compiling)
+            async with compilation, asyncio.timeout(PATIENCE):
+                return await asyncio.shield(compilation.result)
         except TimeoutError:
-            if compiling.cancelled():  # It was still waiting for its turn.
-                raise Overloaded("the gateway is busy compiling other requests' schemas") from None
+            # Only what it has used itself is its fault; the machine may be busy with other things.
+            if compilation.seconds() <= MAX_CPU_SECONDS:
+                raise Overloaded("the gateway is busy compiling schemas") from None
             log.warning("constraint_slow", param=constraint.param, bytes=len(constraint.grammar))
-            return f"it takes over {PATIENCE:g} s to compile; the limit is {MAX_CPU_SECONDS} s"
+            wrong = f"it takes over {MAX_CPU_SECONDS} s of CPU to compile; make it simpler"
+            self._keep(constraint, wrong)
+            return wrong
 
-    def _compile(self, constraint: Constraint) -> llguidance.LLMatcher | str:
+    def _finish(
+        self,
+        constraint: Constraint,
+        compilation: "_Compilation",
+        result: asyncio.Future[Result],
+    ) -> None:
+        """Keep what came out, also when nobody waits for it any more: it may be asked for again."""
+        if self._compiling.get(constraint) is compilation:
+            del self._compiling[constraint]
+        if not result.cancelled() and result.exception() is None:
+            self._keep(constraint, result.result())
+
+    def _keep(self, constraint: Constraint, result: Result) -> None:
+        self._known[constraint] = result
+        self._known.move_to_end(constraint)
+        while len(self._known) > KEPT:
+            self._known.popitem(last=False)
+
+    def _compile(self, constraint: Constraint) -> Result:
         """Return the matcher, or what is wrong with `constraint`."""
         began = time.thread_time()
         try:
@@ -91,8 +123,49 @@ class Constraints:
             return f"it is too complex: {_wrong(trial.get_error())}"
         seconds = time.thread_time() - began
         if seconds > MAX_CPU_SECONDS:
-            return f"it takes {seconds:.1f} s to compile; the limit is {MAX_CPU_SECONDS} s"
+            return f"it takes {seconds:.1f} s of CPU to compile; the limit is {MAX_CPU_SECONDS} s"
         return matcher
+
+
+class _Compilation:
+    """A compilation, which ends before it has begun where nobody waits for it: `async with` is to wait."""
+
+    def __init__(self, work: Callable[[], Result]) -> None:
+        self._work = work
+        self._waiting = 0
+        self.dropped = False
+        self._clock: int | None = None  # of the thread that compiles
+        self._before = 0.0  # seconds on that clock when it began
+        self._future: Future[Result] = Future()
+
+    def begin(self, threads: ThreadPoolExecutor) -> asyncio.Future[Result]:
+        """Put it into the queue of `threads`, and return its result."""
+        self._future = threads.submit(self._run)
+        self.result = asyncio.wrap_future(self._future)
+        return self.result
+
+    def seconds(self) -> float:
+        """Return how much CPU time it has used; 0 if it waits or has ended."""
+        if self._clock is None:
+            return 0.0
+        with suppress(OSError):  # the thread has just ended
+            return time.clock_gettime(self._clock) - self._before
+        return 0.0
+
+    async def __aenter__(self) -> None:
+        self._waiting += 1
+
+    async def __aexit__(self, *_: object) -> None:
+        self._waiting -= 1
+        if not self._waiting:
+            self.dropped = self._future.cancel()  # not once it has begun
+
+    def _run(self) -> Result:
+        self._clock, self._before = time.pthread_getcpuclockid(threading.get_ident()), time.thread_time()
+        try:
+            return self._work()
+        finally:
+            self._clock = None
 
 
 class Followed:

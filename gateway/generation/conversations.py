@@ -59,9 +59,13 @@ class Conversations:
         Raises RequestError.
         """
         formed, talk = await self._in_turn(request, caller, partial(self._conversation, request))
-        if formed.constraint is not None:
+        constraint = formed.constraint
+        if constraint is not None:
+            if self._settings.cache_scope == "caller":  # else how long it takes tells who else uses it
+                constraint = replace(constraint, scope=request.caller)
+                formed = replace(formed, constraint=constraint)
             try:
-                await self._engine.check_constraint(formed.constraint)
+                await self._engine.check_constraint(constraint)
             except InvalidValue:
                 if talk.offer is None or request.tool_choice.mode == "required":
                     raise

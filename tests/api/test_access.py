@@ -222,3 +222,17 @@ async def test_the_next_job_of_a_caller_comes_after_the_tokens_that_it_has_under
         first.cancel()
         second.cancel()
         await asyncio.gather(first, second, return_exceptions=True)
+
+
+async def test_what_is_known_of_a_schema_is_known_to_its_caller_alone() -> None:
+    """Else how long the first request with a schema takes would tell whether others use it."""
+    engine = ScriptedEngine()
+    async with scripted_gateway(engine, api_keys=("ann:sk-ann", "ben:sk-ben")) as gateway:
+        for key in ("sk-ann", "sk-ann", "sk-ben"):
+            answer = await ask(
+                gateway, chat(response_format={"type": "json_object"}), authorization=f"Bearer {key}"
+            )
+            assert answer.status == 200
+    first, again, others = engine.checked
+    assert first == again != others
+    assert first.grammar == others.grammar

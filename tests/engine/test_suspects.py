@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import pytest
 
-from gateway.engine.interface import Job, Sampling
+from gateway.engine.interface import Constraint, Job, Sampling
 from gateway.engine.suspects import Suspects, Trial
 from gateway.errors import PoisonRequest
 from tests.scripted_engine import ScriptedEngine
@@ -115,3 +115,16 @@ async def test_a_suspect_whose_client_leaves_holds_nobody_up(admitted: bool) -> 
     suspect.cancel()
     async with asyncio.timeout(5):
         await other
+
+
+async def test_jobs_that_differ_in_their_form_alone_are_different_suspects() -> None:
+    suspects, engine = Suspects(), ScriptedEngine()
+    jobs = [Job("", [1], (), Sampling(1, constraint=Constraint(grammar, "tools"))) for grammar in ("a", "b")]
+    for _ in range(2):
+        trial = await suspects.enter(jobs[0])
+        suspects.begin(trial, engine)
+        suspects.engine_died(engine)
+        suspects.leave(trial)
+    with pytest.raises(PoisonRequest):
+        await suspects.enter(jobs[0])
+    suspects.leave(await suspects.enter(jobs[1]))
