@@ -16,17 +16,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import uvicorn
 from fastapi import FastAPI
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from engine_config.profile import load as load_profile
-from gateway.api.protocol import bounded
 from gateway.app import create_app
 from gateway.engine.interface import Engine
 from gateway.engine.supervisor import Report, Supervisor
-from gateway.serving.server import Server
+from gateway.serving.server import Server, configuration
 from gateway.settings import Settings
 from tests.conformance.watching import Watch
 from tests.scripted_engine import ScriptedEngine
@@ -74,16 +72,7 @@ async def supervised_gateway(
     state = TemporaryDirectory(prefix="gateway-state-")
     chosen = Settings(**{"shutdown_timeout": 1, "state_dir": state.name, **settings})
     app = create_app(chosen, load_profile("demo"), make, on_failure)
-    config = uvicorn.Config(
-        Watch(app),
-        port=settings.get("port", 0),
-        http=bounded(chosen, app.state.metrics),
-        ws="none",
-        log_config=None,
-        access_log=False,
-        timeout_graceful_shutdown=1,
-        timeout_keep_alive=75,  # as it is served; uvicorn's own 5 s pass while a busy machine holds a test up
-    )
+    config = configuration(Watch(app), chosen, settings.get("port", 0), app.state.metrics)
     server = _Server(config, app, chosen)
     serving = asyncio.create_task(server.serve())
     await until(lambda: server.started)

@@ -6,7 +6,6 @@ import os
 import resource
 import socket
 import sys
-from typing import Literal
 
 import structlog
 import uvicorn
@@ -16,16 +15,14 @@ from rich.console import Console
 
 from engine_config.choice import Choice
 from engine_config.profile import EngineProfile
-from gateway.api.protocol import bounded
 from gateway.app import create_app, create_metrics_app, has_playground
 from gateway.engine.interface import Engine
 from gateway.engine.supervisor import Report
 from gateway.engine.vllm_engine import VLLMEngine
 from gateway.serving import memory, start
-from gateway.serving.server import Server
+from gateway.serving.server import Server, configuration
 from gateway.settings import Settings
 from gateway.telemetry import logs
-from gateway.telemetry.metrics import Metrics
 
 METRICS_CONNECTIONS = 64  # at most, where metrics have a port of their own
 OWN_FILES = 512  # descriptors for the engine, fetched images, logs, metrics, connections being refused
@@ -106,8 +103,7 @@ async def _serve(settings: Settings, profile: EngineProfile, console: Console | 
         server.should_exit = True
 
     app = create_app(settings, profile, make_engine, on_failure)
-    serving = _uvicorn_config(app, settings, settings.port, app.state.metrics, lifespan="on")
-    server = Server(serving, app, settings)
+    server = Server(configuration(app, settings, settings.port, app.state.metrics), app, settings)
     watching = None
     if console is not None:
         hint = start.hint(settings, profile, page=has_playground(settings), keyed=app.state.callers.keyed)
@@ -125,32 +121,11 @@ async def _serve(settings: Settings, profile: EngineProfile, console: Console | 
     return bool(failures) or not server.started
 
 
-def _uvicorn_config(
-    app: FastAPI, settings: Settings, port: int, metrics: Metrics, *, lifespan: Literal["on", "off"]
-) -> uvicorn.Config:
-    return uvicorn.Config(
-        app,
-        host=settings.host,
-        port=port,
-        loop="none",
-        http=bounded(settings, metrics),
-        ws="none",
-        lifespan=lifespan,
-        log_config=None,  # Its warnings go the way of all others.
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,  # uvicorn believes any of loopback; GATEWAY_TRUSTED_PROXIES says whom we do
-        # Longer than the proxies in front keep a connection, or they would send into one that is closing.
-        timeout_keep_alive=75,
-        timeout_graceful_shutdown=1,  # After our own end nothing runs but what cannot be told of it.
-    )
-
-
 async def _serve_metrics(app: FastAPI, settings: Settings) -> None:
     """Answer `/metrics` on the port of its own, if it has one."""
     if settings.metrics_port is None:
         return
     page = create_metrics_app(app.state.metrics, app.state.callers, settings)
     few = settings.model_copy(update={"max_connections": METRICS_CONNECTIONS})
-    config = _uvicorn_config(page, few, settings.metrics_port, app.state.metrics, lifespan="off")
+    config = configuration(page, few, settings.metrics_port, app.state.metrics, lifespan="off")
     await uvicorn.Server(config)._serve()  # noqa: SLF001  # `serve` would take the signals, which are the other's

@@ -7,18 +7,44 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Literal
 
 import uvicorn
 from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from gateway.access.lifecycle import Lifecycle, Phase
 from gateway.access.running import RunningRequests
+from gateway.api.protocol import bounded
 from gateway.errors import ShuttingDown
 from gateway.settings import Settings
+from gateway.telemetry.metrics import Metrics
 
 TO_TELL = 2.0  # seconds for those that are ended to be told
 LAST = 0.3  # seconds in which connections that came last still get an answer
 ACCEPTS = 32  # connections that are accepted in one round of the event loop
+
+
+def configuration(
+    app: ASGIApp, settings: Settings, port: int, metrics: Metrics, *, lifespan: Literal["on", "off"] = "on"
+) -> uvicorn.Config:
+    """Return how `app` is served on `port`; the tests serve it so too."""
+    return uvicorn.Config(
+        app,
+        host=settings.host,
+        port=port,
+        loop="none",
+        http=bounded(settings, metrics),
+        ws="none",
+        lifespan=lifespan,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,  # uvicorn believes any of loopback; GATEWAY_TRUSTED_PROXIES says whom we do
+        # Longer than the proxies in front keep a connection, or they would send into one that is closing.
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=1,  # After our own end nothing runs but what cannot be told of it.
+    )
 
 
 class Server(uvicorn.Server):
