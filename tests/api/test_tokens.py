@@ -106,4 +106,6 @@ async def test_a_model_tells_what_the_running_engine_takes() -> None:
         "prompt_style": "card",
         "image_fit": "pad",
         "image_place": "auto",
+        "max_image_bytes": 20 * 2**20,
+        "max_body_bytes": 64 * 2**20,
     }
