@@ -8,6 +8,7 @@ from typing import Final, Protocol
 
 from gateway.access.window import MINUTE, Window
 
+REASONS: Final = ("unreachable", "authentication", "wrong_type", "other")  # why nothing was counted
 SWEPT: Final = 2  # callers looked at on each call, those unseen the longest first: more than one call adds
 
 
@@ -38,6 +39,9 @@ class Counts(Protocol):
 
     async def take(self, caller: str, asks: Sequence[Ask]) -> Taken:
         """Count all of `asks` against `caller`, or none where one is refused."""
+
+    def reason(self, error: Exception) -> str | None:
+        """Return which of REASONS `error`, raised by `take`, is; None if it is not the store's."""
 
     async def close(self) -> None:
         """Give back what it holds."""
@@ -73,6 +77,9 @@ class MemoryCounts:
         self._callers.move_to_end(caller)
         self._sweep(minute)
         return Taken(windows)
+
+    def reason(self, error: Exception) -> str | None:  # noqa: ARG002  # nothing here can be away
+        return None
 
     async def close(self) -> None:
         """Nothing is held."""

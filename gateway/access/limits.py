@@ -13,11 +13,9 @@ from typing import Final
 
 import structlog
 
-from gateway.access import redis_counts
 from gateway.access.callers import Caller
-from gateway.access.counts import Ask, Counts, MemoryCounts, Taken
+from gateway.access.counts import REASONS, Ask, Counts, MemoryCounts, Taken
 from gateway.access.keys import CallerClass
-from gateway.access.redis_counts import RedisCounts
 from gateway.access.window import MINUTE, Window
 from gateway.errors import RateLimited, Unavailable
 from gateway.settings import Settings
@@ -50,11 +48,10 @@ class Limits:
         self._metrics = metrics
         for kind in (*KINDS, "at_once"):  # Prometheus sees the first refusal only as a rise from 0.
             metrics.limited.labels(kind, CallerClass().name)
-        for reason in redis_counts.REASONS:
+        for reason in REASONS:
             metrics.limits_unchecked.labels(reason)
         self._refuse_unchecked = settings.limits_unreachable == "refuse"
-        url = settings.limits_url
-        self._counts: Counts = MemoryCounts() if url is None else RedisCounts(url, REDIS_TIMEOUT)
+        self._counts = _counts(settings.limits_url)
         self._away_until = 0.0
         self._logged: dict[str, float] = {}  # when each reason was last in the log
 
@@ -140,7 +137,7 @@ class Limits:
         try:
             return await self._counts.take(caller.name, asks)
         except Exception as error:
-            if (reason := redis_counts.reason(error)) is None:
+            if (reason := self._counts.reason(error)) is None:
                 raise
             now = time.monotonic()
             if reason == "unreachable":
@@ -192,6 +189,14 @@ class Account:
             await self.limits.settle(self.caller, reserved.tokens, self._prompt, generated)
 
 
+def _counts(url: str | None) -> Counts:
+    if url is None:
+        return MemoryCounts()
+    from gateway.access.redis_counts import RedisCounts
+
+    return RedisCounts(url, REDIS_TIMEOUT)
+
+
 def _limits(caller: Caller) -> dict[str, int]:
     """Return the caller's limits by kind."""
     chosen = {
@@ -213,9 +218,12 @@ def _headers(windows: Mapping[str, Window]) -> dict[str, str]:
 
 def limits_problem(settings: Settings) -> str | None:
     """Return why limits cannot be counted at `limits_url`, without its password."""
+    if settings.limits_url is None:
+        return None
+    from gateway.access.redis_counts import check_url
+
     try:
-        if settings.limits_url is not None:
-            redis_counts.check_url(settings.limits_url)
+        check_url(settings.limits_url)
     except ValueError:
         return "GATEWAY_LIMITS_URL: expected a Redis as redis://:PASSWORD@HOST:PORT, or rediss:// with TLS"
     return None

@@ -62,13 +62,11 @@ table.insert(answer, 1, refused)
 return answer
 """
 
-REASONS: Final = ("unreachable", "authentication", "wrong_type", "other")
-
 _Call = tuple[str, list[str | int], asyncio.Future[list[int]]]
 
 
 class RedisCounts:
-    """Counts in Redis: one round trip for each call. Raises RedisError and OSError; see `reason`."""
+    """Counts in Redis: one round trip for each call. Raises RedisError and OSError."""
 
     def __init__(self, url: str, timeout: float) -> None:
         pool = ConnectionPool.from_url(
@@ -92,6 +90,19 @@ class RedisCounts:
         pairs = zip(asks, counted[::2], counted[1::2], strict=True)
         windows = [Window(ask.limit, before, now, ends / 1000) for ask, before, now in pairs]
         return Taken(windows, refused - 1 if refused else None)
+
+    def reason(self, error: Exception) -> str | None:
+        """Return why Redis did not count, as the metric says it; None for an error that is not of Redis.
+
+        Only `unreachable` passes by itself.
+        """
+        if isinstance(error, AuthenticationError | AuthorizationError | NoPermissionError):
+            return "authentication"
+        if isinstance(error, NoConnection | TooLate | OSError):
+            return "unreachable"
+        if isinstance(error, RedisError):
+            return "wrong_type" if "WRONGTYPE" in str(error) else "other"
+        return None
 
     async def close(self) -> None:
         await asyncio.gather(*self._trips)  # none takes longer than the timeout
@@ -130,20 +141,6 @@ class RedisCounts:
             return await pipeline.execute(raise_on_error=False)
         except Exception as error:  # noqa: BLE001  # whatever it is, each call is told
             return [error] * len(calls)
-
-
-def reason(error: Exception) -> str | None:
-    """Return why Redis did not count, as the metric says it; None for an error that is not of Redis.
-
-    Only `unreachable` passes by itself.
-    """
-    if isinstance(error, AuthenticationError | AuthorizationError | NoPermissionError):
-        return "authentication"
-    if isinstance(error, NoConnection | TooLate | OSError):
-        return "unreachable"
-    if isinstance(error, RedisError):
-        return "wrong_type" if "WRONGTYPE" in str(error) else "other"
-    return None
 
 
 def check_url(url: str) -> None:
