@@ -97,7 +97,8 @@ def candidates(paths: Sequence[str]) -> list[Mutant]:
     """Return every mutant of the Python files under `paths`."""
     found = []
     for folder in paths:
-        for file in sorted((ROOT / folder).rglob("*.py")):
+        top = ROOT / folder
+        for file in [top] if top.is_file() else sorted(top.rglob("*.py")):
             path = str(file.relative_to(ROOT))
             if not path.startswith(LEFT_OUT):
                 found += [Mutant(path, mutation) for mutation in mutations(file.read_text())]
