@@ -80,7 +80,7 @@ gpu-config: ## vLLM's configuration of every profile on every known GPU, without
 	$(SETUP) --dev
 	@.venv/bin/python -m tests.gpu_config $(ARGS)
 
-conformance: ## Run other people's checks of OpenAI's API; writes docs/conformance.md.
+conformance: ## Run other people's checks of OpenAI's API; writes docs/reports/conformance.md.
 	$(SETUP) --dev
 	@.venv/bin/python -m tests.conformance
 

@@ -32,7 +32,7 @@ from tests.chaos.stand import (
 from tests.haproxy import haproxy
 from tests.servers import metric
 
-PAGE = Path(__file__).parents[2] / "docs/chaos.md"
+PAGE = Path(__file__).parents[2] / "docs/reports/chaos.md"
 PICTURES = 24
 BUSY = 0.5  # of a core, that others use before the start: the page says so
 GAUGES = ("gateway_in_flight", "gateway_waiting", "gateway_memory_held_bytes")
@@ -134,7 +134,9 @@ async def _run(chaos: Chaos) -> None:
 
 def main(
     only: Annotated[str, typer.Option(help="Run the faults whose names match.")] = "",
-    write: Annotated[bool, typer.Option("--write", help="Write docs/chaos.md, or the rows run.")] = False,
+    write: Annotated[
+        bool, typer.Option("--write", help="Write docs/reports/chaos.md, or the rows run.")
+    ] = False,
 ) -> None:
     """Run load with all faults in turn, print one table, and write the page if asked to."""
     console = Console(width=200, highlight=False)

@@ -79,7 +79,7 @@ def table(rows: Sequence[Row]) -> Table:
 
 
 def page(rows: Sequence[Row], *, seconds: float, held: str, beside: str) -> str:
-    """Return docs/chaos.md."""
+    """Return docs/reports/chaos.md."""
     lines = ["| " + " | ".join(COLUMNS) + " |", "| --- |" + " ---: |" * (len(COLUMNS) - 1)]
     lines += [row.line for row in rows]
     attacks = ["| fault | what | its own requests |", "| --- | --- | --- |"]

@@ -1,4 +1,4 @@
-"""`python -m tests.conformance`: run other people's checks on the real engine; write docs/conformance.md."""
+"""`python -m tests.conformance` runs other people's checks, and writes docs/reports/conformance.md."""
 
 import asyncio
 import sys
@@ -9,7 +9,7 @@ from tests.conformance import report, suites, vision
 from tests.servers import served_gateway
 
 MODEL = "llava-demo"
-PAGE = Path(__file__).parents[2] / "docs" / "conformance.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reports" / "conformance.md"
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""docs/conformance.md: what other people's checks found, and why."""
+"""docs/reports/conformance.md: what other people's checks found, and why."""
 
 import re
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Other people's checks of OpenAI's API find what docs/conformance.md says, and nothing else."""
+"""Other people's checks of OpenAI's API find what docs/reports/conformance.md says, and nothing else."""
 
 import asyncio
 from pathlib import Path

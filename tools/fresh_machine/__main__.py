@@ -42,7 +42,7 @@ def main() -> int:
     parser.add_argument("--suite", action="append", help="bookworm or trixie; default: both")
     parser.add_argument("--user", action="append", choices=USERS, help="default: all")
     parser.add_argument("--no-tests", action="store_true", help="leave out `make test`")
-    parser.add_argument("--write", action="store_true", help="write docs/fresh-machine.md")
+    parser.add_argument("--write", action="store_true", help="write docs/reports/fresh-machine.md")
     arguments = parser.parse_args()
     if problem := missing_programs():
         sys.exit(problem)

@@ -1,4 +1,4 @@
-"""Writes docs/fresh-machine.md."""
+"""Writes docs/reports/fresh-machine.md."""
 
 import datetime as dt
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from pathlib import Path
 from tools.fresh_machine.commands import Outcome
 from tools.fresh_machine.machine import PACKAGES
 
-PAGE = Path(__file__).parents[2] / "docs/fresh-machine.md"
+PAGE = Path(__file__).parents[2] / "docs/reports/fresh-machine.md"
 NAMES = {"bookworm": "Debian 12", "trixie": "Debian 13"}
 
 HEAD = """\
