@@ -120,6 +120,12 @@ class ContextLengthExceeded(RequestError):
 
     code = "context_length_exceeded"
 
+    def __init__(self, message: str, *, context_length: int, param: str) -> None:
+        # Clients look for these words and then send less, or to another model: LiteLLM's
+        # `context_window_fallbacks`, LangChain, Cline.
+        words = f"This model's maximum context length is {context_length} tokens."
+        super().__init__(f"{words} {message}", param=param)
+
 
 class ImageError(RequestError):
     """An image cannot be decoded."""

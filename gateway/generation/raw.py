@@ -8,6 +8,7 @@ from gateway.errors import ContextLengthExceeded, InvalidValue
 from gateway.generation.request import GenerationRequest, RawPrompt
 from gateway.generation.sampling import sampling_of
 from gateway.prompt import tokens
+from gateway.prompt.tokens import SHORTEN
 
 Over = Literal["cut", "refuse"]
 
@@ -24,7 +25,8 @@ def encode(prompt: RawPrompt, model: Model) -> list[int]:
     length = len(prompt.content)
     if length > model.context_length:
         raise ContextLengthExceeded(
-            f"{prompt.param}: the prompt has {length} tokens; the limit is {model.context_length}",
+            f"{prompt.param}: the prompt has {length} tokens; {SHORTEN}",
+            context_length=model.context_length,
             param=prompt.param,
         )
     for place, token in enumerate(prompt.content):

@@ -82,16 +82,16 @@ def _max_tokens(given: Mapping[str, Any], model: Model, prompt_tokens: int, para
     left = model.context_length - prompt_tokens
     if left < 1:
         raise ContextLengthExceeded(
-            f"{param}: the prompt has {prompt_tokens} tokens; the model's context of "
-            f"{model.context_length} tokens must hold it and an answer; {SHORTEN}",
+            f"{param}: the prompt has {prompt_tokens} tokens and leaves no room for an answer; {SHORTEN}",
+            context_length=model.context_length,
             param=param,
         )
     name = next((name for name in MAX_TOKENS if name in given), "max_tokens")
     wanted: int = given.get(name, left)
     if wanted > left and over == "refuse":
         raise ContextLengthExceeded(
-            f"{name}: the prompt has {prompt_tokens} tokens and {wanted} more are asked for; the model's "
-            f"context is {model.context_length} tokens",
+            f"{name}: the prompt has {prompt_tokens} tokens, and {wanted} more are asked for",
+            context_length=model.context_length,
             param=name,
         )
     wanted = min(wanted, left)

@@ -22,8 +22,8 @@ def encode(segments: Sequence[Segment], model: Model, param: str = "messages") -
         least = max(least, _words(segments))
     if least > model.context_length:
         raise ContextLengthExceeded(
-            f"{param}: the prompt has at least {least} tokens; the limit is {model.context_length}; "
-            f"{SHORTEN}",
+            f"{param}: the prompt has at least {least} tokens; {SHORTEN}",
+            context_length=model.context_length,
             param=param,
         )
     ids = [model.bos_token]

@@ -73,3 +73,24 @@ async def test_switches_for_reasoning_have_no_effect(
     answer = await send(served, "POST", path, json={**BODIES[path], **switch})
     assert answer.status == 200
     assert "x-gateway-ignored" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "x" * 5000}]}),
+        ("/v1/completions", {"prompt": "x" * 5000}),
+        ("/v1/completions", {"prompt": [5] * 2048}),
+        ("/v1/completions", {"prompt": [5] * 5000}),
+        ("/v1/responses", {"input": "x" * 5000}),
+        ("/tokenize", {"prompt": "x" * 100_000}),
+    ],
+)
+async def test_a_full_context_says_what_clients_look_for(
+    served: Gateway, path: str, fields: dict[str, Any]
+) -> None:
+    answer = await send(served, "POST", path, json=fields)
+    assert (answer.status, answer.error["code"]) == (400, "context_length_exceeded")
+    param = answer.error["param"]
+    beginning = f"This model's maximum context length is 2048 tokens. {param}: the prompt has "
+    assert answer.error["message"].startswith(beginning)

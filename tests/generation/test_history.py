@@ -38,7 +38,7 @@ def encode(messages: Iterable[InputMessage]) -> list[int]:
     for part in (part for message in messages for part in message.parts):
         ids += [MODEL.image_token] if isinstance(part, InputImage) else MODEL.vocabulary.encode(part)
     if len(ids) > MODEL.context_length:
-        raise ContextLengthExceeded("too long", param="messages")
+        raise ContextLengthExceeded("too long", context_length=MODEL.context_length, param="messages")
     return ids
 
 

@@ -49,8 +49,8 @@ def test_a_text_that_cannot_fit_is_refused_before_it_is_tokenised(byte_model: Mo
     with pytest.raises(ContextLengthExceeded) as refusal:
         encode((most + "é", END), model)
     assert refusal.value.message == (
-        "messages: the prompt has at least 4097 tokens; the limit is 4096; "
-        "shorten the text, or leave out earlier messages"
+        "This model's maximum context length is 4096 tokens. "
+        "messages: the prompt has at least 4097 tokens; shorten the text, or leave out earlier messages"
     )
     assert refusal.value.param == "messages"
 
