@@ -49,11 +49,11 @@ def test_what_a_machine_sees_is_mounted_in_a_namespace_of_its_own_and_read_only(
     *mounts, last = line[-1].splitlines()
     wheels = tmp_path / "wheels"
     assert mounts[-1] == f"mount --bind -o ro {wheels} '{machine.folder}{wheels}'"
-    assert last == f"exec chroot --userspec=1000:1000 --groups= '{machine.folder}' sh -c 'make serve'"
+    assert last == f"chroot --userspec=1000:1000 --groups= '{machine.folder}' sh -c 'make serve' || exit $?"
 
 
 def test_an_id_without_a_name_has_no_home(machine: Machine) -> None:
-    assert machine.command(NAMELESS, "true")[-1].endswith("new machine' env -u HOME sh -c true")
+    assert machine.command(NAMELESS, "true")[-1].endswith("new machine' env -u HOME sh -c true || exit $?")
 
 
 def test_a_folder_in_which_something_is_mounted_is_not_removed(
@@ -113,6 +113,12 @@ def test_a_first_request_that_is_late_is_a_problem(tmp_path: Path, monkeypatch: 
     timings = [Timing("logprobs", 15.0, 0.03), Timing("text", 0.9, 0.1)]
     assert serve(READY, tmp_path, monkeypatch, timings).problem == "slow as a first request: logprobs"
     assert serve(READY, tmp_path, monkeypatch, timings[1:]).problem == ""
+
+
+def test_a_command_that_does_not_end_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commands, "STOP", 0.3)
+    deaf = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)" + READY
+    assert serve(deaf, tmp_path, monkeypatch, []).problem == "still runs 0 s after Ctrl-C"
 
 
 def test_a_command_that_ends_early_is_reported_with_its_last_word(

@@ -8,8 +8,7 @@ It needs root, debootstrap, 15 GB and, with the tests, hours. The machines are m
 """
 
 import argparse
-import datetime as dt
-import subprocess
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -44,6 +43,9 @@ def main() -> int:
     parser.add_argument("--no-tests", action="store_true", help="leave out `make test`")
     parser.add_argument("--write", action="store_true", help="write docs/reports/fresh-machine.md")
     arguments = parser.parse_args()
+    # A shell starts what it runs in the background without SIGINT, which the gateway is to be stopped with.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # after removing the machine
     if problem := missing_programs():
         sys.exit(problem)
     logs = Path(tempfile.mkdtemp(prefix="fresh-machine-logs-"))
@@ -57,12 +59,10 @@ def main() -> int:
             for outcome in outcomes(machine, users, logs, tests=not arguments.no_tests):
                 print(page.row(outcome), end="", flush=True)
                 done.append(outcome)
+                if arguments.write:
+                    page.write(done)  # what there is so far: it takes hours
         finally:
             machine.remove()
-    if arguments.write:
-        head = ["git", "-C", str(REPOSITORY), "rev-parse", "--short", "HEAD"]
-        commit = subprocess.check_output(head, text=True).strip()
-        page.PAGE.write_text(page.text(done, commit, dt.datetime.now(dt.UTC).date()))
     return any(outcome.problem for outcome in done)
 
 

@@ -43,7 +43,11 @@ class Outcome:
 
 def serve(machine: Machine, user: User, checkout: str, log: Path) -> Outcome:
     """Run `make serve` until it is ready, send the first requests, and press Ctrl-C."""
-    return _served(machine, user, "make serve", f"cd {checkout} && exec make serve PORT={{port}}", log)
+    command = f"cd {checkout} && exec make serve PORT={{port}}"
+    outcome = _served(machine, user, "make serve", command, log)
+    if not outcome.problem and (strays := machine.strays(checkout)):
+        outcome.problem = f"leaves in the tree: {strays}"
+    return outcome
 
 
 def wheel(machine: Machine, user: User, checkout: str, log: Path) -> Outcome:
@@ -84,7 +88,9 @@ def _served(machine: Machine, user: User, name: str, command: str, log: Path) ->
         outcome.problem = f"slow as a first request: {', '.join(late)}" if late else ""
         os.killpg(process.pid, signal.SIGINT)
         process.wait(STOP)
-    except (RuntimeError, OSError, httpx2.HTTPError, subprocess.TimeoutExpired) as error:
+    except subprocess.TimeoutExpired:
+        outcome.problem = f"still runs {STOP:.0f} s after Ctrl-C"
+    except (RuntimeError, OSError, httpx2.HTTPError) as error:
         outcome.problem = str(error) or type(error).__name__
         outcome.summary = last_words(log)
     finally:

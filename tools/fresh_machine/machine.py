@@ -104,9 +104,9 @@ class Machine:
                 here = shlex.quote(str(self._inside(path)))
                 steps += [f"mkdir -p {here}", f"mount --bind -o ro {shlex.quote(str(path))} {here}"]
         ids = f"--userspec={user.uid}:{user.uid}" + (" --groups=" if user.uid else "")
-        # exec: a signal to the session reaches the command itself. env: chroot sets HOME by itself.
+        # env: chroot sets HOME by itself. exit: no exec, the first process of a namespace gets no signals.
         home = "" if user.home else "env -u HOME "
-        steps.append(f"exec chroot {ids} {self._quoted('/')} {home}sh -c {shlex.quote(command)}")
+        steps.append(f"chroot {ids} {self._quoted('/')} {home}sh -c {shlex.quote(command)} || exit $?")
         return [*NAMESPACE, "--pid", "--fork", "--kill-child", "sh", "-ec", "\n".join(steps)]
 
     def remove(self) -> None:
@@ -116,6 +116,12 @@ class Machine:
         if inside:
             raise RuntimeError(f"{self.folder} is not removed, because something is mounted in it: {inside}")
         subprocess.run(["rm", "-rf", "--one-file-system", self.folder], check=True)
+
+    def strays(self, checkout: str) -> str:
+        """Return what git sees in `checkout` that is not of the repository."""
+        folder = self._inside(Path(checkout))
+        command = ["git", "-c", "safe.directory=*", "-C", str(folder), "status", "--porcelain"]
+        return " ".join(subprocess.check_output(command, text=True).split())
 
     def _inside(self, path: Path) -> Path:
         return self.folder / path.relative_to("/")

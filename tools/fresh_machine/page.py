@@ -1,6 +1,7 @@
 """Writes docs/reports/fresh-machine.md."""
 
 import datetime as dt
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,6 +24,12 @@ fetched and installed. Then every kind of request is sent twice, and the kind th
 | machine | user | command | result | ready | kinds | first, second |
 | --- | --- | --- | --- | --- | --- | --- |
 """
+
+
+def write(outcomes: Sequence[Outcome]) -> None:
+    head = ["git", "-C", str(PAGE.parent), "rev-parse", "--short", "HEAD"]
+    commit = subprocess.check_output(head, text=True).strip()
+    PAGE.write_text(text(outcomes, commit, dt.datetime.now(dt.UTC).date()))
 
 
 def text(outcomes: Sequence[Outcome], commit: str, date: dt.date) -> str:
