@@ -7,17 +7,19 @@ who has taken all others keeps nobody out.
 
 import asyncio
 import time
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from math import ceil
 
 from gateway.access.callers import Caller
+from gateway.access.order import Order
 from gateway.errors import Overloaded
 
 MEASURED = 64  # releases that the rate is measured over
 LONGEST_RETRY = 60  # seconds
+PASSED_BY = 64  # callers who hold some and need more than is free: so many are looked at for one who fits
 
 
 @dataclass(slots=True, eq=False)
@@ -69,7 +71,9 @@ class Shares:
         self._max_wait = max_wait
         self._held: Counter[str] = Counter()
         self._cost: Counter[str] = Counter()  # of what is held
-        self._queues: dict[str, deque[_Asked]] = {}
+        self._queues: dict[str, OrderedDict[int, _Asked]] = {}  # by the caller's name, then by number
+        self._next = Order()  # of those who wait, by who comes next
+        self._longest = Order()  # of those who wait, by how often
         self._waiting = 0
         self._number = 0
         self._served: dict[str, int] = {}  # of callers who hold or wait: when, in takings
@@ -161,6 +165,7 @@ class Shares:
         self._cost[caller.name] += cost
         self._takings += 1
         self._served[caller.name] = self._takings
+        self._reorder(caller.name)
 
     def _give_back(self, caller: Caller, amount: int, cost: int) -> None:
         self._free += amount
@@ -169,15 +174,16 @@ class Shares:
         if not self._held[caller.name]:
             del self._held[caller.name]
             del self._cost[caller.name]
-            self._forget_served(caller.name)
+        self._reorder(caller.name)
         self._grant()
 
     async def _wait(self, asked: _Asked) -> None:
         if self._waiting >= self._max_waiting:
             self._make_room(asked.caller)
         self._number += 1
-        self._queues.setdefault(asked.caller.name, deque()).append(asked)
+        self._queues.setdefault(asked.caller.name, OrderedDict())[asked.number] = asked
         self._count_waiting(1)
+        self._reorder(asked.caller.name)
         self._grant()
         try:
             async with asyncio.timeout(self._max_wait):
@@ -196,60 +202,64 @@ class Shares:
 
     def _make_room(self, caller: Caller) -> None:
         """Send away the newest of the caller who waits most often, or `caller` where that is no other."""
-        most = max(self._queues.values(), key=len, default=None)
+        name = self._longest.first()
+        most = self._queues[name] if name else {}
         mine = len(self._queues.get(caller.name, ()))
         full = Overloaded(
             f"{self._waiting} requests are waiting; the limit is {self._max_waiting}",
             retry_after=self.retry_after(),
         )
-        if most is None or len(most) <= mine + 1:
+        if len(most) <= mine + 1:
             raise full
-        newest = most[-1]
+        newest = most[next(reversed(most))]
         self._forget(newest)
         # Its client may have left in this very moment: then it is out of the queue, and that is all it takes.
         if not newest.granted.done():
             newest.granted.set_exception(full)
 
     def _forget(self, asked: _Asked) -> None:
-        queue = self._queues.get(asked.caller.name)
-        if queue is None or asked not in queue:
-            return
-        queue.remove(asked)
+        if asked.number in self._queues.get(asked.caller.name, ()):
+            self._leave_queue(asked)
+            self._grant()
+
+    def _leave_queue(self, asked: _Asked) -> None:
+        name = asked.caller.name
+        queue = self._queues[name]
+        del queue[asked.number]
         self._count_waiting(-1)
         if not queue:
-            del self._queues[asked.caller.name]
-            self._forget_served(asked.caller.name)
-        self._grant()
+            del self._queues[name]
+        self._reorder(name)
 
     def _grant(self) -> None:
         """Give places to those who wait, the caller who holds least first, while there are some."""
-        while self._queues:
-            for name in sorted(self._queues, key=self._share):
-                asked = self._queues[name][0]
-                if self._fits(asked.caller, asked.amount):
-                    break
-                if not self._held[name]:
-                    return  # Who comes next needs more than is free: others must not take it away.
-            else:
-                return
-            self._forget_granted(asked)
-            if not asked.granted.done():  # cancelled in this very moment
-                self._take(asked.caller, asked.amount, asked.cost)
-                asked.granted.set_result(None)
-            else:
-                self._forget_served(name)
+        passed_by: list[str] = []
+        while name := self._next.first():
+            asked = next(iter(self._queues[name].values()))
+            if self._fits(asked.caller, asked.amount):
+                if not asked.granted.done():  # cancelled in this very moment
+                    self._take(asked.caller, asked.amount, asked.cost)
+                    asked.granted.set_result(None)
+                self._leave_queue(asked)
+                continue
+            if not self._held[name]:
+                break  # Who comes next needs more than is free: others must not take it away.
+            if self._free <= self._reserve or len(passed_by) == PASSED_BY:
+                break  # Nobody who holds some gets more.
+            passed_by.append(name)
+            self._next.drop(name)
+        for name in passed_by:
+            self._reorder(name)
 
-    def _forget_granted(self, asked: _Asked) -> None:
-        queue = self._queues[asked.caller.name]
-        queue.popleft()
-        self._count_waiting(-1)
-        if not queue:
-            del self._queues[asked.caller.name]
-
-    def _forget_served(self, name: str) -> None:
-        if name not in self._held and name not in self._queues:
-            self._served.pop(name, None)
-
-    def _share(self, name: str) -> tuple[float, int, int]:
-        first = self._queues[name][0]
-        return self._cost[name] / first.caller.klass.weight, self._served.get(name, 0), first.number
+    def _reorder(self, name: str) -> None:
+        """Put the caller where it belongs now, and forget it where it neither holds nor waits."""
+        if (queue := self._queues.get(name)) is None:
+            self._next.drop(name)
+            self._longest.drop(name)
+            if name not in self._held:
+                self._served.pop(name, None)
+            return
+        first = next(iter(queue.values()))
+        cost = self._cost[name] / first.caller.klass.weight
+        self._next.put(name, (cost, self._served.get(name, 0), first.number))
+        self._longest.put(name, (-len(queue), first.number))

@@ -1,8 +1,10 @@
 """Places are shared fairly: a caller's flood waits behind itself, and the last places are for others."""
 
 import asyncio
+import time
 import tracemalloc
 from collections.abc import Iterator
+from contextlib import suppress
 from types import SimpleNamespace
 
 import pytest
@@ -265,3 +267,25 @@ async def test_of_callers_who_hold_nothing_the_one_served_longest_ago_comes_next
     third.set()
     await turns()
     assert room.shares._served == {}  # nobody is kept who has left
+
+
+@pytest.mark.parametrize("full", [False, True], ids=["waiting", "sent away"])
+async def test_eight_times_as_many_callers_who_wait_take_about_eight_times_as_long(full: bool) -> None:
+    async def stay(shares: Shares, who: Caller) -> None:
+        with suppress(Overloaded):
+            (await shares.take(who)).release()
+
+    async def cost(number: int) -> float:
+        """Return the seconds in which so many callers wait for one place, one after the other."""
+        shares = Shares(1, reserve=0, max_waiting=number if full else 2 * number, max_wait=100)
+        holding = await shares.take(EVE)
+        # Where the queue is full, each of the second half sends one of the first half's away.
+        asked = [caller(f"caller-{at // 2 if at < number else at}") for at in range(2 * number)]
+        began = time.process_time()
+        tasks = [asyncio.create_task(stay(shares, who)) for who in asked]
+        await asyncio.sleep(0)
+        holding.release()
+        await asyncio.gather(*tasks)
+        return time.process_time() - began
+
+    assert min([await cost(800) for _ in range(2)]) < 24 * min([await cost(100) for _ in range(4)])
