@@ -11,14 +11,13 @@ from typer.testing import CliRunner
 from gateway import settings
 from gateway.cli import app
 from gateway.settings import GROUPS, Settings, UnknownSetting
-from gateway.settings.page import page
+from gateway.settings.page import FIRST, page
 
 PAGE = Path(__file__).parent.parent / "docs/settings.md"
 
 # field: what the environment says, what the setting is then
 GIVEN: dict[str, tuple[str, Any]] = {
     "auto_tools": ("always", "always"),
-    "max_tool_tokens": ("100", 100),
     "profile": ("llava-1.5-7b", "llava-1.5-7b"),
     "host": ("0.0.0.0", "0.0.0.0"),
     "port": ("9000", 9000),
@@ -47,10 +46,8 @@ GIVEN: dict[str, tuple[str, Any]] = {
     "max_connections": ("7", 7),
     "max_connections_per_address": ("0", 0),
     "header_max_bytes": ("999", 999),
-    "header_max_lines": ("9", 9),
     "header_timeout": ("2.5", 2.5),
     "body_max_bytes": ("1000", 1000),
-    "body_min_rate": ("0", 0),
     "body_timeout": ("0.5", 0.5),
     "request_timeout": ("60", 60.0),
     "stall_timeout": ("61", 61.0),
@@ -69,6 +66,7 @@ GIVEN: dict[str, tuple[str, Any]] = {
     "image_decode": ("exact", "exact"),
     "image_cache_bytes": ("0", 0),
     "image_decode_timeout": ("3", 3.0),
+    "memory": ("9000", 9000),
     "memory_bodies": ("94", 94),
     "memory_images": ("95", 95),
     "memory_stored": ("94", 94),
@@ -76,7 +74,6 @@ GIVEN: dict[str, tuple[str, Any]] = {
     "image_threads": ("2", 2),
     "fetch_images": ("false", False),
     "fetch_hosts": ("example.org", ("example.org",)),
-    "lookup_timeout": ("1.5", 1.5),
     "fetch_timeout": ("0.25", 0.25),
     "fetch_max_redirects": ("0", 0),
     "fetch_user_agent": ("pictures/1 (me@example.org)", "pictures/1 (me@example.org)"),
@@ -185,6 +182,25 @@ def test_command_refuses_a_mistake_in_one_line_and_leaves_with_2(
     assert result.stderr.count("\n") == 1
 
 
+def test_the_budgets_of_memory_follow_one_setting_unless_they_are_set() -> None:
+    mib = 2**20
+    plain = Settings()
+    budgets = (plain.memory_bodies, plain.memory_stored, plain.memory_images, plain.memory_pixels)
+    assert budgets == (512 * mib, 256 * mib, 256 * mib, 1536 * mib)
+    small = Settings(memory=1000 * mib, memory_stored=50 * mib)
+    budgets = (small.memory_bodies, small.memory_stored, small.memory_images, small.memory_pixels)
+    assert budgets == (200 * mib, 50 * mib, 100 * mib, 600 * mib)
+
+
+def test_a_wrong_memory_is_one_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GATEWAY_MEMORY", "much")
+    with pytest.raises(ValidationError) as caught:
+        settings.load()
+    assert settings.explain(caught.value) == (
+        "GATEWAY_MEMORY: Input should be a valid integer, unable to parse string as an integer; got 'much'"
+    )
+
+
 def test_a_port_in_use_is_refused_before_the_model_is_loaded() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -206,9 +222,8 @@ def test_the_page_in_the_docs_is_the_settings() -> None:
 
 def test_the_page_has_a_row_for_each_setting() -> None:
     rows = [row for row in page().splitlines() if row.startswith("| `")]
-    assert [row.split("`")[1] for row in rows] == [
-        f"GATEWAY_{name.upper()}" for group in GROUPS for name in group.model_fields
-    ]
+    others = [name for group in GROUPS for name in group.model_fields if name not in FIRST]
+    assert [row.split("`")[1] for row in rows] == [f"GATEWAY_{name.upper()}" for name in (*FIRST, *others)]
     assert {name for group in GROUPS for name in group.model_fields} == set(Settings.model_fields)
     assert all(row.rstrip().endswith(". |") for row in rows)
     assert "| `GATEWAY_MAX_RUNNING` | `64` | " in page()

@@ -14,6 +14,7 @@ from gateway.settings import Settings
 
 AHEAD = 2**16  # bytes of a body that are read while it waits for a ticket: as many as uvicorn keeps anyway
 GRACE = 5.0  # seconds before a body's rate counts
+MIN_RATE = 1000  # bytes per second, on average, after GRACE
 
 
 class ReadAhead:
@@ -53,22 +54,20 @@ async def read(headers: Headers, receive: Receive, settings: Settings, *, limit:
     """
     most = settings.body_max_bytes if limit is None else min(limit, settings.body_max_bytes)
     _check_announced(headers, most)
-    arrives_in_time = _Pace(settings.body_timeout, settings.body_min_rate)
+    arrives_in_time = _Pace(settings.body_timeout)
     inflated = media.inflated(headers, receive)
     try:
         async with asyncio.timeout(None) as patience:
             body = await _collect(inflated, most, lambda size: patience.reschedule(arrives_in_time(size)))
     except TimeoutError:
-        raise _late(settings.body_timeout, settings) from None
+        raise _late(settings.body_timeout) from None
     return body.removeprefix(media.BOM)
 
 
-async def stream(
-    headers: Headers, receive: Receive, settings: Settings, *, limit: int, longest: float
-) -> AsyncIterator[bytes]:
+async def stream(headers: Headers, receive: Receive, *, limit: int, longest: float) -> AsyncIterator[bytes]:
     """Yield the body as it arrives, `longest` seconds in all. Raises what `read` raises."""
     _check_announced(headers, limit)
-    arrives_in_time = _Pace(longest, settings.body_min_rate)
+    arrives_in_time = _Pace(longest)
     size = 0
     more = True
     while more:
@@ -76,7 +75,7 @@ async def stream(
             async with asyncio.timeout_at(arrives_in_time(size)):
                 message = await receive()
         except TimeoutError:
-            raise _late(longest, settings) from None
+            raise _late(longest) from None
         part = _part(message)
         size += len(part)
         _check_size(size, limit)
@@ -90,24 +89,22 @@ def _check_announced(headers: Headers, limit: int) -> None:
         raise BodyTooLarge(f"the request body is {announced} bytes; the limit is {limit}")
 
 
-def _late(longest: float, settings: Settings) -> BodyTimeout:
+def _late(longest: float) -> BodyTimeout:
     return BodyTimeout(
         f"the request body did not arrive within {longest:g} s, "
-        f"or arrived at less than {settings.body_min_rate} bytes a second"
+        f"or arrived at less than {MIN_RATE} bytes a second"
     )
 
 
 class _Pace:
     """The deadline for a body's next bytes, on the loop's clock: by total time and minimum rate."""
 
-    def __init__(self, longest: float, least_rate: int) -> None:
+    def __init__(self, longest: float) -> None:
         self._began = asyncio.get_running_loop().time()
         self._longest = longest
-        self._least_rate = least_rate
 
     def __call__(self, size: int) -> float:
-        allowed = GRACE + size / self._least_rate if self._least_rate else self._longest
-        return self._began + min(self._longest, allowed)
+        return self._began + min(self._longest, GRACE + size / MIN_RATE)
 
 
 async def _collect(receive: Receive, limit: int, came: Callable[[int], None]) -> bytes:

@@ -17,6 +17,7 @@ from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
 
 # Each piece of a body costs the event loop a microsecond or two, and a read can hold 40,000 of one byte.
+HEADER_LINES = 100  # in one request
 MANY_PIECES = 4096  # of a body, from which on their average size counts
 PIECE_BYTES = 32  # that they then must have on average
 MOST_AHEAD = 64  # requests of one connection that wait for the answers to those before them
@@ -91,10 +92,8 @@ class Protocol(Turns):
             return
         self._count_head(len(name) + len(value))
         super().on_header(name, value)
-        if len(self.headers) > self._bounds.header_max_lines:
-            self._raise(
-                HeadersTooLarge(f"the request has more than {self._bounds.header_max_lines} header lines")
-            )
+        if len(self.headers) > HEADER_LINES:
+            self._raise(HeadersTooLarge(f"the request has more than {HEADER_LINES} header lines"))
 
     def on_headers_complete(self) -> None:
         if self._silent:

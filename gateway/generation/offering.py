@@ -9,11 +9,15 @@ from gateway.generation.tools import Offer
 from gateway.prompt import tokens
 from gateway.settings import Settings
 
+MOST_TOKENS = 1024  # of the prompt, for the tools' descriptions
+
 
 def decide(
-    request: GenerationRequest, fitted: Fitted, model: Model, settings: Settings
+    request: GenerationRequest, fitted: Fitted, model: Model, settings: Settings, most: int = MOST_TOKENS
 ) -> tuple[Offer | None, int]:
     """Return what is offered beside the conversation `fitted`, and how many tools the prompt leaves out.
+
+    The tools' descriptions may take `most` tokens of the prompt.
 
     Tools must not keep a person from an answer: where the answer may be text, they are left out rather than
     refused. Raises InvalidValue where there must be a call and none is possible.
@@ -29,8 +33,8 @@ def decide(
     offer = tools.offer(
         wanted,
         request,
-        length=lambda text: tokens.at_most(text, model, settings.max_tool_tokens) + 1,
-        room=min(settings.max_tool_tokens, room),
+        length=lambda text: tokens.at_most(text, model, most) + 1,
+        room=min(most, room),
     )
     return offer, len(wanted) - (offer.described if offer else 0)
 

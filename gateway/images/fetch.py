@@ -47,6 +47,7 @@ _COMPRESSED = frozenset({"gzip", "x-gzip", "deflate", "br", "zstd", "compress", 
 # Some servers refuse programs that don't say who asks, and where to complain.
 _USER_AGENT = f"llava-gateway/{version('llava-gateway')} (+https://pypi.org/project/llava-gateway/)"
 _LOOKUP_THREADS = 32
+_LOOKUP_TIMEOUT = 5.0  # seconds
 _FETCHES = 256  # at once; a quarter, as of the look-ups, is for callers who have none under way
 _CHUNK_BYTES = 2**16
 
@@ -70,7 +71,6 @@ class Fetcher:
         self._policy = AddressPolicy.of(settings.fetch_allow)
         self._on = settings.fetch_images
         self._hosts = frozenset(host.lower() for host in settings.fetch_hosts)
-        self._lookup_timeout = settings.lookup_timeout
         self._slots = _slots(_FETCHES, settings)
         self._lookups = _slots(_LOOKUP_THREADS, settings)
         self._timeout = settings.fetch_timeout
@@ -182,7 +182,7 @@ class Fetcher:
         looking = asyncio.get_running_loop().run_in_executor(self._threads, addresses)
         # A thread can't be interrupted: it counts until it has its answer, whoever still waits for it.
         looking.add_done_callback(lambda _: thread.release())
-        async with asyncio.timeout(self._lookup_timeout):
+        async with asyncio.timeout(_LOOKUP_TIMEOUT):
             return await asyncio.shield(looking)
 
 

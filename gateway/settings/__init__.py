@@ -59,4 +59,5 @@ def explain(error: ValidationError) -> str:
     return "; ".join(
         f"{PREFIX}{str(found['loc'][0]).upper()}: {found['msg']}; got {found['input']!r}"
         for found in error.errors(include_url=False)
+        if found["type"] != "default_factory_not_called"  # It follows from another that is wrong.
     )

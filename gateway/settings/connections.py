@@ -18,16 +18,12 @@ class Connections(Group):
     header_max_bytes: PositiveInt = Field(
         default=32 * 2**10, description="Maximum size of request line and headers."
     )
-    header_max_lines: PositiveInt = Field(default=100, description="Maximum header lines in a request.")
     header_timeout: PositiveFloat = Field(
         default=20,
         description="Maximum time for a client to send its request headers.",
     )
     body_max_bytes: PositiveInt = Field(default=64 * 2**20, description="Maximum request body size.")
     body_timeout: PositiveFloat = Field(default=30, description="Maximum time to receive a request body.")
-    body_min_rate: NonNegativeInt = Field(
-        default=1000, description="Minimum average bytes per second of a body, after its first 5 seconds."
-    )
     send_timeout: PositiveFloat = Field(
         default=60, description="Maximum time for a client to accept a piece of its answer."
     )

@@ -34,6 +34,3 @@ class Conversations(Group):
         description="When to offer tools with `tool_choice: auto`: `without_images` (only in conversations "
         "without images), `always` or `never`.",
     )
-    max_tool_tokens: PositiveInt = Field(
-        default=1024, description="Maximum prompt tokens for the tools' descriptions."
-    )

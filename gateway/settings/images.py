@@ -54,7 +54,6 @@ class Images(Group):
         description="`User-Agent` of fetches. By default `llava-gateway/VERSION (+ADDRESS)`, the project's "
         "address. Some sites, Wikimedia's among them, ask for a way to reach whoever runs the program.",
     )
-    lookup_timeout: PositiveFloat = Field(default=5, description="Maximum time for a DNS lookup.")
 
     @field_validator("fetch_allow")
     @classmethod

@@ -42,9 +42,9 @@ def request(*messages: InputMessage, mode: Any = "auto", **fields: Any) -> Gener
     )
 
 
-def decided(asked: GenerationRequest, **chosen: Any) -> tuple[tools.Offer | None, int]:
+def decided(asked: GenerationRequest, most: int = 1024, **chosen: Any) -> tuple[tools.Offer | None, int]:
     fitted = Fitted(asked.messages, [1] * 20, 0)
-    return offering.decide(asked, fitted, MODEL, Settings.model_validate(chosen))
+    return offering.decide(asked, fitted, MODEL, Settings.model_validate(chosen), most)
 
 
 def test_the_prompt_tells_of_each_tool_on_a_line() -> None:
@@ -62,14 +62,14 @@ def test_optional_arguments_are_told() -> None:
 
 
 def test_tools_without_room_are_left_out_where_the_answer_may_be_text() -> None:
-    offer, dropped = decided(request(), max_tool_tokens=len(tools._MAY) + 20)
+    offer, dropped = decided(request(), most=len(tools._MAY) + 20)
     assert offer is not None
     assert (offer.names, dropped) == (("clock",), 1)
-    assert decided(request(), max_tool_tokens=10) == (None, 2)
+    assert decided(request(), most=10) == (None, 2)
 
 
 def test_tools_without_room_can_be_called_where_there_must_be_a_call() -> None:
-    offer, dropped = decided(request(mode="required"), max_tool_tokens=10)
+    offer, dropped = decided(request(mode="required"), most=10)
     assert offer is not None
     assert (offer.names, offer.described, dropped) == (("get_weather", "clock"), 0, 2)
 

@@ -473,7 +473,8 @@ async def test_names_that_are_never_resolved_keep_nobody_else_waiting(
         return real("127.0.0.1", *rest, **named)
 
     monkeypatch.setattr(socket, "getaddrinfo", slow)
-    fetcher = Fetcher(load_settings(fetch_allow=(LOOPBACK,), lookup_timeout=1), Metrics())
+    monkeypatch.setattr(fetching, "_LOOKUP_TIMEOUT", 1.0)
+    fetcher = Fetcher(load_settings(fetch_allow=(LOOPBACK,)), Metrics())
     tasks = [
         asyncio.create_task(fetcher.fetch(site.url("/picture", f"slow{number}.test"), ME, no_memory))
         for number in range(40)

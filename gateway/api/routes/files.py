@@ -111,7 +111,6 @@ class Uploads:
         content = body.stream(
             request.headers,
             request.receive,
-            settings,
             limit=settings.upload_max_bytes + multipart.FORM_MAX_BYTES,
             longest=settings.upload_timeout,
         )
