@@ -146,7 +146,7 @@ class TooManyImages(ImageError):
 
 
 class UnsupportedImage(ImageError):
-    """The format is not JPEG, PNG, WebP, GIF, BMP or still AVIF."""
+    """The format is not JPEG, PNG, WebP, GIF, BMP, HEIC, TIFF or still AVIF."""
 
     code = "unsupported_image_format"
 

@@ -26,7 +26,9 @@ from gateway.schema.batches import InputLine, LineError, read_line, result_line
 RETRIES: Final = 8  # of a request that is refused for want of room; the client waits longer each time
 ERROR_BYTES: Final = 300  # that are told of an answer that is not the gateway's
 TICK: Final = 5.0  # seconds between two lines of progress where there is no terminal
-PICTURES: Final = frozenset({".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp"})
+PICTURES: Final = frozenset(
+    {".avif", ".bmp", ".gif", ".heic", ".heif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+)
 
 _T = TypeVar("_T")
 

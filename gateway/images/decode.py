@@ -6,9 +6,10 @@ Colour profiles are not applied.
 import contextlib
 from dataclasses import dataclass
 
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageChops
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
 from gateway.images.header import broken_is_an_image_error
 
@@ -21,6 +22,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0  # a TIFF's tag
 # Where the original's right and bottom edges come to lie at the left or at the top.
 _MIRRORED_X, _MIRRORED_Y, _SWAPPED = frozenset({2, 3, 6, 7}), frozenset({3, 4, 7, 8}), frozenset({5, 6, 7, 8})
 
@@ -50,6 +52,8 @@ def decode(image: ImageFile, *, shrink: int) -> Rendition:
         factor = _draft(image, shrink)
         _scale_transparent_colour(image)
         image.load()
+        if factor == 1:
+            width, height = image.size  # a HEIC's may be another than its header says
         seen = _as_seen(image)
     orientation = _orientation(image)
     if factor == 1 and shrink > 1:
@@ -105,16 +109,23 @@ def _as_seen(image: Image.Image) -> Image.Image:
 
 def _from_16_bit(image: Image.Image) -> Image.Image:
     # Pillow clips 16-bit grey to 255 where it should scale; PNG's own advice is to keep the high byte.
-    import numpy as np  # noqa: PLC0415  # it would double what a decoding process takes
-
-    values = np.asarray(image)
-    grey = (values >> 8).astype(np.uint8)
+    content = image.tobytes()
+    grey = Image.frombytes("L", image.size, content[image.mode != "I;16B" :: 2])
+    if isinstance(image, TiffImageFile) and image.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+        return ImageChops.invert(grey)
     if "transparency" in image.info:
-        grey[values == image.info["transparency"]] = 255
-    return Image.fromarray(grey)
+        import numpy as np  # noqa: PLC0415  # a decoding process has no memory for it, and no such image
+
+        values = np.frombuffer(content, "<u2" if image.mode != "I;16B" else ">u2")
+        grey.paste(
+            255, mask=Image.fromarray((values == image.info["transparency"]).reshape(image.size[::-1]))
+        )
+    return grey
 
 
 def _orientation(image: Image.Image) -> int:
+    if image.format == "HEIF":
+        return 1  # libheif has turned it as the file says; Exif's is a copy (ISO/IEC 23000-22, 7.3.4.4)
     # A picture is not broken because a note in it is.
     with contextlib.suppress(Exception):
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))

@@ -13,10 +13,11 @@ from PIL.GifImagePlugin import GifImageFile
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from gateway.errors import ImageError, ImageTooLarge, UnsupportedImage
-from gateway.images import avif, jpeg, png, structure
+from gateway.images import avif, boxes, heic, jpeg, kinds, png, structure, tiff
 
 # These and no other: `Image.open` looks further, and judges sizes by a limit of the whole process.
 _READERS: dict[str, type[ImageFile]] = {
@@ -26,7 +27,16 @@ _READERS: dict[str, type[ImageFile]] = {
     "gif": GifImageFile,
     "bmp": BmpImageFile,
     "avif": AvifImageFile,
+    "tiff": TiffImageFile,
 }
+_STARTS = (
+    (b"\xff\xd8\xff", "jpeg"),
+    (b"\x89PNG\r\n\x1a\n", "png"),
+    (b"GIF87a", "gif"),
+    (b"GIF89a", "gif"),
+    (b"BM", "bmp"),
+    *((start, "tiff") for start in tiff.STARTS),
+)
 # Pictures are decoded side by side already, each by a thread.
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 PngImagePlugin.MAX_TEXT_MEMORY = 2**24  # characters of all texts of a PNG, which are dropped at once
@@ -44,14 +54,17 @@ _BYTES_PER_PIXEL = {
 }
 _LAYERED = 13  # as RGBA, its mask, and laid on white
 # What these decoders keep besides: two canvases; planes of up to 12 bits, and the pixels made of them.
-_DECODERS_BYTES = {"WEBP": 9, "AVIF": 10}
+_DECODERS_BYTES = {"webp": 9, "avif": 10, "heic": 5}
+_NAMES = {"WEBP": "webp", "AVIF": "avif", "HEIF": "heic"}  # as Pillow's readers call themselves
 MB = 2**20
 # No JPEG or GIF can be longer; resizing takes memory that grows with it.
 _MAX_SIDE = 65_535
 _MAX_SCAN_PIXELS = 10**9  # of all scans together, in a thread: about a second
 # What readers keep of a file beside its pixels, none of which is used here.
 _NOTES = frozenset({"exif", "icc_profile", "xmp", "photoshop", "flashpix", "comment", "mp"})
-_FOR_A_PROCESS = frozenset({"webp", "avif"})
+_FOR_A_PROCESS = frozenset({"webp", "avif", "heic", "tiff"})
+_BITS_PER_SAMPLE = 258  # TIFF's tag
+_BOXED = {"avif": avif.check, "heic": heic.check}
 _START_OF_SCAN = b"\xff\xda"
 
 _RAISED_BY_READERS = (
@@ -68,18 +81,15 @@ _RAISED_BY_READERS = (
 
 
 def format_of(data: bytes) -> str | None:
-    """Return the format that the first bytes tell: jpeg, png, webp, gif, bmp or avif; None for any other."""
-    if data.startswith(b"\xff\xd8\xff"):
-        return "jpeg"
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "png"
+    """Return the format that the first bytes tell, one of `_READERS` or heic; None for any other."""
+    for start, name in _STARTS:
+        if data.startswith(start):
+            return name
     if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
         return "webp"
-    if data.startswith((b"GIF87a", b"GIF89a")):
-        return "gif"
-    if data.startswith(b"BM"):
-        return "bmp"
-    return "avif" if avif.is_avif(data) else None
+    if avif.is_avif(data):
+        return "avif"
+    return "heic" if heic.is_heic(data) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,21 +109,35 @@ class Header:
 def read_header(data: bytes, *, max_pixels: int) -> Header:
     """Return what `data` says that it is. Raises what `open_image` raises.
 
-    WebP and AVIF are for a process: their decoders hold Python's interpreter lock, and libwebp takes memory
-    for all pixels where Pillow reads the header. So are JPEGs whose scans take a second and more.
+    WebP, AVIF, HEIC and TIFF are for a process: their decoders hold Python's interpreter lock or have a long
+    record of faults, and libwebp takes memory for all pixels where Pillow reads the header. So are JPEGs
+    whose scans take a second and more.
     """
     format_ = _checked_format(data)
     if format_ in _FOR_A_PROCESS:
-        size = avif.size(data) if format_ == "avif" else structure.webp_size(data)
+        size, bytes_per_pixel = _declared(data, format_)
         _check_size(size, max_pixels)
-        opaque = format_ == "webp" and not structure.webp_may_be_transparent(data)
-        bytes_per_pixel = _DECODERS_BYTES[format_.upper()] + (_BYTES_PER_PIXEL["RGB"] if opaque else _LAYERED)
         return Header(format_, size, None, size[0] * size[1] * bytes_per_pixel + MB)
     image = open_image(data, max_pixels=max_pixels)
     _forget_notes(image)
     memory = memory_for(image, 1)
     slow = isinstance(image, JpegImageFile) and _scan_pixels(image, data) > _MAX_SCAN_PIXELS
     return Header(format_, image.size, None if slow else image, memory)
+
+
+def _declared(data: bytes, format_: str) -> tuple[tuple[int, int], int]:
+    """Return the size that the file tells, and what a pixel takes at most while it is decoded."""
+    match format_:
+        case "tiff":
+            page = tiff.first_page(data)
+            read = _LAYERED if page.transparent else _BYTES_PER_PIXEL["CMYK"]
+            return page.size, _strip_bytes(page.bits) + read
+        case "webp":
+            opaque = not structure.webp_may_be_transparent(data)
+            size = structure.webp_size(data)
+        case _:
+            opaque, size = False, boxes.size(data)
+    return size, _DECODERS_BYTES[format_] + (_BYTES_PER_PIXEL["RGB"] if opaque else _LAYERED)
 
 
 def _forget_notes(image: ImageFile) -> None:
@@ -144,10 +168,11 @@ def open_image(data: bytes, *, max_pixels: int) -> ImageFile:
     where it is broken.
     """
     format_ = _checked_format(data)
-    if format_ == "webp":
-        _check_size(structure.webp_size(data), max_pixels)
+    if format_ in _FOR_A_PROCESS:
+        _check_size(_declared(data, format_)[0], max_pixels)
+    reader = heic.reader() if format_ == "heic" else _READERS[format_]
     with broken_is_an_image_error():
-        image = _READERS[format_](io.BytesIO(png.without_notes(data) if format_ == "png" else data))
+        image = reader(io.BytesIO(png.without_notes(data) if format_ == "png" else data))
     _check_size(image.size, max_pixels)
     if isinstance(image, JpegImageFile):
         _scans(image, data)
@@ -157,10 +182,13 @@ def open_image(data: bytes, *, max_pixels: int) -> ImageFile:
 def _checked_format(data: bytes) -> str:
     format_ = format_of(data)
     if format_ is None:
-        raise UnsupportedImage("the image is not a JPEG, PNG, WebP, GIF, BMP or AVIF")
+        kind = kinds.name(data)
+        if kind is None:
+            raise UnsupportedImage("the image is not a JPEG, PNG, WebP, GIF, BMP, AVIF, HEIC or TIFF")
+        raise UnsupportedImage(f"this is {kind}; send a JPEG or PNG")
     structure.check(data, format_)
-    if format_ == "avif":
-        avif.check(data)
+    if format_ in _BOXED:
+        _BOXED[format_](data)
     return format_
 
 
@@ -208,7 +236,19 @@ def memory_for(image: ImageFile, shrink: int) -> int:
     bytes_per_pixel = _BYTES_PER_PIXEL.get(image.mode, 12)
     if image.has_transparency_data:
         bytes_per_pixel = _LAYERED
-    return pixels * (bytes_per_pixel + _DECODERS_BYTES.get(image.format or "", 0)) + MB
+    return pixels * (bytes_per_pixel + _decoders_bytes(image)) + MB
+
+
+def _decoders_bytes(image: ImageFile) -> int:
+    if isinstance(image, TiffImageFile):
+        depths = image.tag_v2.get(_BITS_PER_SAMPLE, (1,))
+        return _strip_bytes(len(depths) * max(depths))
+    return _DECODERS_BYTES.get(_NAMES.get(image.format or "", ""), 0)
+
+
+def _strip_bytes(bits: int) -> int:
+    # All of a TIFF may be one strip, of which libtiff makes four bytes a pixel at least.
+    return max(4, -(-bits // 8))
 
 
 @contextlib.contextmanager

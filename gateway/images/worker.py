@@ -18,9 +18,11 @@ from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import PIL.Image
 from PIL.Image import Image
 
 from gateway.errors import GatewayError, ImageError, ImageTooLarge
+from gateway.images import heic
 from gateway.images.decode import decode
 from gateway.images.fit import shrink_factor, square
 from gateway.images.header import MB, memory_for, open_image
@@ -32,7 +34,7 @@ HEAD = struct.Struct("!II")  # of a message: the lengths of its pickled part and
 NICE = 4  # how far, in the kernel's scale from -20 to 19
 OWN_MEMORY = 64 * MB  # of the process besides an image's pixels and file; docs/memory.md counts it
 _PDEATHSIG = 1  # prctl(2)
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # mallopt(3)
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # mallopt(3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the gateway, which lets requests finish
     if nice:
         os.nice(NICE)
+    PIL.Image.MAX_IMAGE_PIXELS = None  # ours is checked before
     channel = socket.socket(fileno=0)
     with suppress(EOFError, ConnectionError):
         while True:
@@ -101,6 +104,8 @@ def main() -> None:
 
 def _answer(task: Task, data: bytes) -> tuple[str | None, bytes]:
     """Return the pixels, or the name of an error's class and its message."""
+    if heic.is_heic(data):
+        heic.reader()  # loaded now: its libraries are no memory of the image's
     _allow(task.memory + len(data), task.seconds)
     try:
         return None, run(task, data).tobytes()
@@ -121,9 +126,13 @@ def _end_with(parent: int) -> None:
 
 
 def _give_memory_back() -> None:
-    """Have glibc return what is freed: this process is idle most of the time."""
+    """Have glibc return what is freed: this process is idle most of the time.
+
+    A decoder's thread gets no arena of its own: each takes 64 MB of the addresses that an image may have.
+    """
     with suppress(AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_ARENA_MAX, 1)
         mallopt(_MMAP_THRESHOLD, MB)
         mallopt(_TRIM_THRESHOLD, 4 * MB)
 

@@ -28,8 +28,8 @@ class Images(Group):
     )
     image_decode_timeout: PositiveFloat = Field(
         default=10,
-        description="Maximum CPU time to decode a WebP, an AVIF or a JPEG of many scans, in a process of its "
-        "own; four times as long by the clock.",
+        description="Maximum CPU time to decode a WebP, AVIF, HEIC, TIFF or a JPEG of many scans, in a "
+        "process of its own; four times as long by the clock.",
     )
     image_threads: NonNegativeInt = Field(default=0, description="Decoding threads; 0 means one per core.")
     image_cache_bytes: NonNegativeInt = Field(

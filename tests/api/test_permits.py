@@ -18,6 +18,7 @@ from tests.api.asking import chat, image, saying, send
 from tests.api.wire import CHAT, Answer
 from tests.bench.hostile import large_files
 from tests.images.pictures import data_url, encoded, url_of
+from tests.images.test_heic import heic
 from tests.scripted_engine import ScriptedEngine
 from tests.servers import Gateway, scripted_gateway, until
 
@@ -157,6 +158,13 @@ async def test_an_uploaded_image_takes_its_bytes(gateway: Gateway) -> None:
         *(("PNG", "1", 8), ("PNG", "I;16", 11), ("JPEG", "RGB", 8), ("JPEG", "CMYK", 12), ("JPEG", "L", 7)),
         *(("GIF", "L", 9), ("BMP", "RGB", 8)),
         *(("WEBP", "RGB", 17), ("WEBP", "RGBA", 22), ("AVIF", "RGB", 23), ("AVIF", "RGBA", 23)),
+        *(
+            ("TIFF", "RGB", 16),
+            ("TIFF", "RGBA", 17),
+            ("TIFF", "L", 16),
+            ("TIFF", "CMYK", 16),
+            ("HEIF", "RGB", 18),
+        ),
     ],
 )
 async def test_pixels_take_what_their_mode_costs(
@@ -165,7 +173,8 @@ async def test_pixels_take_what_their_mode_costs(
     picture = Image.new(mode, (SIDE, SIDE))
     if mode.endswith("A"):
         picture.putalpha(Image.linear_gradient("L").resize((SIDE, SIDE)))
-    await needs(gateway, "small", kib(each * SIDE**2 + MIB), shows(url_of(picture, format_)))
+    url = data_url(heic(picture)) if format_ == "HEIF" else url_of(picture, format_)
+    await needs(gateway, "small", kib(each * SIDE**2 + MIB), shows(url))
 
 
 async def test_a_large_jpeg_takes_what_its_reduced_scale_costs(gateway: Gateway) -> None:

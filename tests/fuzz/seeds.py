@@ -7,6 +7,7 @@ from tests.hostile.cases import Case
 from tests.hostile.pictures import DATA_URLS, FORMATS, UNKNOWN, turned, whole
 from tests.hostile.test_origins import ORIGINS
 from tests.images.pictures import encoded, noisy
+from tests.images.test_heic import heic
 
 LARGEST = 20_000  # bytes
 
@@ -28,6 +29,9 @@ def _pictures() -> Iterator[bytes]:
         yield encoded(small.convert("L" if mode == "I;16" else "RGB").convert(mode), "PNG")
     yield encoded(small, "JPEG", progressive=True)
     yield encoded(small.convert("CMYK"), "JPEG")
+    yield heic(small, tile_size=8)
+    for mode, compression in (("1", "group4"), ("RGB", "jpeg"), ("CMYK", None), ("P", "packbits")):
+        yield encoded(small.convert(mode), "TIFF", compression=compression)
 
 
 SEEDS: dict[str, Callable[[], Iterable[bytes]]] = {

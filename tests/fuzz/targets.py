@@ -33,7 +33,8 @@ def decoding(data: bytes) -> None:
     with suppress(ImageError):
         header = read_header(data, max_pixels=MAX_PIXELS)
         image = open_image(data, max_pixels=MAX_PIXELS)
-        assert image.size == header.size, (image.size, header.size)
+        # The largest picture of several in a HEIC, or one that is to be turned, has another size.
+        assert image.size == header.size or header.format in {"heic", "tiff"}, (image.size, header.size)
         shrink = shrink_factor(image.size, "pad", SIDE)
         assert memory_for(image, shrink) > 0
         pixels = square(decode(image, shrink=shrink), "pad", SIDE)

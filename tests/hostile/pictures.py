@@ -11,17 +11,20 @@ from PIL import Image
 
 from tests.hostile.cases import Case, of_picture, of_url
 from tests.images.pictures import data_url, encoded, noisy
+from tests.images.test_heic import heic
 from tests.images.test_structure import chunks, comments, rle_bmp, segments
 
 SMALL = noisy(64, 48)
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "AVIF")
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "AVIF", "HEIF", "TIFF")
 TENTHS = range(0, 100, 10)
 MB = 2**20
 
 
 @cache
 def whole(format_: str) -> bytes:
-    return encoded(SMALL, format_)
+    if format_ == "HEIF":
+        return heic(SMALL)
+    return encoded(SMALL, format_, **({"compression": "tiff_lzw"} if format_ == "TIFF" else {}))
 
 
 def cut(format_: str, tenth: int) -> bytes:
@@ -88,6 +91,12 @@ def profile_in_pieces() -> bytes:
     return encoded(SMALL, "JPEG", icc_profile=bytes(10 * MB))
 
 
+def huge_heic() -> bytes:
+    data = whole("HEIF")
+    at = data.index(b"ispe") + 8
+    return data[:at] + struct.pack(">II", 30_000, 30_000) + data[at + 8 :]
+
+
 def svg_in_png() -> bytes:
     return encoded(SMALL) + b"<svg onload=alert(1)>"
 
@@ -112,12 +121,7 @@ UNKNOWN = {
     "EPS with a preview": b"\xc5\xd0\xd3\xc6"
     + struct.pack("<7I", 32, 99, 0, 0, 0, 0, 0xFFFF)
     + b"%!PS-Adobe-3.0",
-    "TIFF of 50,000 x 50,000": b"II*\0\x08\0\0\0\x02\0"
-    + struct.pack("<HHIIHHII", 256, 4, 1, 50_000, 257, 4, 1, 50_000),
-    "TIFF whose directory names itself": b"II*\0\x08\0\0\0\0\0\x08\0\0\0",
     "PDF": b"%PDF-1.7\n",
-    "TIFF": encoded(SMALL, "TIFF"),
-    "TIFF of many pages": encoded(SMALL, "TIFF", save_all=True, append_images=[SMALL] * 50),
     "ICO": encoded(SMALL, "ICO"),
     "PPM": encoded(SMALL, "PPM"),
     "TGA": encoded(SMALL, "TGA"),
@@ -132,10 +136,16 @@ UNKNOWN = {
     "one byte": b"x",
     "zeros": bytes(10_000),
     "RIFF of sound": b"RIFF\x24\0\0\0WAVEfmt " + bytes(20),
-    "HEIC": b"\0\0\0\x18ftypheic" + bytes(100),
     "PNG's name alone": b"\x89PNG",
 }
+HUGE_TIFF = b"II*\0\x08\0\0\0\x02\0" + struct.pack("<HHIIHHII", 256, 4, 1, 50_000, 257, 4, 1, 50_000)
+SMALL_TIFF = partial(encoded, SMALL, "TIFF")
 BOMBS = [
+    of_picture("TIFF of 50,000 x 50,000", HUGE_TIFF, "image_too_large"),
+    of_picture("TIFF whose directory names itself", b"II*\0\x08\0\0\0\0\0\x08\0\0\0", "invalid_image"),
+    of_picture("TIFF of 51 pages", partial(SMALL_TIFF, save_all=True, append_images=[SMALL] * 50), None),
+    of_picture("HEIC of zeros", b"\0\0\0\x18ftypheic" + bytes(100), "invalid_image"),
+    of_picture("HEIC of 30,000 x 30,000", huge_heic, "image_too_large"),
     of_picture("PNG of 8001 x 8000", partial(plain, 8001, 8000), "image_too_large"),
     of_picture("PNG of 50,000 x 50,000", partial(png_header, 50_000, 50_000), "image_too_large"),
     of_picture("PNG of 2^31 - 1 squared", partial(png_header, 2**31 - 1, 2**31 - 1), "image_too_large"),

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from tests.images.test_heic import heic
+
 pytestmark = pytest.mark.slow
 
 TURNED = Image.Exif()
@@ -18,6 +20,7 @@ FORMATS: dict[str, dict[str, Any]] = {
     "PNG": {},
     "WEBP": {"lossless": True, "method": 0},
     "AVIF": {"speed": 10, "subsampling": "4:4:4"},
+    "TIFF": {"compression": "tiff_lzw", "strip_size": 2**30},
 }
 
 MODES = {
@@ -25,7 +28,9 @@ MODES = {
     "PNG": ("RGB", "RGBA", "L", "P", "1", "I;16"),
     "WEBP": ("RGB", "RGBA"),
     "AVIF": ("RGB", "RGBA"),
+    "TIFF": ("RGB", "RGBA", "L", "1", "P", "CMYK", "I;16"),
 }
+HEIC_MODES = ("RGB", "RGBA", "L")
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +41,9 @@ def peaks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, int]
         for mode in MODES[format_]:
             picture = Image.new(mode, (2000, 2000))
             picture.save(folder / f"{format_}-{mode}", format_, exif=TURNED, **options)
+    for mode in HEIC_MODES:
+        picture = Image.effect_noise((2000, 2000), 20).convert(mode)
+        (folder / f"HEIC-{mode}").write_bytes(heic(picture, exif=TURNED, quality=50))
     # What is freed goes back at once, so that each picture's peak is its own.
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"}
     command = [sys.executable, "-m", "tests.images.peak", *map(str, sorted(folder.iterdir()))]
@@ -44,7 +52,10 @@ def peaks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, int]
     return {Path(name).name: (int(allowed), int(taken)) for name, allowed, taken in lines}
 
 
-@pytest.mark.parametrize("name", [f"{format_}-{mode}" for format_, modes in MODES.items() for mode in modes])
+@pytest.mark.parametrize(
+    "name",
+    [f"{format_}-{mode}" for format_, modes in {**MODES, "HEIC": HEIC_MODES}.items() for mode in modes],
+)
 def test_decoding_takes_no_more_than_its_permit(peaks: dict[str, tuple[int, int]], name: str) -> None:
     allowed, taken = peaks[name]
     assert 4_000_000 < taken <= allowed, f"{taken / 4e6:.1f} bytes a pixel, {allowed / 4e6:.1f} allowed"

@@ -24,6 +24,7 @@ from gateway.images.workers import Workers, _Worker
 from gateway.settings import Settings
 from tests.images.conftest import ME, Loading
 from tests.images.pictures import data_url, encoded, noisy
+from tests.images.test_heic import heic
 
 pytestmark = pytest.mark.slow
 
@@ -39,10 +40,12 @@ def task(**chosen: Any) -> Task:
     return Task(**{**given, "memory": ALLOWED, "seconds": 10.0, **chosen})
 
 
+TURNED = Image.Exif()
+TURNED[0x0112] = 6
+
+
 def turned(image: Image.Image, format_: str) -> bytes:
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    return encoded(image, format_, exif=exif)
+    return encoded(image, format_, exif=TURNED)
 
 
 def many_scans() -> bytes:
@@ -109,6 +112,11 @@ IMAGES = {
     "AVIF": encoded(noisy(700, 500), "AVIF", speed=10),
     "AVIF turned": turned(noisy(300, 500), "AVIF"),
     "grey AVIF": encoded(noisy(90, 50).convert("L"), "AVIF"),
+    "HEIC turned": heic(noisy(300, 500), exif=TURNED),
+    "HEIC with alpha, in tiles": heic(noisy(700, 500).convert("RGBA"), tile_size=256),
+    "TIFF": encoded(noisy(700, 500), "TIFF", compression="tiff_lzw"),
+    "TIFF turned": turned(noisy(300, 500), "TIFF"),
+    "16-bit TIFF": encoded(noisy(90, 50).convert("L").convert("I;16"), "TIFF", compression="tiff_lzw"),
 }
 
 
