@@ -343,7 +343,7 @@ async def test_what_cannot_be_done_is_refused_by_name(
     answer = await ask(served, **fields)
     assert answer.status == (404 if code == "model_not_found" else 400)
     assert (answer.error["code"], answer.error["param"]) == (code, param)
-    assert answer.error["message"].startswith(f"{param}: ")
+    assert f"{param}: " in answer.error["message"]
 
 
 @pytest.mark.parametrize(
