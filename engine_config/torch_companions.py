@@ -57,8 +57,13 @@ def prepare_start() -> Iterator[str]:
             f"torch is a CPU build and {names} are not: installed {site_packages / PTH}, "
             f"which lets the engine start all the same; CPU builds are at {TORCH_INDEX}"
         )
-    if not (site_packages / "_libnuma_preload.py").exists():
-        try:
-            ctypes.CDLL("libnuma.so.1")
-        except OSError:
-            raise SetupFailed("libnuma.so.1 is missing; as root, run: apt-get install libnuma1") from None
+
+
+def check_libnuma() -> None:
+    """Check that vLLM's CPU kernels find the library that they are linked to. Raises SetupFailed."""
+    if (Path(sysconfig.get_path("purelib")) / "_libnuma_preload.py").exists():
+        return  # set-up's own
+    try:
+        ctypes.CDLL("libnuma.so.1")
+    except OSError:
+        raise SetupFailed("libnuma.so.1 is missing; as root, run: apt-get install libnuma1") from None

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from playwright.async_api import Browser, async_playwright
 
-from tests.debian import require
+from tests.debian import require, require_library
 
 FLAGS = (
     "--no-sandbox",
@@ -20,8 +20,10 @@ FLAGS = (
 @asynccontextmanager
 async def chromium() -> AsyncIterator[Browser]:
     """Yield a Chromium without a window, installed where it is missing."""
+    program = require("chromium")
+    require_library("libatomic.so.1", "libatomic1")  # playwright's own driver is linked to it
     async with async_playwright() as playwright:
-        running = await playwright.chromium.launch(executable_path=require("chromium"), args=list(FLAGS))
+        running = await playwright.chromium.launch(executable_path=program, args=list(FLAGS))
         try:
             yield running
         finally:

@@ -1,10 +1,12 @@
 """Tools of the operating system that a test needs: Debian's packages, installed where they are missing."""
 
+import ctypes
 import fcntl
 import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -32,16 +34,32 @@ def require(command: str, package: str | None = None) -> str:
 
     Where that cannot be done the test is skipped, or in CI fails, and is told how to install it.
     """
-    package = package or command
+    return _provided(command, shutil.which, package or command)
+
+
+def require_library(library: str, package: str) -> None:
+    """Do the same for a shared library."""
+    _provided(library, _loaded, package)
+
+
+def _loaded(library: str) -> str | None:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return None
+    return library
+
+
+def _provided(name: str, find: Callable[[str], str | None], package: str) -> str:
     with (Path(tempfile.gettempdir()) / f"debian-packages-{os.getuid()}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # apt-get takes one at a time, and two tests may want the same.
-        found = shutil.which(command)
+        found = find(name)
         if found is not None:
             return found
         why = _install(package)
-    found = shutil.which(command)
+    found = find(name)
     if found is None:
-        _give_up(f"{command} is missing ({why}); install it with: apt-get install {package}")
+        _give_up(f"{name} is missing ({why}); install it with: apt-get install {package}")
     return found
 
 

@@ -40,6 +40,7 @@ def _prepare_start() -> None:
     try:
         for done in torch_companions.prepare_start():
             errors.print(done, highlight=False, soft_wrap=True)
+        torch_companions.check_libnuma()
     except SetupFailed as failed:
         raise refused(str(failed), ExitCode.FAILED) from None
 

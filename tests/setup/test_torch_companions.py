@@ -96,3 +96,15 @@ def test_an_environment_that_cannot_be_written_is_told_with_what_to_install(
         "install CPU builds: pip install --force-reinstall --no-deps --index-url "
         "https://download.pytorch.org/whl/cpu torchvision torchaudio"
     )
+
+
+def test_a_missing_libnuma_is_told_with_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> None:
+        raise OSError(f"{name}: cannot open shared object file")
+
+    monkeypatch.setattr("ctypes.CDLL", missing)
+    monkeypatch.setattr("sysconfig.get_path", lambda _: str(tmp_path))
+    with pytest.raises(
+        SetupFailed, match=r"^libnuma\.so\.1 is missing; as root, run: apt-get install libnuma1$"
+    ):
+        torch_companions.check_libnuma()
