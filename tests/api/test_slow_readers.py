@@ -15,7 +15,7 @@ from tests.api.asking import ask, chat, idle, image, reaches, saying, send
 from tests.api.wire import CHAT, head, post
 from tests.images.pictures import url_of
 from tests.scripted_engine import ScriptedEngine
-from tests.servers import Gateway, metric, scripted_gateway
+from tests.servers import Gateway, metric, samples, scripted_gateway
 
 LARGE = 2**24  # bytes: more than the kernel's buffers hold
 TIMEOUT = 0.5  # seconds that a client may take nothing
@@ -52,11 +52,19 @@ async def taken(sock: socket.socket) -> int:
     return size
 
 
+async def aborted(gateway: Gateway) -> float:
+    """Return how many connections were aborted because their clients took nothing."""
+    ended = await samples(gateway, "gateway_connections_ended_total")
+    return sum(sample.value for sample in ended if sample.labels["reason"] == "unread")
+
+
 async def test_an_answer_that_nobody_takes_keeps_its_ticket_for_so_long(gateway: Gateway) -> None:
+    before = await aborted(gateway)
     async with unread(gateway, post(chat())) as sock:
         await reaches(gateway, gateway_in_flight=1)
         await idle(gateway, TIMEOUT + 4)
-        await asyncio.sleep(1.5)
+        while await aborted(gateway) == before:  # noqa: ASYNC110  # it is asked over HTTP
+            await asyncio.sleep(0.02)
         assert await taken(sock) < LARGE
 
 
@@ -85,10 +93,12 @@ async def test_rendered_images_that_nobody_takes_keep_their_memory_for_so_long(g
 async def test_a_file_that_nobody_takes_keeps_its_memory_for_so_long(gateway: Gateway) -> None:
     form: dict[str, Any] = {"files": {"file": ("a", bytes(LARGE))}, "data": {"purpose": "user_data"}}
     file = orjson.loads((await send(gateway, "POST", "/v1/files", **form)).body)["id"]
+    before = await aborted(gateway)
     async with unread(gateway, head("GET", f"/v1/files/{file}/content")) as sock:
         await holds(gateway, 2 * 2**20)
         await holds(gateway, 0)
-        await asyncio.sleep(1.5)
+        while await aborted(gateway) == before:  # noqa: ASYNC110  # it is asked over HTTP
+            await asyncio.sleep(0.02)
         assert await taken(sock) < LARGE
 
 
