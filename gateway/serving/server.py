@@ -37,7 +37,7 @@ def configuration(
         http=bounded(settings, metrics),
         ws="none",
         lifespan=lifespan,
-        log_level="warning",
+        log_config=None,  # Its warnings go the way of all others.
         access_log=False,
         server_header=False,
         proxy_headers=False,  # uvicorn believes any of loopback; GATEWAY_TRUSTED_PROXIES says whom we do

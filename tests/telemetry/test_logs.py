@@ -11,7 +11,9 @@ import orjson
 from engine_config import profile as profiles
 from gateway.engine.environment import LOGGING
 from gateway.serving import start
+from gateway.serving.server import configuration
 from gateway.settings import Settings
+from gateway.telemetry.metrics import Metrics
 from tests.written_logs import written_to
 
 DEMO = profiles.load("demo")
@@ -47,6 +49,15 @@ def test_what_libraries_log_is_written_in_the_same_form() -> None:
         logging.getLogger("uvicorn.error").warning("too %s", "much")
     (line,) = map(orjson.loads, page.getvalue().splitlines())
     assert (line["event"], line["level"], line["logger"]) == ("too much", "warning", "uvicorn.error")
+
+
+def test_the_server_does_not_configure_logging() -> None:
+    async def app(*_: object) -> None:
+        """Serve nothing."""
+
+    configuration(app, Settings(), 0, Metrics())
+    loggers = [logging.getLogger(name) for name in ("uvicorn", "uvicorn.error")]
+    assert [logger for logger in loggers if logger.handlers or not logger.propagate] == []
 
 
 def test_the_hint_names_the_page_first_and_an_address_that_can_be_opened() -> None:
