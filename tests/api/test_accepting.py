@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 import uvloop
 
 from engine_config.profile import load
-from gateway.api.protocol import bounded
 from gateway.app import create_app
-from gateway.serving.server import Server
+from gateway.serving.server import Server, configuration
 from gateway.settings import Settings
 from tests.scripted_engine import ScriptedEngine
 
@@ -58,9 +56,7 @@ async def _without_delay(folder: Path) -> list[bool]:
 async def _listening(folder: Path) -> AsyncIterator[Server]:
     settings = Settings(state_dir=folder)
     app = create_app(settings, load("demo"), lambda _: ScriptedEngine(), lambda _: None)
-    config = uvicorn.Config(
-        app, port=0, http=bounded(settings, app.state.metrics), ws="none", log_config=None, lifespan="off"
-    )
+    config = configuration(app, settings, 0, app.state.metrics, lifespan="off")
     server = Server(config, app, settings)
     config.load()
     server.lifespan = config.lifespan_class(config)
