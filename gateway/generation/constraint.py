@@ -13,6 +13,7 @@ import orjson
 
 from gateway.engine.interface import Constraint
 from gateway.errors import InvalidValue
+from gateway.generation.keywords import UNSUPPORTED, says_nothing
 from gateway.schema.paths import path, short
 
 MAX_BYTES = 64 * 2**10  # of a schema, a pattern or a grammar
@@ -33,22 +34,6 @@ _LAYOUT: Final = {
 _SCHEMAS_BY_NAME: Final = ("properties", "patternProperties", "$defs", "definitions")
 _SCHEMAS: Final = ("items", "prefixItems", "additionalProperties", "anyOf", "oneOf", "allOf")
 _REPEATS: Final = ("minItems", "maxItems", "minProperties", "maxProperties", "multipleOf")
-_UNSUPPORTED: Final = (
-    "$dynamicRef",
-    "contains",
-    "dependentRequired",
-    "dependentSchemas",
-    "else",
-    "if",
-    "maxContains",
-    "minContains",
-    "not",
-    "propertyNames",
-    "then",
-    "unevaluatedItems",
-    "unevaluatedProperties",
-    "uniqueItems",
-)
 
 
 def json_object(param: str) -> Constraint:
@@ -105,7 +90,7 @@ def _check(schema: Any, param: str) -> None:
     for where, inner in _schemas(schema, (), param):
         for name, value in inner.items():
             at = f"{param}.{path((*where, name))}"
-            if name in _UNSUPPORTED and value is not False:
+            if name in UNSUPPORTED and not says_nothing(name, inner, schema):
                 raise InvalidValue(f"{at}: this keyword is not supported", param=at)
             if name in _REPEATS and _repeats(value) > MAX_REPEAT:
                 point = " without its point" if isinstance(value, float) else ""
@@ -181,29 +166,33 @@ def _closed(schema: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the schema with objects closed to properties that they do not name, where it says nothing.
 
     Left open, a model would go on inventing properties. Where `allOf` joins objects, all stay as they
-    are: two closed ones have nothing in common.
+    are: two closed ones have nothing in common. What says nothing is left out.
     """
     schemas = [inner for _, inner in _schemas(schema, (), "")]
-    if any("allOf" in inner for inner in schemas):
-        return schema
-    closed: Mapping[str, Any] = _close(schema)
+    joined = any("allOf" in inner for inner in schemas)
+    closed: Mapping[str, Any] = _close(schema, schema, joined=joined)
     return closed
 
 
-def _close(schema: Any) -> Any:
+def _close(schema: Any, root: Mapping[str, Any], *, joined: bool) -> Any:
     if isinstance(schema, list):
-        return [_close(inner) for inner in schema]
+        return [_close(inner, root, joined=joined) for inner in schema]
     if not isinstance(schema, dict):
         return schema
-    closed = {name: _close(value) if name in _SCHEMAS else value for name, value in schema.items()}
-    for name in _SCHEMAS_BY_NAME:
-        if isinstance(schema.get(name), dict):
-            closed[name] = {key: _close(value) for key, value in schema[name].items()}
-    for name in _UNSUPPORTED:
-        closed.pop(name, None)  # they are false
-    if "properties" in closed:
-        closed.setdefault("additionalProperties", "patternProperties" in closed)
-    _bound(closed)
+    closed: dict[str, Any] = {}
+    for name, value in schema.items():
+        if says_nothing(name, schema, root):
+            continue
+        if name in _SCHEMAS:
+            closed[name] = _close(value, root, joined=joined)
+        elif name in _SCHEMAS_BY_NAME and isinstance(value, dict):
+            closed[name] = {key: _close(inner, root, joined=joined) for key, inner in value.items()}
+        else:
+            closed[name] = value
+    if not joined:
+        if "properties" in closed:
+            closed.setdefault("additionalProperties", "patternProperties" in closed)
+        _bound(closed)
     return closed
 
 

@@ -61,6 +61,53 @@ def test_a_keyword_that_asks_for_nothing_is_left_out() -> None:
     assert written({"type": "array", "maxItems": 9, "uniqueItems": False}) == {"type": "array", "maxItems": 9}
 
 
+NAMES = {"type": "object", "additionalProperties": {"type": "boolean"}}
+
+
+@pytest.mark.parametrize(
+    "idle",
+    [
+        {"propertyNames": {"type": "string"}},
+        {"propertyNames": {"pattern": "^.*$", "description": "a key"}},
+        {"propertyNames": {"anyOf": [{"const": "a"}, {"type": ["null", "string"], "minLength": 0}]}},
+        {"propertyNames": {"$ref": "#/$defs/key"}},
+        {"propertyNames": True},
+        {"dependentRequired": {}, "dependentSchemas": {"a": True}, "dependencies": {"a": []}},
+        {"then": {"type": "string"}, "minContains": 3},
+        {"if": {"const": 1}, "then": {"description": "x"}},
+        {"unevaluatedProperties": {}, "not": False},
+        {"contains": {"type": "null"}, "minContains": 0},
+        {"uniqueItems": True, "maxItems": 1},
+        {"$dynamicAnchor": "x", "$schema": "http://json-schema.org/schema#"},
+        {"format": "int64"},
+    ],
+)
+@pytest.mark.parametrize("around", [{}, {"allOf": [{"type": "object"}]}])
+def test_a_keyword_that_restricts_nothing_is_left_out(idle: dict[str, Any], around: dict[str, Any]) -> None:
+    kept = {"$defs": {"key": {"title": "Key"}}, **NAMES, **around}
+    left = {name: value for name, value in idle.items() if name == "maxItems"}
+    assert written({**kept, **idle}) == {**kept, **left}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"propertyNames": False},
+        {"propertyNames": {"type": "string", "minLength": 1}},
+        {"propertyNames": {"enum": ["a"]}},
+        {"propertyNames": {"pattern": "^a.*$"}},
+        {"propertyNames": {"oneOf": [{}, {"type": "string"}]}},
+        {"propertyNames": {"$ref": "#/propertyNames"}},
+        {"contains": False},
+        {"if": {}, "then": False},
+        {"uniqueItems": True, "maxItems": 2},
+        {"dependentRequired": {"a": ["b"]}},
+    ],
+)
+def test_a_keyword_that_restricts_is_refused_by_name(schema: dict[str, Any]) -> None:
+    assert refused(schema).param == f"{PARAM}.{next(iter(schema))}"
+
+
 def test_what_a_schema_leaves_open_is_bounded_so_that_every_answer_can_end() -> None:
     assert written({"type": ["string", "null"], "minLength": 2000}) == {
         "type": ["string", "null"],
