@@ -1,7 +1,7 @@
 """Batches and their lines. A line's result is stored once, in one transaction with the batch's counts."""
 
 import sqlite3
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ from gateway.schema.paths import short
 from gateway.storage.database import Database, beyond_quota
 from gateway.storage.files import Upload
 
+LISTED: Final = 10  # batches of a list that are read at once: each may have 40 kB of metadata
 READ_AT_ONCE: Final = 2**20  # bytes of results, when files are written; one may have more
 
 _COLUMNS = "status, state, total, completed, failed, input_tokens, cached_tokens, output_tokens"
@@ -68,9 +69,21 @@ class Batches:
         """Return the caller's batch. Raises NotFound."""
         return await self._database.read(_get, batch_id, caller)
 
-    async def page(self, caller: str, limit: int, after: str | None) -> tuple[list[Batch], bool]:
-        """Return the caller's batches after `after`, the newest first, and whether more follow."""
-        return await self._database.read(_page, caller, limit, after)
+    async def pieces(self, caller: str, limit: int, after: str | None) -> AsyncGenerator[list[Batch]]:
+        """Yield the caller's batches after `after`, the newest first, and if there are more, one of these.
+
+        They come LISTED at a time, so that nobody waits for a long list. Raises InvalidValue if `after` names
+        none of them.
+        """
+        left = limit + 1
+        place = await self._database.read(_place, caller, after)
+        while left > 0:
+            found = await self._database.read(_listed, caller, place, min(left, LISTED))
+            if not found:
+                return
+            place = found[-1][0]
+            left -= len(found)
+            yield [batch for _, batch in found]
 
     async def cancel(self, batch_id: str, caller: str, now: int) -> Batch:
         """Begin to cancel the caller's batch. Raises NotFound, and InvalidValue where it has ended."""
@@ -172,22 +185,24 @@ def _get(connection: sqlite3.Connection, batch_id: str, caller: str) -> Batch:
     return _batch(row)
 
 
-def _page(
-    connection: sqlite3.Connection, caller: str, limit: int, after: str | None
-) -> tuple[list[Batch], bool]:
-    before = 2**62
-    if after is not None:
-        row = connection.execute(
-            "SELECT rowid FROM batches WHERE id = ? AND caller = ?", (after, caller)
-        ).fetchone()
-        if row is None:
-            raise InvalidValue(f"after: no such batch: {short(after)}", param="after")
-        before = row[0]
+def _place(connection: sqlite3.Connection, caller: str, after: str | None) -> int:
+    """Return the place of the batch `after` among all; it is after all others for None."""
+    if after is None:
+        return 2**62
+    row = connection.execute(
+        "SELECT rowid FROM batches WHERE id = ? AND caller = ?", (after, caller)
+    ).fetchone()
+    if row is None:
+        raise InvalidValue(f"after: no such batch: {short(after)}", param="after")
+    return int(row[0])
+
+
+def _listed(connection: sqlite3.Connection, caller: str, place: int, limit: int) -> list[tuple[int, Batch]]:
     rows = connection.execute(
-        f"SELECT {_COLUMNS} FROM batches WHERE caller = ? AND rowid < ? ORDER BY rowid DESC LIMIT ?",
-        (caller, before, limit + 1),
-    ).fetchall()
-    return [_batch(row) for row in rows[:limit]], len(rows) > limit
+        f"SELECT rowid, {_COLUMNS} FROM batches WHERE caller = ? AND rowid < ? ORDER BY rowid DESC LIMIT ?",
+        (caller, place, limit),
+    )
+    return [(at, _batch(tuple(row))) for at, *row in rows]
 
 
 def _cancel(connection: sqlite3.Connection, batch_id: str, caller: str, now: int) -> Batch:

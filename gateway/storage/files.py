@@ -13,6 +13,7 @@ from gateway.schema.paths import short
 from gateway.storage.database import Database, beyond_quota
 
 CHUNK_BYTES = 2**20  # of a file in one row, and in memory
+LISTED = 200  # files of a list that are read at once
 UPLOAD_TTL = 3600  # seconds after which an upload that never ended is deleted
 
 _COLUMNS = "id, filename, purpose, bytes, created_at, expires_at"
@@ -41,14 +42,6 @@ class Listing:
     purpose: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
-    """A part of a list, and whether more follows it."""
-
-    files: list[StoredFile]
-    has_more: bool
-
-
 class Files:
     """The files of all callers."""
 
@@ -71,9 +64,21 @@ class Files:
         """Return the caller's file. Raises NotFound."""
         return await self._database.read(get, file_id, caller)
 
-    async def page(self, caller: str, wanted: Listing) -> Page:
-        """Return the caller's files that are wanted. Raises InvalidValue where `after` names none of them."""
-        return await self._database.read(_page, caller, wanted)
+    async def pieces(self, caller: str, wanted: Listing) -> AsyncGenerator[list[StoredFile]]:
+        """Yield the caller's files that are wanted and, if there are more, the one after them.
+
+        They come LISTED at a time, so that nobody waits for a long list. Raises InvalidValue if `after` names
+        none of them.
+        """
+        left = wanted.limit + 1
+        place = await self._database.read(_place, caller, wanted.after)
+        while left > 0:
+            found = await self._database.read(_listed, caller, wanted, place, min(left, LISTED))
+            if not found:
+                return
+            place = found[-1][0]
+            left -= len(found)
+            yield [file for _, file in found]
 
     async def count(self, caller: str) -> int:
         """Return how many files the caller has, or had a while ago."""
@@ -165,26 +170,35 @@ def get(connection: sqlite3.Connection, file_id: str, caller: str) -> StoredFile
     return StoredFile(*row)
 
 
-def _page(connection: sqlite3.Connection, caller: str, wanted: Listing) -> Page:
+def _place(connection: sqlite3.Connection, caller: str, after: str | None) -> int | None:
+    """Return the place of the file `after` among all."""
+    if after is None:
+        return None
+    row = connection.execute(
+        "SELECT rowid FROM files WHERE id = ? AND caller = ?", (after, caller)
+    ).fetchone()
+    if row is None:
+        raise InvalidValue(f"after: no such file: {short(after)}", param="after")
+    return int(row[0])
+
+
+def _listed(
+    connection: sqlite3.Connection, caller: str, wanted: Listing, place: int | None, limit: int
+) -> list[tuple[int, StoredFile]]:
+    """Return files with their places, from the one that follows `place`."""
     where = _VISIBLE
     values: list[str | int] = [caller, int(time.time())]
     if wanted.purpose is not None:
         where += " AND purpose = ?"
         values.append(wanted.purpose)
-    if wanted.after is not None:
-        cursor = connection.execute(
-            "SELECT rowid FROM files WHERE id = ? AND caller = ?", (wanted.after, caller)
-        )
-        row = cursor.fetchone()
-        if row is None:
-            raise InvalidValue(f"after: no such file: {short(wanted.after)}", param="after")
+    if place is not None:
         where += f" AND rowid {'>' if wanted.order == 'asc' else '<'} ?"
-        values.append(row[0])
+        values.append(place)
     rows = connection.execute(
-        f"SELECT {_COLUMNS} FROM files WHERE {where} ORDER BY rowid {wanted.order} LIMIT ?",  # noqa: S608  # our own words
-        (*values, wanted.limit + 1),
-    ).fetchall()
-    return Page([StoredFile(*row) for row in rows[: wanted.limit]], len(rows) > wanted.limit)
+        f"SELECT rowid, {_COLUMNS} FROM files WHERE {where} ORDER BY rowid {wanted.order} LIMIT ?",  # noqa: S608  # our own words
+        (*values, limit),
+    )
+    return [(at, StoredFile(*row)) for at, *row in rows]
 
 
 def _count(connection: sqlite3.Connection, caller: str) -> int:

@@ -1,9 +1,11 @@
 """`/v1/files` through OpenAI's own client, and byte by byte where that would hide something."""
 
+import asyncio
 import sqlite3
 import time
+import urllib.request
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +128,42 @@ async def test_list_is_paged_in_both_orders_and_filtered(clients: Clients) -> No
     assert [file.filename async for file in client.files.list(purpose="vision")] == ["3", "1"]
     page = await client.files.list(after=made[2].id, limit=1)
     assert ([file.filename for file in page.data], page.has_more) == (["1"], True)
+
+
+async def test_a_long_list_does_not_keep_the_event_loop_to_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.conformance.watching.note", lambda *_: None)  # it takes a second
+    async with scripted_gateway(ScriptedEngine(), state_dir=tmp_path) as gateway, sdk(gateway) as client:
+        first = await client.files.create(file=("0", b"x"), purpose="vision")
+        with closing(sqlite3.connect(tmp_path / NAME)) as connection, connection:
+            connection.execute(
+                "WITH RECURSIVE n (n) AS (VALUES (1) UNION ALL SELECT n + 1 FROM n WHERE n < 9999)"
+                " INSERT INTO files (id, caller, filename, purpose, bytes, complete, created_at)"
+                " SELECT 'file-' || n, caller, n, purpose, 1, 1, 1 FROM files, n"
+            )
+        longest = 0.0
+
+        async def watch() -> None:
+            nonlocal longest
+            while True:
+                before = time.thread_time()  # CPU time: however busy this machine is
+                await asyncio.sleep(0)
+                longest = max(longest, time.thread_time() - before)
+
+        watching = asyncio.create_task(watch())
+        answer = await asyncio.to_thread(_get, f"{gateway.url}/v1/files", "Bearer sk-secret")
+        watching.cancel()
+        page = orjson.loads(answer)
+        assert [len(page["data"]), page["has_more"], page["last_id"]] == [10_000, False, first.id]
+        assert longest < 0.015  # seconds; 0.027 when it was made in one piece
+
+
+def _get(url: str, key: str) -> bytes:
+    asked = urllib.request.Request(url, headers={"authorization": key})
+    with urllib.request.urlopen(asked, timeout=30) as answer:
+        content: bytes = answer.read()
+    return content
 
 
 async def test_nobody_sees_anothers_files(clients: Clients) -> None:

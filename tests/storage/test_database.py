@@ -317,10 +317,10 @@ async def main(folder):
         except StorageFull:
             pass
     fill_up(folder / "other")
-    stored = (await files.page("eve", Listing(100, "asc"))).files
+    stored = [file async for some in files.pieces("eve", Listing(100, "asc")) for file in some]
     for file in stored[: 1 + len(stored) // 2]:
         await files.delete(file.id, "eve")
-    left = (await files.page("eve", Listing(100, "asc"))).files
+    left = [file async for some in files.pieces("eve", Listing(100, "asc")) for file in some]
     print('files', len(stored), len(left), flush=True)
     os._exit(9)
 

@@ -11,6 +11,7 @@ from gateway.access.lifecycle import Lifecycle
 from gateway.access.limits import Limits
 from gateway.api import body, media, query
 from gateway.api.exchange import caller_of
+from gateway.api.list_page import ListPage
 from gateway.api.stored import StoredAnswers
 from gateway.api.streaming import json_response
 from gateway.errors import InvalidValue, NotFound
@@ -63,10 +64,10 @@ def router(
         limit = query.integer(request, "limit", least=1, most=100, default=20)
 
         async def listed() -> Response:
-            found, has_more = await batches.page(caller_of(request), limit, request.query_params.get("after"))
-            page = {"object": "list", "data": found, "has_more": has_more}
-            first, last = (found[0].id, found[-1].id) if found else (None, None)
-            return json_response(page | {"first_id": first, "last_id": last})
+            page = ListPage(limit)
+            async for some in batches.pieces(caller_of(request), limit, request.query_params.get("after")):
+                page.add(some)
+            return page.response()
 
         return await answers.whole(request, memory.FREE * limit, listed)
 

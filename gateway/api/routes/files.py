@@ -12,6 +12,7 @@ from gateway.access.limits import Limits
 from gateway.access.shares import Shares
 from gateway.api import body, multipart, query
 from gateway.api.exchange import caller_of
+from gateway.api.list_page import ListPage
 from gateway.api.stored import StoredAnswers
 from gateway.api.streaming import json_response
 from gateway.errors import StorageFull, StorageUnavailable
@@ -49,16 +50,10 @@ def router(
         caller = caller_of(request)
 
         async def listed() -> Response:
-            page = await files.page(caller, wanted)
-            return json_response(
-                {
-                    "object": "list",
-                    "data": [_object(file) for file in page.files],
-                    "first_id": page.files[0].id if page.files else None,
-                    "last_id": page.files[-1].id if page.files else None,
-                    "has_more": page.has_more,
-                }
-            )
+            page = ListPage(wanted.limit)
+            async for some in files.pieces(caller, wanted):
+                page.add([_object(file) for file in some])
+            return page.response()
 
         number = min(wanted.limit, await files.count(caller))
         return await answers.whole(request, ENTRY_BYTES * number, listed)
