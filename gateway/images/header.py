@@ -3,7 +3,7 @@
 import contextlib
 import io
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from PIL import AvifImagePlugin, ExifTags, Image, PngImagePlugin
@@ -63,9 +63,22 @@ _MAX_SCAN_PIXELS = 10**9  # of all scans together, in a thread: about a second
 # What readers keep of a file beside its pixels, none of which is used here.
 _NOTES = frozenset({"exif", "icc_profile", "xmp", "photoshop", "flashpix", "comment", "mp"})
 _FOR_A_PROCESS = frozenset({"webp", "avif", "heic", "tiff"})
+# A JPEG's decoder makes at most so little of a picture. One of a single scan then takes a fifth of the time
+# for each pixel, and memory for what it makes (docs/memory.md).
+_MOST_SHRUNK, _CHEAPER = 8, 4
+_BLOCK_BYTES = 128  # of coefficients for 8 x 8 samples
+_ONE_SCAN = "one_scan"  # in a JPEG's `info`: it is decoded row by row
 _BITS_PER_SAMPLE = 258  # TIFF's tag
 _BOXED = {"avif": avif.check, "heic": heic.check}
 _START_OF_SCAN = b"\xff\xda"
+
+Shrink = Callable[[tuple[int, int]], int]  # by how much a picture of a size may be made smaller
+
+
+def not_at_all(_: tuple[int, int]) -> int:
+    """Say that a picture is decoded at its size."""
+    return 1
+
 
 _RAISED_BY_READERS = (
     OSError,
@@ -106,7 +119,7 @@ class Header:
         return self.size[0] * self.size[1]
 
 
-def read_header(data: bytes, *, max_pixels: int) -> Header:
+def read_header(data: bytes, *, max_pixels: int, shrink: Shrink = not_at_all) -> Header:
     """Return what `data` says that it is. Raises what `open_image` raises.
 
     WebP, AVIF, HEIC and TIFF are for a process: their decoders hold Python's interpreter lock or have a long
@@ -118,7 +131,7 @@ def read_header(data: bytes, *, max_pixels: int) -> Header:
         size, bytes_per_pixel = _declared(data, format_)
         _check_size(size, max_pixels)
         return Header(format_, size, None, size[0] * size[1] * bytes_per_pixel + MB)
-    image = open_image(data, max_pixels=max_pixels)
+    image = open_image(data, max_pixels=max_pixels, shrink=shrink)
     _forget_notes(image)
     memory = memory_for(image, 1)
     slow = isinstance(image, JpegImageFile) and _scan_pixels(image, data) > _MAX_SCAN_PIXELS
@@ -133,8 +146,8 @@ def _declared(data: bytes, format_: str) -> tuple[tuple[int, int], int]:
             read = _LAYERED if page.transparent else _BYTES_PER_PIXEL["CMYK"]
             return page.size, _strip_bytes(page.bits) + read
         case "webp":
-            opaque = not structure.webp_may_be_transparent(data)
             size = structure.webp_size(data)
+            opaque = not structure.webp_may_be_transparent(data)
         case _:
             opaque, size = False, boxes.size(data)
     return size, _DECODERS_BYTES[format_] + (_BYTES_PER_PIXEL["RGB"] if opaque else _LAYERED)
@@ -161,8 +174,8 @@ def _forget_notes(image: ImageFile) -> None:
     image.info = kept
 
 
-def open_image(data: bytes, *, max_pixels: int) -> ImageFile:
-    """Return the picture with its header read and nothing decoded.
+def open_image(data: bytes, *, max_pixels: int, shrink: Shrink = not_at_all) -> ImageFile:
+    """Return the picture with its header read and nothing decoded. `shrink` says what `decode` will be told.
 
     Raises UnsupportedImage, ImageTooLarge past `max_pixels` pixels or 65,535 along a side, and ImageError
     where it is broken.
@@ -173,9 +186,12 @@ def open_image(data: bytes, *, max_pixels: int) -> ImageFile:
     reader = heic.reader() if format_ == "heic" else _READERS[format_]
     with broken_is_an_image_error():
         image = reader(io.BytesIO(png.without_notes(data) if format_ == "png" else data))
-    _check_size(image.size, max_pixels)
     if isinstance(image, JpegImageFile):
+        image.info[_ONE_SCAN] = _ends_with_its_first_scan(image, data)
         _scans(image, data)
+        if image.info[_ONE_SCAN] and _jpeg_factor(shrink(image.size)) == _MOST_SHRUNK:
+            max_pixels *= _CHEAPER
+    _check_size(image.size, max_pixels)
     return image
 
 
@@ -195,7 +211,7 @@ def _checked_format(data: bytes) -> str:
 def _scans(image: JpegImageFile, data: bytes) -> int:
     """Return how many scans the decoder reads. Raises ImageTooLarge for too many."""
     assert image.fp is not None  # It is open until the pixels are read.
-    return 1 if _ends_with_its_first_scan(image, data) else jpeg.scans(data, image.fp.tell())
+    return 1 if image.info[_ONE_SCAN] else jpeg.scans(data, image.fp.tell())
 
 
 def _scan_pixels(image: JpegImageFile, data: bytes) -> int:
@@ -230,13 +246,25 @@ def _ends_with_its_first_scan(image: JpegImageFile, data: bytes) -> bool:
 def memory_for(image: ImageFile, shrink: int) -> int:
     """Return the bytes that `decode` takes at most: for the pixels and what it makes of them on the way."""
     pixels = image.width * image.height
+    coefficients = 0
     if isinstance(image, JpegImageFile):
-        factor = min(8, 1 << max(1, shrink).bit_length() - 1)
-        pixels = -(-pixels // factor**2)
+        pixels = -(-pixels // _jpeg_factor(shrink) ** 2)
+        coefficients = 0 if image.info.get(_ONE_SCAN) else _coefficients_bytes(image)
     bytes_per_pixel = _BYTES_PER_PIXEL.get(image.mode, 12)
     if image.has_transparency_data:
         bytes_per_pixel = _LAYERED
-    return pixels * (bytes_per_pixel + _decoders_bytes(image)) + MB
+    return pixels * (bytes_per_pixel + _decoders_bytes(image)) + coefficients + MB
+
+
+def _jpeg_factor(shrink: int) -> int:
+    return min(_MOST_SHRUNK, 1 << max(1, shrink).bit_length() - 1)
+
+
+def _coefficients_bytes(image: JpegImageFile) -> int:
+    """Return what libjpeg keeps of a JPEG of several scans: two bytes for each sample, at any scale."""
+    most_h, most_v = max(h for _, h, _, _ in image.layer), max(v for _, _, v, _ in image.layer)
+    across, down = -(-image.width // (8 * most_h)), -(-image.height // (8 * most_v))
+    return sum(across * h * down * v * _BLOCK_BYTES for _, h, v, _ in image.layer)
 
 
 def _decoders_bytes(image: ImageFile) -> int:

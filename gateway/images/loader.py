@@ -160,7 +160,11 @@ class PictureLoader:
         return self._open(data, wanted)
 
     def _open(self, data: bytes, wanted: _Wanted) -> _Opened:
-        header = read_header(data, max_pixels=self._settings.image_max_pixels)
+        header = read_header(
+            data,
+            max_pixels=self._settings.image_max_pixels,
+            shrink=lambda size: self._shrink(size, wanted),
+        )
         return _Opened(header, self._key(data, wanted), data if header.image is None else None, len(data))
 
     def _key(self, data: bytes, wanted: _Wanted) -> str:
@@ -175,7 +179,7 @@ class PictureLoader:
 
     async def _prepare(self, opened: _Opened, wanted: _Wanted, caller: Caller) -> Picture:
         header = opened.header
-        shrink = shrink_factor(header.size, wanted.fit, wanted.side) if self._fast else 1
+        shrink = self._shrink(header.size, wanted)
         memory = header.memory if header.image is None else memory_for(header.image, shrink)
         large = header.pixels > SMALL
         async with self._memory.pixels(caller, header.pixels, memory):
@@ -190,6 +194,9 @@ class PictureLoader:
         picture = Picture(pixels, opened.key)
         self._cache.put(picture)
         return picture
+
+    def _shrink(self, size: tuple[int, int], wanted: _Wanted) -> int:
+        return shrink_factor(size, wanted.fit, wanted.side) if self._fast else 1
 
     def _task(self, wanted: _Wanted, memory: int) -> Task:
         settings = self._settings

@@ -47,9 +47,9 @@ def webp_may_be_transparent(data: bytes) -> bool:
     """Say whether the header allows for an alpha channel. RFC 9649, section 2.7.1; lossless: section 3.4."""
     match data[12:16]:
         case b"VP8X":
-            return bool(data[20] & 0x10)
+            return bool(int.from_bytes(data[20:21]) & 0x10)
         case b"VP8L":
-            return bool(data[24] & 0x10)
+            return bool(int.from_bytes(data[24:25]) & 0x10)
     return False
 
 

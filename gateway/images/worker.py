@@ -51,8 +51,12 @@ class Task:
 
 def run(task: Task, data: bytes) -> Image:
     """Return the image as a square RGB of `task.side` pixels. Raises ImageError and its kinds."""
-    image = open_image(data, max_pixels=task.max_pixels)
-    shrink = shrink_factor(image.size, task.fit, task.side) if task.fast else 1
+
+    def by(size: tuple[int, int]) -> int:
+        return shrink_factor(size, task.fit, task.side) if task.fast else 1
+
+    image = open_image(data, max_pixels=task.max_pixels, shrink=by)
+    shrink = by(image.size)
     if memory_for(image, shrink) > task.memory:
         raise ImageTooLarge("the image's pixels take more memory than its header says")
     return square(decode(image, shrink=shrink), task.fit, task.side)

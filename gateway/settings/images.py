@@ -17,7 +17,9 @@ class Images(Group):
 
     image_max_bytes: PositiveInt = Field(default=20 * 2**20, description="Maximum size of an encoded image.")
     image_max_pixels: PositiveInt = Field(
-        default=64_000_000, description="Maximum pixels of an image, checked before it is decoded."
+        default=64_000_000,
+        description="Maximum pixels of an image, checked before it is decoded. Of a JPEG of one scan that is "
+        "decoded at an eighth of its scale (`GATEWAY_IMAGE_DECODE=fast`) four times as many.",
     )
     image_fit: Fit | None = Field(
         default=None,

@@ -183,6 +183,16 @@ async def test_a_large_jpeg_takes_what_its_reduced_scale_costs(gateway: Gateway)
     await needs(gateway, "large", kib(8 * 1000 * 750 + MIB), shows(url))
 
 
+@pytest.mark.parametrize(("subsampling", "coefficients"), [(0, 6), (2, 3)])
+async def test_a_progressive_jpeg_takes_its_coefficients_at_any_scale(
+    gateway: Gateway, subsampling: int, coefficients: int
+) -> None:
+    """Two bytes for each sample: of 4:2:0 there are one and a half a pixel, of 4:4:4 three."""
+    image = Image.new("RGB", (4000, 3008))
+    url = url_of(image, "JPEG", progressive=True, subsampling=subsampling)
+    await needs(gateway, "large", kib(8 * 1000 * 752 + coefficients * 4000 * 3008 + MIB), shows(url))
+
+
 @pytest.mark.slow  # half a second each
 @pytest.mark.parametrize(("format_", "each"), [("PNG", 8), ("WEBP", 17)])
 async def test_large_images_have_a_budget_of_their_own(gateway: Gateway, format_: str, each: int) -> None:

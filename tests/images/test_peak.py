@@ -41,8 +41,11 @@ def peaks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, int]
         for mode in MODES[format_]:
             picture = Image.new(mode, (2000, 2000))
             picture.save(folder / f"{format_}-{mode}", format_, exif=TURNED, **options)
+    noise = Image.effect_noise((2000, 2000), 20)
+    for mode in ("RGB", "L"):
+        noise.convert(mode).save(folder / f"progressive-{mode}", "JPEG", progressive=True, subsampling=0)
     for mode in HEIC_MODES:
-        picture = Image.effect_noise((2000, 2000), 20).convert(mode)
+        picture = noise.convert(mode)
         (folder / f"HEIC-{mode}").write_bytes(heic(picture, exif=TURNED, quality=50))
     # What is freed goes back at once, so that each picture's peak is its own.
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"}
@@ -54,7 +57,11 @@ def peaks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, int]
 
 @pytest.mark.parametrize(
     "name",
-    [f"{format_}-{mode}" for format_, modes in {**MODES, "HEIC": HEIC_MODES}.items() for mode in modes],
+    [
+        f"{format_}-{mode}"
+        for format_, modes in {**MODES, "HEIC": HEIC_MODES, "progressive": ("RGB", "L")}.items()
+        for mode in modes
+    ],
 )
 def test_decoding_takes_no_more_than_its_permit(peaks: dict[str, tuple[int, int]], name: str) -> None:
     allowed, taken = peaks[name]
