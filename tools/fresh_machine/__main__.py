@@ -25,10 +25,10 @@ USERS = {"person": PERSON, "nameless": NAMELESS, "root": ROOT}
 
 def outcomes(machine: Machine, users: list[User], logs: Path, *, tests: bool) -> Iterator[Outcome]:
     """Make the machine and yield what became of each command on it."""
-    machine.make(logs / f"{machine.suite}-debootstrap.log")
+    machine.make(REPOSITORY, logs / f"{machine.suite}-debootstrap.log")
     for user in users:
         log = logs / f"{machine.suite}-{user.uid}.log"
-        checkout = machine.clone(user, REPOSITORY, log)
+        checkout = machine.clone(user, log)
         yield commands.serve(machine, user, checkout, log)
         if tests and user is not NAMELESS:
             yield commands.test(machine, user, checkout, log.with_suffix(".tests.log"))
@@ -50,7 +50,8 @@ def main() -> int:
         sys.exit(problem)
     logs = Path(tempfile.mkdtemp(prefix="fresh-machine-logs-"))
     print("logs:", logs, flush=True)
-    done = []
+    done: list[Outcome] = []
+    commit = page.head()
     for suite in arguments.suite or ["bookworm", "trixie"]:
         machine = Machine(Path(tempfile.mkdtemp(prefix=f"fresh-machine-{suite}-")), suite)
         machine.folder.chmod(0o755)  # Other users must get in.
@@ -60,7 +61,7 @@ def main() -> int:
                 print(page.row(outcome), end="", flush=True)
                 done.append(outcome)
                 if arguments.write:
-                    page.write(done)  # what there is so far: it takes hours
+                    page.write(done, commit)  # what there is so far: it takes hours
         finally:
             machine.remove()
     return any(outcome.problem for outcome in done)

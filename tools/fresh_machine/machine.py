@@ -41,8 +41,11 @@ class Machine:
         self.suite = suite
         self._pip = pip_settings.variables()
 
-    def make(self, log: Path) -> None:
-        """Install the suite's smallest system and PACKAGES. Raises CalledProcessError."""
+    def make(self, repository: Path, log: Path) -> None:
+        """Install the suite's smallest system and PACKAGES, and bring the repository's HEAD along.
+
+        Raises CalledProcessError.
+        """
         with log.open("a") as output:
             command = [*NAMESPACE, "debootstrap", "--variant=minbase", self.suite, str(self.folder)]
             subprocess.run(command, stdout=output, stderr=output, check=True)
@@ -53,16 +56,17 @@ class Machine:
         self.run(
             ROOT, f"apt-get -qq update && {install} && useradd --create-home --uid {PERSON.uid} person", log
         )
+        bundle = self.folder / "srv/llava-gateway.bundle"
+        subprocess.run(["git", "-C", repository, "bundle", "create", "-q", bundle, "HEAD"], check=True)
+        bundle.chmod(0o644)
         for path in pip_settings.local_paths(self._pip):
             here = self._inside(path)
             if path.is_file():
                 here.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(path, here)
 
-    def clone(self, user: User, repository: Path, log: Path) -> str:
-        """Clone the repository's HEAD as `user`; return the folder of the clone as the machine sees it."""
-        bundle = self.folder / "srv/llava-gateway.bundle"
-        subprocess.run(["git", "-C", repository, "bundle", "create", "-q", bundle, "HEAD"], check=True)
+    def clone(self, user: User, log: Path) -> str:
+        """Clone the repository as `user`; return the folder of the clone as the machine sees it."""
         place = f"/srv/{user.uid}"
         self.run(ROOT, f"install -d -o {user.uid} -g {user.uid} {place}", log)
         self.run(user, f"git clone -q /srv/llava-gateway.bundle {place}/llava-gateway", log)

@@ -26,15 +26,19 @@ fetched and installed. Then every kind of request is sent twice, and the kind th
 """
 
 
-def write(outcomes: Sequence[Outcome]) -> None:
-    head = ["git", "-C", str(PAGE.parent), "rev-parse", "--short", "HEAD"]
-    commit = subprocess.check_output(head, text=True).strip()
+def head() -> str:
+    """Return the repository's commit, which is the one that the machines clone."""
+    command = ["git", "-C", str(PAGE.parent), "rev-parse", "--short", "HEAD"]
+    return subprocess.check_output(command, text=True).strip()
+
+
+def write(outcomes: Sequence[Outcome], commit: str) -> None:
     PAGE.write_text(text(outcomes, commit, dt.datetime.now(dt.UTC).date()))
 
 
 def text(outcomes: Sequence[Outcome], commit: str, date: dt.date) -> str:
-    head = HEAD.format(packages=" ".join(PACKAGES), date=date, commit=commit)
-    return head + "".join(map(row, outcomes))
+    top = HEAD.format(packages=" ".join(PACKAGES), date=date, commit=commit)
+    return top + "".join(map(row, outcomes))
 
 
 def row(outcome: Outcome) -> str:
