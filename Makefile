@@ -1,6 +1,6 @@
 # Everything runs in .venv, which engine_config/install.py makes and keeps up to date.
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint check coverage docs format clean bench bench-quick bench-micro chaos fairness gpu-config conformance schemathesis soak audit constraints hostile fuzz mutants full-shape gpu-check clients frontends fresh-machine
+.PHONY: help serve test lint check coverage docs format clean bench bench-quick bench-micro chaos fairness gpu-config conformance schemathesis soak audit constraints hostile mutants fuzz full-shape gpu-check clients frontends fresh-machine
 MAKEFLAGS += --no-print-directory
 unexport PYTHONPATH PYTHONHOME # Other versions of our packages may be there.
 
