@@ -219,7 +219,9 @@ def _wrong(error: str) -> str:
     if found := _BAD_PATTERN.search(error):
         pattern, before, marks, told = found.groups()
         part = pattern[len(before) : len(before) + len(marks)]
-        return f"the pattern {pattern[:SHOWN]!r} is wrong at {part[:SHOWN]!r}: {told}"
+        # Between slashes, theirs are escaped; the client has written none of it.
+        pattern, part = pattern.replace("\\/", "/"), part.replace("\\/", "/")
+        return f"the pattern '{pattern[:SHOWN]}' is wrong at '{part[:SHOWN]}': {told}"
     line = error.strip().partition("\n")[0]
     _, _, told = line.rpartition("failed to compile JSON schema: ")
     # llguidance counts its work as fuel.

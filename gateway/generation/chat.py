@@ -11,13 +11,15 @@ from gateway.schema.parts import (
     ImageSource,
     Part,
     RefusalPart,
+    Resource,
+    ResourceBlock,
     TextPart,
 )
 from gateway.schema.tools import ChosenFunction
 from gateway.schema.wire import Wire
 
 URLS = ("url", "image_url")
-HOLDERS = (*URLS, "file_data", "data", "base64")  # the fields that hold an image
+HOLDERS = (*URLS, "file_data", "data", "base64", "blob")  # the fields that hold an image
 
 
 def read(chat: ChatCompletionRequest, id: str, caller: str) -> GenerationRequest:  # noqa: A002  # the wire's word
@@ -69,14 +71,18 @@ def _message(message: Message, param: str) -> InputMessage:
 
 def _part(part: Part, param: str) -> str | InputImage:
     match part:
-        case TextPart():
-            return part.text
-        case RefusalPart():
-            return part.refusal
+        case (
+            TextPart(text=str() as text)
+            | RefusalPart(refusal=str() as text)
+            | ResourceBlock(resource=Resource(text=str() as text))
+        ):
+            return text
         case ImagePart():
             return _image(part.image_url, f"{param}.image_url")
         case FilePart():
             return _image(part.file, f"{param}.file")
+        case ResourceBlock():
+            return _image(part.resource, f"{param}.resource")
         case ImageBlock(source=ImageSource() as source):
             return _image(source, f"{param}.source")
     return _image(part, param)

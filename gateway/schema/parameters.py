@@ -131,6 +131,13 @@ _FORMS: Final = (
     without_effect("messages[].content[].id", "A block's name."),
     without_effect("messages[].content[].index", "A block's place in a stream."),
     without_effect("messages[].content[].extras", "Other providers' fields."),
+    # `image` and `resource`: the blocks of tool servers (MCP); an image has `data`
+    without_effect("messages[].content[].mimeType", "A picture's format is read from its bytes."),
+    honoured("messages[].content[].resource", "What a tool server embeds: text, or a picture (`resource`)."),
+    honoured("messages[].content[].resource.text", "As `text`."),
+    honoured("messages[].content[].resource.blob", "A picture in base64."),
+    without_effect("messages[].content[].resource.uri", "The content is there."),
+    without_effect("messages[].content[].resource.mimeType", "A picture's format is read from its bytes."),
     # `image`: Anthropic's blocks
     honoured("messages[].content[].source", "A picture (`image`, Anthropic's)."),
     honoured("messages[].content[].source.data", "In base64."),

@@ -2,7 +2,7 @@
 
 Sources: OpenAI's API reference (`text`, `refusal`, `image_url`, `file`); its Responses API, whose parts vLLM
 takes in chats too (`input_text`, `output_text`, `input_image`); LangChain's content blocks, of both versions,
-and Anthropic's (`image`).
+Anthropic's, and those of the Model Context Protocol (`image`, `resource`).
 """
 
 from typing import Annotated, Any, Literal, Self
@@ -82,6 +82,20 @@ class ImageBlock(_OneOf):
     source: ImageSource | None = None
 
 
+class Resource(_OneOf):
+    """What a tool server embeds in its result."""
+
+    text: str | None = None
+    blob: str | None = Field(default=None, description="A picture in base64.")
+
+
+class ResourceBlock(Wire):
+    """The Model Context Protocol's."""
+
+    type: Literal["resource"]
+    resource: Resource
+
+
 Part = Annotated[
     Annotated[TextPart, Tag("<text>")]
     | Annotated[TextPart, Tag("<input_text>")]
@@ -90,6 +104,7 @@ Part = Annotated[
     | Annotated[ImagePart, Tag("<image_url>")]
     | Annotated[InputImage, Tag("<input_image>")]
     | Annotated[ImageBlock, Tag("<image>")]
-    | Annotated[FilePart, Tag("<file>")],
+    | Annotated[FilePart, Tag("<file>")]
+    | Annotated[ResourceBlock, Tag("<resource>")],
     Discriminator(branch),
 ]

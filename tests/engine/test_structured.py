@@ -151,6 +151,11 @@ async def test_eight_forms_at_once_stay_apart(client: AsyncOpenAI) -> None:
             "at '(?=': look-around",
         ),
         ({"regex": "b(a"}, "structured_outputs.regex", "the pattern 'b(a' is wrong at '(': unclosed group"),
+        (
+            {"regex": r"\d/("},
+            "structured_outputs.regex",
+            r"the pattern '\d/(' is wrong at '(': unclosed group",
+        ),
         ({"regex": r"(a)\1"}, "structured_outputs.regex", "backreferences are not supported"),
         ({"grammar": "root ::= missing"}, "structured_outputs.grammar", "'missing'"),
         ({"grammar": "start: missing"}, "structured_outputs.grammar", 'at 1(8): unknown name: "missing"'),

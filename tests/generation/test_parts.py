@@ -32,6 +32,7 @@ def read(part: dict[str, Any]) -> str | InputImage:
         {"type": "input_text", "text": "Q"},
         {"type": "output_text", "text": "Q", "annotations": [], "logprobs": []},
         {"type": "refusal", "refusal": "Q"},
+        {"type": "resource", "resource": {"uri": "a:b", "mimeType": "text/plain", "text": "Q"}},
     ],
 )
 def test_text_is_read(part: dict[str, Any]) -> None:
@@ -53,6 +54,13 @@ IMAGES: list[tuple[dict[str, Any], str, str]] = [
     ({"type": "image", "source_type": "url", "url": URL}, URL, "url"),
     ({"type": "image", "base64": "aGVsbG8=", "mime_type": "image/png", "id": "lc_1"}, BARE, "base64"),
     ({"type": "image", "url": URL, "extras": {"a": 1}, "index": 0}, URL, "url"),
+    # tool servers'
+    ({"type": "image", "data": "aGVsbG8=", "mimeType": "image/png"}, BARE, "data"),
+    (
+        {"type": "resource", "resource": {"uri": "a:b", "mimeType": "image/png", "blob": "aGVsbG8="}},
+        BARE,
+        "resource.blob",
+    ),
     # Anthropic's
     (
         {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "aGVsbG8="}},

@@ -33,6 +33,8 @@ def those(verdict: Verdict) -> list[Row]:
 SOURCE = {"type": "image", "source": {"url": "data:"}}
 IMAGE = {"type": "image_url", "image_url": {"url": "data:"}}
 FILE = {"type": "file", "file": {"file_id": "file-1"}}
+RESOURCE = {"type": "resource", "resource": {"text": "x"}}
+PARTS = {"file": FILE, "source": SOURCE, "resource": RESOURCE}
 TOOL = {"type": "function", "function": {"name": "f"}}
 CALL = {"type": "function", "id": "c", "function": {"name": "f", "arguments": "{}"}}
 # What must be in a request for a field inside it.
@@ -52,7 +54,8 @@ def body(name: str | None = None, value: Any = None, like: str = "") -> bytes:
     """Return a request in which the field `name` (a dotted path) has `value`; one that has it, or `like`."""
     path = name or like
     outer, _, inner = path.replace("[]", "").partition(".")
-    part = deepcopy(FILE if ".file." in path else SOURCE if ".source." in path else IMAGE)
+    around = (each for name, each in PARTS.items() if f".{name}." in path)
+    part = deepcopy(next(around, IMAGE))
     message: dict[str, Any] = {"role": "user", "content": [part]}
     if ".tool_calls[]." in path:
         message = {"role": "assistant", "tool_calls": [deepcopy(CALL)]}
@@ -150,7 +153,7 @@ def test_a_value_of_another_type_is_not_the_one_that_asks_for_nothing() -> None:
 )
 def test_null_asks_for_nothing_anywhere_known_or_not(name: str) -> None:
     required = {"role", "content", "type", "image_url", "url", "file_id", "stream", "stream_options"}
-    required |= {"name", "json_schema", "json_object", "function", "mode", "tools", "id", "arguments"}
+    required |= {"text", "name", "json_schema", "json_object", "function", "mode", "tools", "id", "arguments"}
     if name.rpartition(".")[2] not in required or name == "messages[].content[].url":
         assert read(name, None) == read(like=name)
 

@@ -159,7 +159,7 @@ def test_unknown_stream_option_is_refused_by_name() -> None:
             {"messages": [{"role": "user", "content": [{"type": "video"}]}]},
             (
                 "messages[0].content[0].type: a part must be `text`, `input_text`, `output_text`, `refusal`, "
-                '`image_url`, `input_image`, `image` or `file`; got "video"'
+                '`image_url`, `input_image`, `image`, `file` or `resource`; got "video"'
             ),
         ),
         (
