@@ -60,7 +60,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_settings_are_named_right() -> None:
     fields = {f"GATEWAY_{name.upper()}" for name in Settings.model_fields}
     others = {"GATEWAY_"}
-    for page in PAGES:
+    for page in set(PAGES) - {ROOT / "CHANGELOG.md"}:  # which names those that are gone
         named = set(re.findall(r"\bGATEWAY_[A-Z_]*", page.read_text()))
         assert named - fields - others == set(), page.name
 

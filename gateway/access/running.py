@@ -74,7 +74,7 @@ class Running:
             self._patience = self._client_timeout = inf
             self._close()
 
-    def is_whole(self) -> None:
+    def expect_whole_answer(self) -> None:
         """Count the client's own time from the request's start: it waits for the answer in one piece."""
         if self._client_timeout < self._longest:
             self._close()

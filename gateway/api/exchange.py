@@ -89,7 +89,7 @@ class Exchange:
                 stream = wanted.stream
                 path.tell("gen_ai.request.model", short(wanted.model or self.pipeline.model.name))
                 if not stream:
-                    running.is_whole()
+                    running.expect_whole_answer()
                 path.enter("images")
                 prepared = await self.pipeline.prepare(
                     wanted, account := self.account(request, held, running)
