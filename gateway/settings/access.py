@@ -18,7 +18,9 @@ class Access(Group):
     """Who may come in, and how much each caller may ask for."""
 
     api_keys: Names = Field(
-        default=(), description="API keys, each `NAME:KEY` or `KEY`. If any are set, every request needs one."
+        default=(),
+        description="API keys, each `NAME:KEY` or `KEY`; names must be unique. If any are set, every request "
+        "needs one.",
     )
     keys_file: Path | None = Field(
         default=None,
