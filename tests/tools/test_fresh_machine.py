@@ -1,6 +1,7 @@
 """`make fresh-machine`: what it passes on, how it enters and removes a machine, and what it reports."""
 
 import datetime as dt
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -139,3 +140,12 @@ def test_the_page_has_a_row_for_each_command_with_the_kind_that_differs_most() -
         "| Debian 12 | root | `make serve` | works | 61 s | 2 | `text`: 0.90 s, 0.10 s |\n"
         "| Debian 13 | root | `make test` | exit code 2: 1 failed, 2 passed in 9 s | 9 s |  |  |\n"
     )
+
+
+def test_the_page_is_what_the_program_writes() -> None:
+    written = page.PAGE.read_text()
+    date, commit = re.search(r"wrote this page on (\S+) for commit `(\w+)`", written).groups()  # type: ignore[union-attr]
+    head = page.text([], commit, dt.date.fromisoformat(date))
+    assert written.startswith(head)
+    rows = written.removeprefix(head).splitlines()
+    assert "| Debian 12 | a user without sudo | `make serve` | works |" in rows[0]
