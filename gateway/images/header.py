@@ -187,6 +187,8 @@ def open_image(data: bytes, *, max_pixels: int, shrink: Shrink = not_at_all) -> 
     with broken_is_an_image_error():
         image = reader(io.BytesIO(png.without_notes(data) if format_ == "png" else data))
     if isinstance(image, JpegImageFile):
+        if not all(h and v for _, h, v, _ in image.layer):
+            raise ImageError("the image is broken or cut off")
         image.info[_ONE_SCAN] = _ends_with_its_first_scan(image, data)
         _scans(image, data)
         if image.info[_ONE_SCAN] and _jpeg_factor(shrink(image.size)) == _MOST_SHRUNK:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from gateway.errors import ImageTooLarge
+from gateway.errors import ImageError, ImageTooLarge
 from gateway.images.header import memory_for, open_image, read_header
 from tests.images.conftest import Loading
 from tests.images.pictures import data_url, encoded
@@ -58,3 +58,11 @@ def test_phones_of_108_and_200_megapixels_are_within_the_default(width: int, hei
             max_pixels=64_000_000,
             shrink=lambda _: 17,
         )
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_of_no_samples_is_broken(progressive: bool) -> None:
+    jpeg = encoded(Image.new("RGB", (64, 48)), "JPEG", progressive=progressive)
+    at = max(jpeg.find(b"\xff\xc0"), jpeg.find(b"\xff\xc2")) + 11  # of the first channel, across and down
+    with pytest.raises(ImageError, match="broken"):
+        open_image(jpeg[:at] + b"\0" + jpeg[at + 1 :], max_pixels=10**6)
