@@ -59,6 +59,7 @@ GIVEN: dict[str, tuple[str, Any]] = {
     "max_tokens_over": ("refuse", "refuse"),
     "max_images": ("2", 2),
     "image_history": ("strict", "strict"),
+    "image_overflow": ("sample", "sample"),
     "image_max_bytes": ("99", 99),
     "image_max_pixels": ("98", 98),
     "image_fit": ("crop", "crop"),

@@ -123,7 +123,14 @@ class Conversations:
         policy = request.image_history or self._settings.image_history
         wanted = [request.sampling[name] for name in MAX_TOKENS if name in request.sampling]
         reserve = min([history.RESERVE, *wanted])
-        return history.Budget(policy, self._settings.max_images, reserve, request.drop_turns, request.param)
+        return history.Budget(
+            policy,
+            self._settings.max_images,
+            reserve,
+            request.drop_turns,
+            request.param,
+            self._settings.image_overflow,
+        )
 
 
 def _message(message: InputMessage) -> template.Message:

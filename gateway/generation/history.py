@@ -3,7 +3,8 @@
 Chat frontends send every picture of a conversation with every turn. With `keep_last`, the newest that fit
 stay, and each older one becomes the text "[image n left out]", n being its number in the conversation. Two
 limits count: pictures per request, and the context, of which some is left for the answer. The pictures of the
-user's newest message are never left out. Where the client asks for it, the oldest turns go too.
+user's newest message are left out only by `sample`, which keeps evenly spaced ones, as of a camera's frames.
+Where the client asks for it, the oldest turns go too.
 """
 
 from collections.abc import Callable, Iterable
@@ -14,7 +15,7 @@ from gateway.engine.interface import Model
 from gateway.errors import ContextLengthExceeded, TooManyImages
 from gateway.generation.request import InputImage, InputMessage
 from gateway.prompt import tokens
-from gateway.settings import History
+from gateway.settings import History, Overflow
 
 # Tokens of the context that pictures leave for the answer, where the client does not ask for fewer.
 RESERVE = 256
@@ -35,6 +36,12 @@ class Budget:
     reserve: int = RESERVE
     drop_turns: bool = False
     param: str = "messages"
+    overflow: Overflow = "refuse"
+
+    def least(self, newest: int) -> int:
+        """Return how many of the `newest` message's pictures must stay, turns going first if they may."""
+        samples = self.overflow == "sample" and self.policy != "strict"
+        return min(newest, self.max_images) if samples else newest
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +78,7 @@ def fit(messages: Messages, budget: Budget, model: Model, encode: Encode) -> Fit
             most, found = at, tried
         at = (least + most) // 2
     # `found` is of the cut `least`, unless none had room but perhaps the last, which was not tried.
-    fitted = found or _fit_images(cut(least), budget, model, encode)
+    fitted = found or _fit_images(cut(least), budget, model, encode, last=True)
     dropped = messages[head : starts[least]]
     return replace(
         fitted,
@@ -99,19 +106,27 @@ def _with_room(messages: Messages, budget: Budget, model: Model, encode: Encode)
     return fitted if room >= budget.reserve else None
 
 
-def _fit_images(messages: Messages, budget: Budget, model: Model, encode: Encode) -> Fitted:
+def _fit_images(
+    messages: Messages, budget: Budget, model: Model, encode: Encode, *, last: bool = False
+) -> Fitted:
     """Return the conversation with as many of its newest pictures as `budget` and the context have room for.
+
+    If nothing else can go, the `last` try samples the newest message's as far as it must.
 
     Raises TooManyImages where the pictures that must stay are too many, and whatever `encode` raises of a
     prompt that no picture can be left out of any more.
     """
-    total = _count(messages)
-    needed = total if budget.policy == "strict" else _newest(messages)
+    total, newest = _count(messages), _newest(messages)
+    needed = total if budget.policy == "strict" else budget.least(newest)
     if needed > budget.max_images:
         raise _too_many(needed, budget)
     kept = max(needed, min(total, budget.max_images))
+    if last and budget.overflow == "sample" and budget.policy != "strict":
+        needed = min(needed, 1)
     while True:
-        left = _without(messages, total - kept)
+        left = _without(messages, total - max(kept, newest))
+        if kept < newest:
+            left = _sampled(left, kept)
         try:
             ids = encode(left)
             over = tokens.length(ids, model) + budget.reserve - model.context_length
@@ -147,6 +162,21 @@ def _without(messages: Messages, count: int) -> Messages:
             parts.append(f"[image {number} left out]" if told else part)
         left.append(replace(message, parts=tuple(parts)))
     return tuple(left)
+
+
+def _sampled(messages: Messages, kept: int) -> Messages:
+    """Return the messages with `kept` evenly spaced pictures of the user's newest, its last one among them.
+
+    No text takes the others' places: it would stand between frames that belong together.
+    """
+    at = next(at for at in range(len(messages) - 1, -1, -1) if messages[at].role == "user")
+    parts = messages[at].parts
+    places = [place for place, part in enumerate(parts) if isinstance(part, InputImage)]
+    end = len(places) - 1
+    stay = {places[step * end // max(1, kept - 1)] for step in range(kept - 1)} | {places[end]}
+    gone = set(places) - stay
+    parts = tuple(part for place, part in enumerate(parts) if place not in gone)
+    return (*messages[:at], replace(messages[at], parts=parts), *messages[at + 1 :])
 
 
 def _too_many(count: int, budget: Budget) -> TooManyImages:

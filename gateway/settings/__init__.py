@@ -8,14 +8,14 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from gateway.settings.access import Access, CacheScope
 from gateway.settings.connections import Connections
-from gateway.settings.conversations import AutoTools, Conversations, History, Place
+from gateway.settings.conversations import AutoTools, Conversations, History, Overflow, Place
 from gateway.settings.images import Decode, Fit, Images
 from gateway.settings.memory import Memory
 from gateway.settings.requests import Requests
 from gateway.settings.service import Service
 from gateway.settings.storage import Storage
 
-__all__ = ["AutoTools", "CacheScope", "Decode", "Fit", "History", "Place"]
+__all__ = ["AutoTools", "CacheScope", "Decode", "Fit", "History", "Overflow", "Place"]
 
 PREFIX = "GATEWAY_"
 GROUPS = (Service, Access, Connections, Requests, Conversations, Images, Memory, Storage)

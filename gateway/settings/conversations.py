@@ -9,6 +9,7 @@ from gateway.settings.group import Group
 Place = Literal["auto", "asked"]
 AutoTools = Literal["without_images", "always", "never"]
 History = Literal["keep_last", "strict"]
+Overflow = Literal["refuse", "sample"]
 
 
 class Conversations(Group):
@@ -23,6 +24,11 @@ class Conversations(Group):
         default="keep_last",
         description="What to do with more images than fit: `keep_last` drops the oldest, `strict` "
         "refuses the request.",
+    )
+    image_overflow: Overflow = Field(
+        default="refuse",
+        description="What to do with more images in the newest message than fit: `refuse` the request, or "
+        "`sample`: keep evenly spaced ones, the first and the last among them.",
     )
     image_place: Place | None = Field(
         default=None,

@@ -1,12 +1,16 @@
 """What programs send beside what OpenAI documents, and get an answer for."""
 
+import base64
+import io
 from typing import Any
 
 import orjson
 import pytest
+from PIL import Image
 
 from tests.api.asking import MODEL, QUESTION, send
-from tests.servers import Gateway, metric
+from tests.scripted_engine import ScriptedEngine
+from tests.servers import Gateway, metric, scripted_gateway
 
 BODIES: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": {"messages": [QUESTION]},
@@ -94,3 +98,20 @@ async def test_a_full_context_says_what_clients_look_for(
     param = answer.error["param"]
     beginning = f"This model's maximum context length is 2048 tokens. {param}: the prompt has "
     assert answer.error["message"].startswith(beginning)
+
+
+async def test_ten_frames_of_a_camera_are_sampled_where_the_operator_says_so() -> None:
+    frames = [{"type": "image_url", "image_url": {"url": png(number)}} for number in range(10)]
+    asked = {"messages": [{"role": "user", "content": [*frames, {"type": "text", "text": "Who?"}]}]}
+    engine = ScriptedEngine()
+    async with scripted_gateway(engine, max_images=4, image_overflow="sample") as gateway:
+        answer = await send(gateway, "POST", "/v1/chat/completions", json=asked)
+    assert (answer.status, answer.headers["x-gateway-dropped-images"]) == (200, "6")
+    shades = [picture.pixels.getpixel((0, 0)) for picture in engine.jobs[0].pictures]
+    assert shades == [(number, number, number) for number in (0, 3, 6, 9)]
+
+
+def png(shade: int) -> str:
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8), (shade, shade, shade)).save(buffer, "png")
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -113,6 +114,56 @@ def test_more_pictures_in_the_newest_message_than_allowed_are_refused() -> None:
     with pytest.raises(TooManyImages) as caught:
         fitted(conversation(1, 8))
     assert caught.value.message == ("messages: the newest message has 8 images; the limit is 7; send fewer")
+
+
+def sampled(
+    messages: tuple[InputMessage, ...], model: Model = MODEL, most: int = 7, **options: Any
+) -> Fitted:
+    return fit(
+        messages, Budget("keep_last", most, overflow="sample", **{"reserve": 0, **options}), model, encode
+    )
+
+
+@pytest.mark.parametrize(
+    ("frames", "most", "stay"),
+    [
+        (10, 7, ["1", "2", "4", "5", "7", "8", "10"]),
+        (10, 4, ["1", "4", "7", "10"]),
+        (8, 7, ["1", "2", "3", "4", "5", "6", "8"]),
+        (10, 2, ["1", "10"]),
+        (10, 1, ["10"]),
+        (7, 7, ["1", "2", "3", "4", "5", "6", "7"]),
+    ],
+)
+def test_of_too_many_frames_evenly_spaced_ones_stay_the_first_and_the_last_among_them(
+    frames: int, most: int, stay: list[str]
+) -> None:
+    found = sampled(conversation(frames), most=most)
+    assert shown(found) == stay
+    assert found.dropped_images == frames - len(stay)
+    assert found.messages[-1].parts[-1] == "Q"
+    assert [part for part in found.messages[-1].parts if isinstance(part, str)] == ["Q"]
+    assert found.ids == encode(found.messages)
+
+
+def test_frames_are_sampled_as_far_as_the_context_asks_for_and_older_pictures_go_first() -> None:
+    room = context(1 + 3 + LEFT_OUT + 3 * MODEL.tokens_per_image)
+    found = sampled(conversation(1, 5), room)
+    assert (shown(found), found.dropped_images) == (["2", "4", "6"], 3)
+    assert found.messages[0].parts[0] == "[image 1 left out]"
+    found = sampled(conversation(1, 5), room, reserve=10)
+    assert (shown(found), found.dropped_images) == (["2", "6"], 4)
+
+
+def test_turns_go_before_frames_are_sampled() -> None:
+    room = context(1 + 1 + 3 * MODEL.tokens_per_image)
+    found = sampled(conversation(1, 3), room, drop_turns=True)
+    assert (shown(found), found.dropped_images, found.dropped_messages) == (["2", "3", "4"], 1, 2)
+
+
+def test_strict_refuses_frames_that_could_be_sampled() -> None:
+    with pytest.raises(TooManyImages):
+        fit(conversation(8), Budget("strict", 7, overflow="sample"), MODEL, encode)
 
 
 def test_strict_refuses_with_the_numbers_and_says_what_to_do() -> None:
