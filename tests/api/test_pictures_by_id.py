@@ -94,7 +94,7 @@ async def test_anothers_file_is_told_as_one_that_is_not_there(
     ("content", "message", "code"),
     [
         (bytes(100_001), "the image has 100001 bytes; the limit is 100000", "image_too_large"),
-        (b"%PDF-1.7", "the image is not a JPEG", "unsupported_image_format"),
+        (b"%PDF-1.7", "this is a PDF; send a JPEG or PNG", "unsupported_image_format"),
         (b"", "the image is not a JPEG", "unsupported_image_format"),
     ],
 )
