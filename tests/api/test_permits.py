@@ -17,7 +17,7 @@ from gateway.access.shares import Shares
 from tests.api.asking import chat, image, saying, send
 from tests.api.wire import CHAT, Answer
 from tests.bench.hostile import large_files
-from tests.images.pictures import data_url, encoded, url_of
+from tests.images.pictures import data_url, encoded, noisy, url_of
 from tests.images.test_heic import heic
 from tests.scripted_engine import ScriptedEngine
 from tests.servers import Gateway, scripted_gateway, until
@@ -284,7 +284,15 @@ async def test_rendered_images_take_memory_by_their_number_and_fits(gateway: Gat
 # Batches
 
 
-@pytest.mark.parametrize(("kind", "more"), [("stored", {}), ("bodies", {"logprobs": True, "n": 16})])
+# A line of at most 64 KiB takes none of the memory for what is stored.
+@pytest.mark.parametrize(
+    ("kind", "more"),
+    [
+        ("stored", {"messages": saying(image(url_of(noisy(250, 250))))}),
+        ("bodies", {"logprobs": True, "n": 16}),
+    ],
+    ids=["stored", "bodies"],
+)
 async def test_a_line_of_a_batch_waits_for_its_memory(kind: str, more: dict[str, Any]) -> None:
     words = tuple(" a" for _ in range(100))
     async with scripted_gateway(ScriptedEngine(words), max_wait=0.2) as gateway:
