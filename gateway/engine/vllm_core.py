@@ -18,11 +18,18 @@ def run_engine_core(*arguments: Any, **named: Any) -> None:
     Its files are in the directory of its sockets (`VLLM_RPC_BASE_PATH`), not where nobody removes them.
     """
     _end_with_parent()
+    from vllm.platforms import current_platform
+    from vllm.v1.core.sched import scheduler
     from vllm.v1.engine import core
     from vllm.v1.executor import multiproc_executor, uniproc_executor
 
     for executor in (uniproc_executor, multiproc_executor):
         executor.get_file_store_init_method = _file_store
+    if current_platform.is_cpu():
+        from gateway.engine.vllm_scheduler import PacedScheduler
+
+        # Not by the argument `scheduler_cls`: vLLM warns of it at each start.
+        scheduler.Scheduler = PacedScheduler
 
     core.dump_engine_exception = _say_what_ran
     run = _replaced or core.EngineCoreProc.run_engine_core

@@ -165,8 +165,6 @@ MORE: dict[str, Flood] = {
         300, {"model": "llava-demo", "input": "circle " * 3000, "max_output_tokens": 1}, "/v1/responses"
     ),
 }
-# Under these the engine computes long prompts all the time: SECURITY.md says what that does to others.
-PREFILLS = frozenset({"long texts", "stored responses"})
 
 if __name__ == "__main__":
     uvloop.run((FLOODS | MORE)[sys.argv[1]](Gateway(sys.argv[2])))

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from tests.engine.floods import FLOODS, MORE, PREFILLS
+from tests.engine.floods import FLOODS, MORE
 from tests.engine.keyed import KEYS, client
 from tests.servers import Gateway, samples
 
@@ -56,9 +56,7 @@ async def load(gateway: Gateway) -> float:
 
 
 @pytest.mark.parametrize("flood", FLOODS | MORE if LONG else FLOODS)
-async def test_a_flood_delays_nobody_else(keyed: Gateway, flood: str, request: pytest.FixtureRequest) -> None:
-    if flood in PREFILLS:
-        request.applymarker(pytest.mark.xfail(reason="each token waits for a step of 2,048 prompt tokens"))
+async def test_a_flood_delays_nobody_else(keyed: Gateway, flood: str) -> None:
     taken = []
     async with client(keyed, KEYS["ann"]) as ann, under(keyed, flood):
         until = time.monotonic() + SECONDS

@@ -28,6 +28,11 @@ def core(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return vLLM's module, as it was again after the test."""
     core = importlib.import_module("vllm.v1.engine.core")
     monkeypatch.setattr(core, "dump_engine_exception", core.dump_engine_exception)
+    scheduler = importlib.import_module("vllm.v1.core.sched.scheduler")
+    monkeypatch.setattr(scheduler, "Scheduler", scheduler.Scheduler)
+    for name in ("uniproc_executor", "multiproc_executor"):
+        executor = importlib.import_module(f"vllm.v1.executor.{name}")
+        monkeypatch.setattr(executor, "get_file_store_init_method", executor.get_file_store_init_method)
     return core
 
 
@@ -130,3 +135,16 @@ def test_a_core_that_is_forked_runs_vllms_own_once(core: Any, monkeypatch: pytes
     assert told.recv() == {"dp_rank": 0}
     assert not told.poll()
     assert core.EngineCoreProc.run_engine_core is before
+
+
+def test_the_core_on_a_cpu_paces_prompts_and_meets_its_workers_in_the_engines_directory(
+    core: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(core.EngineCoreProc, "run_engine_core", lambda *_, **__: None)
+    monkeypatch.setenv("VLLM_RPC_BASE_PATH", "/somewhere")
+    vllm_core.run_engine_core(dp_rank=0)
+    config = importlib.import_module("vllm.config").SchedulerConfig.default_factory(async_scheduling=False)
+    assert config.get_scheduler_cls().__name__ == "PacedScheduler"
+    for name in ("uniproc_executor", "multiproc_executor"):
+        executor = importlib.import_module(f"vllm.v1.executor.{name}")
+        assert executor.get_file_store_init_method().startswith("file:///somewhere/vllm_dist_")
