@@ -22,9 +22,12 @@ def serve(
     """Serve in the foreground until SIGINT or SIGTERM."""
     # Before the imports below, which take seconds: what cannot run here is said at once.
     settings, choice = choose_profile(host=host, port=port, profile=profile)
-    if installed_engine() is None:
+    engine = installed_engine()
+    if engine is None:
         extra = "gpu" if choice.plan is not None and choice.plan.gpu else "cpu"
         raise refused(f"vLLM is not installed; pip install 'llava-gateway[{extra}]'", ExitCode.FAILED)
+    if engine == "cpu":
+        _prepare_start()
     from gateway.access.callers import access_problem
     from gateway.access.limits import limits_problem
     from gateway.serving.process import port_problem, run

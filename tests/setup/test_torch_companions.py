@@ -3,12 +3,15 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from engine_config import torch_companions
 from engine_config.preflight import SetupFailed
+from gateway.cli import app
 
 ROOT = Path(__file__).parents[2]
 
@@ -108,3 +111,15 @@ def test_a_missing_libnuma_is_told_with_its_package(tmp_path: Path, monkeypatch:
         SetupFailed, match=r"^libnuma\.so\.1 is missing; as root, run: apt-get install libnuma1$"
     ):
         torch_companions.check_libnuma()
+
+
+def test_serve_prepares_an_environment_for_the_cpu_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    def prepare_start() -> Iterator[str]:
+        yield "installed the hook"
+        raise SetupFailed("libnuma.so.1 is missing")
+
+    monkeypatch.setattr("gateway.cli.serve.installed_engine", lambda: "cpu")
+    monkeypatch.setattr("gateway.cli.common.installed_engine", lambda: "cpu")
+    monkeypatch.setattr(torch_companions, "prepare_start", prepare_start)
+    done = CliRunner().invoke(app, ["serve", "--profile", "demo"])
+    assert (done.exit_code, done.stderr) == (1, "installed the hook\nerror: libnuma.so.1 is missing\n")
