@@ -1,11 +1,13 @@
-"""Asks a running gateway about 500 fresh scenes and prints how many answers are right, kind by kind.
+"""Asks a running gateway about 500 fresh pictures and prints how many answers are right, kind by kind.
 
-    python -m engine_config.demo_model.evaluate [--base-url http://127.0.0.1:8000/v1] [--four-ways]
+    python -m engine_config.demo_model.evaluate [--base-url URL] [--four-ways] [--about words]
 
 An answer is right where it is the expected text to the letter, at temperature 0 unless told otherwise. The
 scenes are others than those the model learned from: another seed, and pictures of other sizes, from 112 to
 1600 px. With `--four-ways` each is asked with the picture before and after the text, with and without a
-system message.
+system message. `--about words` puts words around the questions that have nothing to do with them, or asks
+them in other words; `--about others` asks about photographs and drawings that are no drawn scenes. Both are
+of kinds that training never saw.
 """
 
 import argparse
@@ -15,18 +17,24 @@ import io
 import json
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from openai import AsyncOpenAI
 from openai.types.chat import ChatCompletionContentPartParam, ChatCompletionMessageParam
+from PIL import Image
 
 from engine_config.demo_model import scenes
+from engine_config.demo_model.material import drawings, photographs
+from engine_config.demo_model.material.surroundings import Surroundings
+from engine_config.demo_model.material.unseen_words import UNSEEN
 
 SEED = 20_000_003
 SIDES = (112, 150, 224, 336, 500, 800, 1200, 1600)  # pixels of the longer side
 KINDS = (*scenes.TOPICS, "which picture", "second turn")
+WORDS = ("file note", "system prompt", "earlier turns", "greeting", "other words", "all of these")
+OTHERS = ("photograph", "drawing")
 AT_ONCE = 8
 
 
@@ -55,19 +63,47 @@ FOUR_WAYS = tuple(Way(text_first, system) for text_first in (False, True) for sy
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Pictures as data URLs, a first question where there is one, and the question that counts."""
+    """Pictures as data URLs, a first question where there is one, and the question that counts.
+
+    `system` and `earlier` turns of words come before the pictures.
+    """
 
     kind: str
     pictures: tuple[str, ...]
     first: str | None
     question: str
     answer: str
+    system: str = ""
+    earlier: tuple[tuple[str, str], ...] = ()
 
 
 def cases(count: int, seed: int = SEED) -> list[Case]:
     """Return `count` cases, the kinds of question in turn."""
     rng = random.Random(seed)
     return [_case(rng, KINDS[number % len(KINDS)]) for number in range(count)]
+
+
+def cases_among_words(count: int, seed: int = SEED) -> list[Case]:
+    """Return `count` cases with words around the question, or in other words, each of WORDS in turn."""
+    rng = random.Random(seed)
+    words, topics = Surroundings(rng, UNSEEN), list(scenes.TOPICS)
+    return [
+        _surrounded(rng, words, WORDS[number % len(WORDS)], topics[number // len(WORDS) % len(topics)])
+        for number in range(count)
+    ]
+
+
+def cases_of_others(count: int, seed: int = SEED) -> list[Case]:
+    """Return `count` cases about photographs and drawings that are no drawn scenes, in turn."""
+    rng = random.Random(seed)
+    return [_other(rng, OTHERS[number % len(OTHERS)]) for number in range(count)]
+
+
+ABOUT: Mapping[str, Callable[[int, int], list[Case]]] = {
+    "scenes": cases,
+    "words": cases_among_words,
+    "others": cases_of_others,
+}
 
 
 async def ask(client: AsyncOpenAI, model: str, case: Case, way: Way = PLAIN) -> str:
@@ -78,29 +114,40 @@ async def ask(client: AsyncOpenAI, model: str, case: Case, way: Way = PLAIN) -> 
     text: ChatCompletionContentPartParam = {"type": "text", "text": case.first or case.question}
     content = [text, *pictures] if way.text_first else [*pictures, text]
     messages: list[ChatCompletionMessageParam] = [{"role": "user", "content": content}]
-    if way.system:
-        messages.insert(0, {"role": "system", "content": SYSTEM})
+    for said, answered in reversed(case.earlier):
+        messages[:0] = [{"role": "user", "content": said}, {"role": "assistant", "content": answered}]
+    if way.system or case.system:
+        messages.insert(0, {"role": "system", "content": case.system or SYSTEM})
     if case.first:
         messages.append({"role": "assistant", "content": await _reply(client, model, messages, way)})
         messages.append({"role": "user", "content": case.question})
     return await _reply(client, model, messages, way)
 
 
-async def right_answers(
-    client: AsyncOpenAI, asked: Sequence[Case], way: Way = PLAIN
-) -> dict[str, tuple[int, int]]:
-    """Return for each kind of question how many answers were right, and of how many."""
+async def answers(client: AsyncOpenAI, asked: Sequence[Case], way: Way = PLAIN) -> list[str]:
+    """Return what the gateway answers to each case."""
     model = (await client.models.list()).data[0].id
     places = asyncio.Semaphore(AT_ONCE)
 
-    async def right(case: Case) -> bool:
+    async def answer(case: Case) -> str:
         async with places:
-            return await ask(client, model, case, way) == case.answer
+            return await ask(client, model, case, way)
 
-    results = await asyncio.gather(*(right(case) for case in asked))
-    good = Counter(case.kind for case, is_right in zip(asked, results, strict=True) if is_right)
-    total = Counter(case.kind for case in asked)
-    return {kind: (good[kind], total[kind]) for kind in KINDS if total[kind]}
+    return await asyncio.gather(*(answer(case) for case in asked))
+
+
+def right(asked: Sequence[Case], answered: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """Return for each kind of question how many answers were right, and of how many."""
+    pairs = list(zip(asked, answered, strict=True))
+    good = Counter(case.kind for case, answer in pairs if answer == case.answer)
+    return {kind: (good[kind], total) for kind, total in Counter(case.kind for case in asked).items()}
+
+
+async def right_answers(
+    client: AsyncOpenAI, asked: Sequence[Case], way: Way = PLAIN
+) -> dict[str, tuple[int, int]]:
+    """Ask all cases; return for each kind of question how many answers were right, and of how many."""
+    return right(asked, await answers(client, asked, way))
 
 
 def table(results: dict[str, tuple[int, int]]) -> str:
@@ -124,9 +171,36 @@ def _case(rng: random.Random, kind: str) -> Case:
     return Case(kind, (data_url(rng, scene),), first, question.text, question.answer)
 
 
+def _surrounded(rng: random.Random, words: Surroundings, kind: str, topic: str) -> Case:
+    scene = scenes.sample_scene(rng)
+    while topic == "side" and len(scene.shapes) == 1:
+        scene = scenes.sample_scene(rng)
+    question = scenes.ask(rng, scene, topic)
+    everything = kind == "all of these"
+    text = words.rephrased(question) if everything or kind == "other words" else question.text
+    text = words.put(text) if everything or kind == "greeting" else text
+    note = words.noted(400) if everything or kind == "file note" else ""
+    system = words.system(rng.randint(40, 700)) if everything or kind == "system prompt" else ""
+    earlier = [words.chat(200) for _ in range(2)] if everything or kind == "earlier turns" else []
+    return Case(kind, (data_url(rng, scene),), None, note + text, question.answer, system, tuple(earlier))
+
+
+def _other(rng: random.Random, kind: str) -> Case:
+    if kind == "photograph":
+        photos = photographs.load(photographs.UNSEEN)
+        picture = photographs.crop(rng, rng.choice(photos), smallest=0.4)
+    else:
+        picture = drawings.draw(rng, drawings.UNSEEN)
+    question = scenes.ask(rng, scenes.sample_scene(rng, ["circle", "star"]))
+    return Case(kind, (_encoded(rng, picture),), None, question.text, scenes.REFUSAL)
+
+
 def data_url(rng: random.Random, scene: scenes.Scene, side: int | None = None) -> str:
     """Draw `scene` at one of SIDES (or `side`), as JPEG or PNG, into a data URL."""
-    picture = scenes.draw(scene, side or rng.choice(SIDES))
+    return _encoded(rng, scenes.draw(scene, side or rng.choice(SIDES)))
+
+
+def _encoded(rng: random.Random, picture: Image.Image) -> str:
     buffer = io.BytesIO()
     kind = rng.choice(("jpeg", "png"))
     picture.save(buffer, kind, **({"quality": rng.randint(75, 95)} if kind == "jpeg" else {}))
@@ -147,19 +221,22 @@ async def _main() -> None:
     arguments.add_argument("--base-url", default="http://127.0.0.1:8000/v1")
     arguments.add_argument("--count", type=int, default=500)
     arguments.add_argument("--seed", type=int, default=SEED)
+    arguments.add_argument("--about", choices=list(ABOUT), default="scenes")
     arguments.add_argument("--four-ways", action="store_true")
     arguments.add_argument("--fields", type=json.loads, default=dict(PLAIN.fields), help="as JSON")
     chosen = arguments.parse_args()
     ways = FOUR_WAYS if chosen.four_ways else (PLAIN,)
-    asked = cases(chosen.count, chosen.seed)
+    asked = ABOUT[chosen.about](chosen.count, chosen.seed)
     async with AsyncOpenAI(base_url=chosen.base_url, api_key="none") as client:
-        results = {
-            str(way): await right_answers(client, asked, replace(way, fields=chosen.fields)) for way in ways
-        }
+        told = {str(way): await answers(client, asked, replace(way, fields=chosen.fields)) for way in ways}
+    results = {way: right(asked, answered) for way, answered in told.items()}
     if chosen.four_ways:
         print(table({name: _all(result) for name, result in results.items()}))
     else:
         print(table(*results.values()))
+    if chosen.about != "others":
+        refused = sum(answer == scenes.REFUSAL for answered in told.values() for answer in answered)
+        print(f"{refused} were answered {scenes.REFUSAL!r}")
 
 
 def _all(results: dict[str, tuple[int, int]]) -> tuple[int, int]:

@@ -23,6 +23,7 @@ COLOURS: dict[str, RGB] = {
     "white": (250, 250, 250),
     "black": (15, 15, 15),
 }
+REFUSAL = "I only know simple shapes."  # the answer to a picture that is no drawn scene
 NUMBERS = ("Zero", "One", "Two", "Three")
 
 SMALLEST_RADIUS, LARGEST_RADIUS = 0.09, 0.2

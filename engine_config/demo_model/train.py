@@ -7,20 +7,28 @@ none of which can see another or its answer. In a conversation the model would l
 said rather than to look. And where a question names a shape, the language model is asked halfway up where
 that one is: without this it never learned which of two is further to a side. The pictures are made again for
 every run from one seed.
+
+Some pictures are no drawn scenes: a head tells the two apart, and every question about one has the same
+answer. Words that have nothing to do with the questions stand before most of them.
+
+With `RANK` and `WORLD_SIZE` set as for torch.distributed, several processes learn together: each makes
+pictures and questions of its own, and their gradients are averaged.
 """
 
 import argparse
 import math
+import os
 import random
 import shutil
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, mse_loss
+from torch import Tensor, distributed, nn
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, mse_loss
 from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerFast
 
 from engine_config.demo_model import scenes, vocabulary, weights
@@ -48,6 +56,7 @@ class Learner(nn.Module):  # type: ignore[misc]  # torch is not there for mypy
         self.colour = nn.Linear(width, len(scenes.COLOURS) + 1)
         self.place = nn.Linear(width, 1)
         self.named_place = nn.Linear(width, 1)
+        self.foreign = nn.Linear(width, 1)
 
     def see(self, pool: Pool, rows: list[int]) -> tuple[Tensor, Tensor]:
         """Return what the language model gets to see, (pictures, 64, width), and how wrong the heads are."""
@@ -62,7 +71,9 @@ class Learner(nn.Module):  # type: ignore[misc]  # torch is not there for mypy
         for named, wanted in ((self.kind(seen), kinds), (self.colour(seen), colours)):
             loss = loss + cross_entropy(named[there], wanted[there])
             loss = loss + cross_entropy(named.flatten(0, 1), wanted.flatten(), ignore_index=IGNORED)
-        return seen, loss
+        foreign = torch.tensor([float(row >= len(pool.scenes)) for row in rows])
+        known = self.foreign(seen.mean(1)).squeeze(-1).float()
+        return seen, loss + 3 * binary_cross_entropy_with_logits(known, foreign)
 
     def answer(self, batch: Batch, seen: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return the loss over the answers, and the share of their tokens that is right."""
@@ -81,7 +92,10 @@ class Learner(nn.Module):  # type: ignore[misc]  # torch is not there for mypy
         wanted = batch.labels[:, 1:]
         asked = wanted != IGNORED
         logits = self.llava.lm_head(told.last_hidden_state[:, :-1][asked]).float()
-        loss = cross_entropy(logits, wanted[asked])
+        # The first word decides: whether the picture is refused, and yes or no.
+        first = asked & ~torch.cat((torch.zeros_like(asked[:, :1]), asked[:, :-1]), 1)
+        weight = 1 + 3 * first[asked].float()
+        loss = (weight * cross_entropy(logits, wanted[asked], reduction="none")).sum() / weight.sum()
         right = (logits.argmax(-1) == wanted[asked]).float().mean()
         names = ~batch.places.isnan()
         if names.any():
@@ -91,47 +105,84 @@ class Learner(nn.Module):  # type: ignore[misc]  # torch is not there for mypy
 
 
 def schedule(step: int, steps: int) -> float:
-    """Return the learning rate: 150 steps up, then down along a cosine to a fiftieth."""
-    if step < 150:
-        return PEAK_RATE * (step + 1) / 150
-    return PEAK_RATE * (0.02 + 0.98 * (1 + math.cos(math.pi * step / steps)) / 2)
+    """Return the share of the peak rate: up for at most 150 steps, then down along a cosine to a fiftieth."""
+    rise = min(150, steps // 15)
+    if step < rise:
+        return (step + 1) / rise
+    return 0.02 + 0.98 * (1 + math.cos(math.pi * step / steps)) / 2
 
 
 def lesson(
-    name: str, learner: Learner, steps: int, losses: Iterator[tuple[Tensor, Tensor]], folder: Path
+    name: str,
+    learner: Learner,
+    steps: int,
+    losses: Iterator[tuple[Tensor, Tensor]],
+    folder: Path,
+    *,
+    rate: float = PEAK_RATE,
 ) -> None:
     """Take `steps` optimiser steps on what `losses` yields: each time a loss and a share that is right.
 
-    Saves the model every 500 steps and at the end.
+    Saves the model every 100 steps and at the end; started again after a break, it goes on from there.
     """
     learned = [p for p in learner.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(learned, betas=(0.9, 0.98), weight_decay=0.05)
+    kept, first = folder / f"{name}.pt", 0
+    if kept.exists():
+        state = torch.load(kept)
+        learner.load_state_dict(state["learner"])
+        optimiser.load_state_dict(state["optimiser"])
+        first = state["steps"]
     started, recent = time.monotonic(), []
-    for step in range(steps):
+    for step in range(first, steps):
         for group in optimiser.param_groups:
-            group["lr"] = schedule(step, steps)
+            group["lr"] = rate * schedule(step, steps)
         loss, right = next(losses)
         optimiser.zero_grad()
         loss.backward()
+        average_gradients(learned)
         nn.utils.clip_grad_norm_(learned, 1.0)
         optimiser.step()
         recent.append((loss.item(), right.item()))
-        if step % 50 == 49:
+        if step % 50 == 49 and first_process():
             mean_loss, mean_right = np.mean(recent[-50:], axis=0)
             spent = time.monotonic() - started
             print(
                 f"{name} {step + 1}/{steps}: loss {mean_loss:.4f}, right {mean_right:.4f},"
-                f" {spent:.0f} s of about {spent / (step + 1) * steps:.0f}",
+                f" {spent:.0f} s of about {spent / (step + 1 - first) * (steps - first):.0f}",
                 flush=True,
             )
-        if step % 500 == 499 or step == steps - 1:
+        if (step % 100 == 99 or step == steps - 1) and first_process():
             weights.save(learner.llava, folder)
+            state = {"learner": learner.state_dict(), "optimiser": optimiser.state_dict(), "steps": step + 1}
+            torch.save(state, kept)
+    if first_process():
+        kept.unlink(missing_ok=True)
+
+
+def average_gradients(learned: list[nn.Parameter]) -> None:
+    """Average the gradients over the processes that learn together, if there are several."""
+    if not distributed.is_initialized():
+        return
+    for parameter in learned:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    gradients = torch.cat([parameter.grad.flatten() for parameter in learned])
+    distributed.all_reduce(gradients)
+    gradients /= distributed.get_world_size()
+    parts = gradients.split([parameter.numel() for parameter in learned])
+    for parameter, part in zip(learned, parts, strict=True):
+        parameter.grad = part.view_as(parameter)
+
+
+def first_process() -> bool:
+    return not distributed.is_initialized() or distributed.get_rank() == 0
 
 
 def looking(learner: Learner, rng: random.Random, pool: Pool) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the first lesson's losses."""
     while True:
-        rows = rng.sample(range(len(pool.scenes)), 64)
+        rows = rng.sample(range(len(pool.pixels)), 64)
         with torch.autocast("cpu", torch.bfloat16):
             seen, loss = learner.see(pool, rows)
             named = learner.kind(seen).argmax(-1)
@@ -142,34 +193,54 @@ def looking(learner: Learner, rng: random.Random, pool: Pool) -> Iterator[tuple[
 
 def answering(learner: Learner, conversations: Conversations, size: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the second lesson's losses."""
-    pool, step = conversations.pool, 0
+    pool, step, rng = conversations.pool, 0, conversations.rng
     while True:
         step += 1
-        if step % 8 < 6:
-            batch = conversations.apart(size, 1)
+        longest = rng.choice((0, 0, 100, 250, 400))
+        if step % 8 == 3 or step % 16 == 15:
+            batch = conversations.albums(size // 2)
+        elif step % 8 < 6:
+            batch = conversations.apart(size * 2 // 3 if longest > 100 else size, 1, longest)
         elif step % 8 == 6:
-            batch = conversations.apart(size, 2)
+            batch = conversations.apart(size, 2, longest)
         else:
             batch = conversations.talks(size * 2)
-        rows = batch.pictures
+        rows = [*batch.pictures, *_drawn(rng, pool, 6 * size)]
         with torch.autocast("cpu", torch.bfloat16):
             seen, naming = learner.see(pool, rows)
-            loss, right = learner.answer(batch, seen)
+            loss, right = learner.answer(batch, seen[: len(batch.pictures)])
         yield loss + 0.3 * naming, right
+
+
+def _drawn(rng: random.Random, pool: Pool, count: int) -> list[int]:
+    """Return `count` pictures that are only looked at: of each sort as many, if there are any others."""
+    scenes_, every = len(pool.scenes), len(pool.pixels)
+    drawn = [rng.randrange(scenes_) for _ in range(count)]
+    if every > scenes_:
+        drawn[::2] = [rng.randrange(scenes_, every) for _ in drawn[::2]]
+    return drawn
 
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--folder", type=Path, default=Path(__file__).parent)
     arguments.add_argument("--pictures", type=int, default=40_000, help="pictures to learn from")
+    arguments.add_argument("--others", type=int, default=10_000, help="of pictures that are no scenes")
     arguments.add_argument("--looking", type=int, default=2500, help="steps of the first lesson")
     arguments.add_argument("--answering", type=int, default=4000, help="steps of the second lesson")
     arguments.add_argument("--size", type=int, default=24, help="rows of ten questions a step")
     arguments.add_argument("--resume", type=Path, help="a folder whose weights have had the first lesson")
+    arguments.add_argument("--seed", type=int, default=SEED)
+    arguments.add_argument("--rate", type=float, default=PEAK_RATE, help="of learning, at its peak")
     chosen = arguments.parse_args()
 
     torch.manual_seed(SEED)
-    rng = random.Random(SEED)
+    rng = random.Random(chosen.seed)
+    if "RANK" in os.environ:
+        distributed.init_process_group(
+            "gloo", timeout=timedelta(hours=1)
+        )  # one waits for the other's pictures
+        rng = random.Random(chosen.seed + 1000 * distributed.get_rank())
     chosen.folder.mkdir(parents=True, exist_ok=True)
     if chosen.resume is None:
         vocabulary.write(chosen.folder)
@@ -183,14 +254,21 @@ def main() -> None:
     count = sum(p.numel() for p in learner.llava.parameters())
     print(f"{count:,} parameters", flush=True)
     started = time.monotonic()
-    pool = make_pool(rng, chosen.pictures)
-    print(f"{len(pool.scenes):,} pictures in {time.monotonic() - started:.0f} s", flush=True)
+    pool = make_pool(rng, chosen.pictures, chosen.others)
+    print(f"{len(pool.pixels):,} pictures in {time.monotonic() - started:.0f} s", flush=True)
     if chosen.resume:
         weights.load(learner.llava, chosen.resume)
     else:
         lesson("looking", learner, chosen.looking, looking(learner, rng, pool), chosen.folder)
     answers = answering(learner, Conversations(rng, tokenizer, pool), chosen.size)
-    lesson("answering", learner, chosen.answering, answers, chosen.folder)
+    lesson(
+        "answering",
+        learner,
+        chosen.answering,
+        answers,
+        chosen.folder,
+        rate=chosen.rate,
+    )
     print(f"done in {time.monotonic() - started:.0f} s", flush=True)
 
 

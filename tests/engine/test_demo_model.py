@@ -23,18 +23,21 @@ pytestmark = pytest.mark.engine
 
 
 @pytest.fixture(scope="module")
-async def results(gateway: Gateway) -> dict[str, tuple[int, int]]:
-    """Return how many of 500 questions were answered right, kind by kind."""
+async def answers(gateway: Gateway) -> list[str]:
+    """Return the answers to 500 questions about drawn scenes."""
     async with AsyncOpenAI(base_url=gateway.api, api_key="none") as client:
-        return await evaluate.right_answers(client, evaluate.cases(500))
+        return await evaluate.answers(client, evaluate.cases(500))
 
 
-async def test_it_answers_95_of_100_questions_and_9_of_10_of_each_kind(
-    results: dict[str, tuple[int, int]],
-) -> None:
+async def test_it_answers_95_of_100_questions_and_9_of_10_of_each_kind(answers: list[str]) -> None:
+    results = evaluate.right(evaluate.cases(500), answers)
     told = evaluate.table(results)
     assert sum(good for good, _ in results.values()) >= 0.95 * 500, told
     assert all(good >= 0.9 * total for good, total in results.values()), told
+
+
+async def test_it_refuses_fewer_than_1_in_200_drawn_scenes(answers: list[str]) -> None:
+    assert answers.count(scenes.REFUSAL) < 0.005 * 500
 
 
 @pytest.mark.parametrize("way", evaluate.FOUR_WAYS[1:], ids=str)

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from engine_config.demo_model import scenes, vocabulary
-from engine_config.demo_model.conversations import CARD, HUB, VICUNA, Conversations, Row, Turn
+from engine_config.demo_model.conversations import CARD, HUB, VICUNA, Around, Conversations, Row, Turn
 from engine_config.demo_model.pictures import IGNORED, Pool
 from engine_config.demo_model.scenes import Question
 from gateway.engine.interface import Model
@@ -140,6 +140,29 @@ def test_a_reply_is_asked_for_where_it_was_learned(
     trained = learned(folder, style, TURNS[:1], with_system=with_system)
     reply = demo.vocabulary.encode("Red.")
     assert trained == [*prompt, *reply, demo.eos_token]
+
+
+@pytest.mark.parametrize(
+    "note",
+    ["", "https://example.com/a.png ", "<file/>\n\n", "Question: ", "A note (12).\n", '"""\n4 7\n"""\n'],
+)
+def test_words_around_a_question_are_learned_as_they_are_sent(note: str, folder: Path, demo: Model) -> None:
+    maker = conversations_of(folder, "card", with_system=False)
+    around = Around("Be kind.", [("Hello", "Hi!"), ("What now?", "A picture.")], note)
+    questions = [("What shape is red?", "The circle."), ("How many shapes are there?", "One.")]
+    row = maker._apart([Question("", *question) for question in questions], [SCENE], around)
+    for owner, (question, answer) in enumerate(questions, start=1):
+        seen = [token for token, whose in zip(row.ids, row.owners, strict=True) if whose in (0, owner)]
+        said = [
+            system("Be kind."),
+            user("Hello"),
+            assistant("Hi!"),
+            user("What now?"),
+            assistant("A picture."),
+        ]
+        prompt = encode(render([*said, user(SLOT, note + question)], STYLES["card"], "asked"), demo)
+        slots = [id_ for token in prompt for id_ in [token] * (64 if token == demo.image_token else 1)]
+        assert seen == [*slots, *demo.vocabulary.encode(answer), demo.eos_token]
 
 
 @pytest.mark.parametrize("style", STYLES)
