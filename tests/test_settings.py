@@ -1,6 +1,8 @@
 """Every setting can be set from the environment, and a mistake is told by name."""
 
+import os
 import socket
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 from typer.testing import CliRunner
 
-from gateway import settings
+from gateway import cli, settings
 from gateway.cli import app
 from gateway.settings import GROUPS, Settings, UnknownSetting
 from gateway.settings.page import FIRST, page
@@ -247,3 +249,20 @@ def test_cached_prompts_are_apart_where_keys_are_asked_for_unless_they_are_share
 def test_command_prints_the_table() -> None:
     result = CliRunner().invoke(app, ["settings"])
     assert (result.exit_code, result.stdout) == (0, page())
+
+
+def test_a_user_without_a_home_gets_one_that_only_they_can_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as of an id without a name
+    monkeypatch.setattr(cli, "app", lambda: None)
+    monkeypatch.setenv("HOME", "")
+    cli.main()
+    home = tmp_path / f"llava-gateway-{os.getuid()}"
+    assert (os.environ["HOME"], home.stat().st_mode & 0o777) == (str(home), 0o700)
+    home.rmdir()
+    home.symlink_to("/")
+    cli.main()
+    assert Path(os.environ["HOME"]).parent == tmp_path
+    assert os.environ["HOME"] != str(home)

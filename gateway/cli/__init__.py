@@ -1,6 +1,11 @@
 """The command `llava-gateway`: serve, keys, fetch, plan, ask, batch, caption, profiles and more."""
 
+import os
+import stat
+import tempfile
+from contextlib import suppress
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -48,4 +53,22 @@ app.command("parameters")(lists.list_parameters)
 
 
 def main() -> None:
+    _ensure_home()
     app()
+
+
+def _ensure_home() -> None:
+    """Give a user without a home one below the temporary folder.
+
+    An id without a name (`docker run --user`) has none if HOME is not set either, and vLLM would make a
+    folder named `~` where it runs.
+    """
+    if os.path.expanduser("~") != "~":  # noqa: PTH111  # pathlib raises
+        return
+    home = Path(tempfile.gettempdir(), f"llava-gateway-{os.getuid()}")
+    with suppress(FileExistsError):
+        home.mkdir(mode=0o700)
+    found = home.lstat()
+    if found.st_uid != os.getuid() or not stat.S_ISDIR(found.st_mode):  # somebody else was there first
+        home = Path(tempfile.mkdtemp(prefix="llava-gateway-"))
+    os.environ["HOME"] = str(home)
