@@ -58,7 +58,8 @@ async def test_a_prompts_log_probabilities_are_those_of_generating_it(
         answers = await client.completions.create(
             model=MODEL, prompt=text, echo=True, max_tokens=0, logprobs=2, stream=True
         )
-        (choice,) = [choice async for chunk in answers for choice in chunk.choices]
+        choice, end = [choice async for chunk in answers for choice in chunk.choices]
+        assert (end.text, end.finish_reason) == ("", "length")
     else:
         told = await client.completions.create(model=MODEL, prompt=text, echo=True, max_tokens=0, logprobs=2)
         (choice,) = told.choices

@@ -65,7 +65,8 @@ def test_a_port_that_is_taken_is_said_and_ends_with_1(gateway: Gateway, tmp_path
     port = gateway.url.rpartition(":")[2]
     _, process = start(tmp_path, "--port", port, profile="demo")
     assert process.wait(60) == 1
-    assert "address already in use" in (tmp_path / "gateway.log").read_text()
+    told = (tmp_path / "gateway.log").read_text()
+    assert told == f"error: port {port} of 127.0.0.1 is in use; choose another with --port\n"
 
 
 @pytest.mark.parametrize(

@@ -110,7 +110,8 @@ async def test_the_real_engine_answers_an_example(
         await page.get_by_label("8 × 8 patches").check()
         # The docs' pictures change only when they are asked for: `SCREENSHOTS=1 pytest tests/playground`.
         if os.environ.get("SCREENSHOTS"):
-            await page.evaluate("scrollTo(0, 0)")
+            # A picture of the whole page would have the composer, which stays in view, in its middle.
+            await page.evaluate("document.getElementById('ask').style.position = 'static'; scrollTo(0, 0)")
             await page.screenshot(path=DOCS / f"{name}.png", full_page=True)
 
 
