@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from gateway.access.keys import hashed
+from tests import environments
 from tests.clients.catalogue import CLIENTS, Client
 from tests.clients.page import Results, failed, table, write
 from tests.clients.snippets import try_snippet
@@ -128,9 +129,7 @@ def install(client: Client) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     if client.kind == "python":
-        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-        pip = [str(folder / "bin/pip"), "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, *client.packages], check=True, timeout=500)
+        environments.make(folder, client.packages, timeout=500)
     else:
         npm = [require("npm"), "install", "--silent", "--no-audit", "--no-fund", "--no-package-lock"]
         subprocess.run([*npm, "--prefix", str(folder), *client.packages], check=True, timeout=500)

@@ -1,9 +1,9 @@
 """What the engine chose is on /metrics, and its KV cache has the room that the plan says."""
 
 import re
-import subprocess
 from pathlib import Path
 
+import psutil
 import pytest
 from openai import AsyncOpenAI, BadRequestError
 
@@ -57,17 +57,18 @@ async def test_ids_outside_of_the_vocabulary_are_refused(gateway: Gateway, path:
 
 
 def test_environment_of_the_profile_reaches_the_engine(gateway: Gateway) -> None:
-    children = subprocess.run(
-        ["ps", "--ppid", str(gateway.pid), "-o", "pid=,args="], capture_output=True, text=True, check=True
-    ).stdout
-    (engine,) = [
-        line.split()[0] for line in children.splitlines() if "EngineCore" in line or "spawn_main" in line
-    ]
+    children = psutil.Process(gateway.pid).children()
+    (engine,) = [child.pid for child in children if {"EngineCore", "spawn_main"} & words(child)]
     assert {"OMP_NUM_THREADS=1", "VLLM_CPU_KVCACHE_SPACE=1", "HF_HUB_OFFLINE=1"} <= started_with(engine)
 
 
-def started_with(pid: str) -> set[str]:
-    return set(Path("/proc", pid, "environ").read_text().split("\0"))
+def words(process: psutil.Process) -> set[str]:
+    """Return the words of a process's command line, which vLLM writes anew."""
+    return set(re.findall(r"\w+", " ".join(process.cmdline())))
+
+
+def started_with(pid: int) -> set[str]:
+    return set(Path("/proc", str(pid), "environ").read_text().split("\0"))
 
 
 async def test_metrics_name_the_model_and_show_no_path_of_the_machine(gateway: Gateway) -> None:

@@ -3,9 +3,9 @@
 import json
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
+from tests import environments
 from tests.debian import require
 
 ROOT = Path(__file__).parents[2]
@@ -16,9 +16,7 @@ def python(name: str, *packages: str) -> Path:
     """Return the environment with these packages of PyPI."""
     folder = ENVIRONMENTS / name
     if not _is_made(folder, packages):
-        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-        pip = [str(folder / "bin/pip"), "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, *packages], check=True, timeout=900)
+        environments.make(folder, packages, timeout=900)
         _note(folder, packages)
     return folder
 
