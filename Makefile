@@ -34,11 +34,11 @@ lint: ## Set up, then lint, types and import contracts.
 	.venv/bin/lint-imports
 
 check: lint ## `make lint`, then the fast tests without the engine.
-	.venv/bin/pytest -m "not engine and not slow" --ignore tests/engine --ignore tests/full_shape -n 4 --dist worksteal
+	.venv/bin/pytest -m "not engine and not slow" --ignore tests/engine --ignore tests/tools/full_shape -n 4 --dist worksteal
 
 coverage: ## Branch coverage of the tests without the engine (ARGS=--cov-report=html).
 	$(SETUP) --dev
-	.venv/bin/pytest -m "not engine" --ignore tests/engine --ignore tests/full_shape -n 4 --dist worksteal \
+	.venv/bin/pytest -m "not engine" --ignore tests/engine --ignore tests/tools/full_shape -n 4 --dist worksteal \
 		--cov gateway --cov engine_config --cov-branch --cov-report term:skip-covered $(ARGS)
 
 docs: ## Build the docs' site into site/; warnings are errors.
@@ -53,24 +53,24 @@ format: ## Format the code and apply ruff's fixes.
 
 clean: ## Remove .venv, every cache and what the targets below leave.
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .benchmarks .coverage* *.egg-info build dist
-	rm -rf site .clients .mutants .frontends .fuzz .gpu-config tests/bench/results
+	rm -rf site .clients .mutants .frontends .fuzz .gpu-config tools/bench/results
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 bench: ## Compare with vLLM's own server on this machine: table, JSON and chart (ARGS="--py-spy --record").
 	$(SETUP) --dev
-	@.venv/bin/python -m tests.bench $(ARGS)
+	@.venv/bin/python -m tools.bench $(ARGS)
 
 bench-quick: ## A small round of the comparison, held against the recorded one.
 	$(SETUP) --dev
-	@.venv/bin/python -m tests.bench --quick $(ARGS)
+	@.venv/bin/python -m tools.bench --quick $(ARGS)
 
 bench-micro: ## Measure what the gateway's own code costs, a request and a token.
 	$(SETUP) --dev
-	@.venv/bin/pytest tests/bench/test_micro.py --benchmark-enable --benchmark-only
+	@.venv/bin/pytest tests/tools/bench/test_micro.py --benchmark-enable --benchmark-only
 
 chaos: ## Honest load with every fault in turn, one table (ARGS="--write --only NAME").
 	$(SETUP) --dev
-	@.venv/bin/python -m tests.chaos $(ARGS)
+	@.venv/bin/python -m tools.chaos $(ARGS)
 
 fairness: ## Another caller's texts under each flood, on the real engine: 30 s each, 300 pictures at once.
 	$(SETUP) --dev
@@ -78,11 +78,11 @@ fairness: ## Another caller's texts under each flood, on the real engine: 30 s e
 
 gpu-config: ## vLLM's configuration of every profile on every known GPU, without one (1 GB to fetch; ARGS=--record).
 	$(SETUP) --dev
-	@.venv/bin/python -m tests.gpu_config $(ARGS)
+	@.venv/bin/python -m tools.gpu_config $(ARGS)
 
 conformance: ## Run other people's checks of OpenAI's API; writes docs/reports/conformance.md.
 	$(SETUP) --dev
-	@.venv/bin/python -m tests.conformance
+	@.venv/bin/python -m tools.conformance
 
 schemathesis: ## Requests made from the API's description, 100 a route (EXAMPLES=500).
 	$(SETUP) --dev
@@ -92,7 +92,7 @@ schemathesis: ## Requests made from the API's description, 100 a route (EXAMPLES
 
 soak: ## 10,000 different pictures, and what memory they leave taken (ARGS="--hostile 240": attacks on the memory).
 	$(SETUP) --dev
-	@.venv/bin/python -m tests.bench.soak $(ARGS)
+	@.venv/bin/python -m tools.bench.soak $(ARGS)
 
 audit: ## Look the installed packages up in a database of known weaknesses (needs the internet).
 	$(SETUP) --dev
@@ -114,19 +114,19 @@ mutants: ## Change one thing of the code at a time: how much of it do the tests 
 
 fuzz: ## Search for bytes that break decoding, URLs or fetching, guided by coverage (SECONDS=60 for each; finds in .fuzz/).
 	$(SETUP) --dev
-	@.venv/bin/python -m tests.fuzz $(or $(SECONDS),60) $(ARGS)
+	@.venv/bin/python -m tools.fuzz $(or $(SECONDS),60) $(ARGS)
 
 full-shape: ## LLaVA-1.5-7B's full shape with random weights: speed, memory, checks (21 GB free; ARGS="--write PAGE").
 	$(SETUP) --dev
-	@.venv/bin/python -m tests.full_shape $(ARGS)
+	@.venv/bin/python -m tools.full_shape $(ARGS)
 
 gpu-check: ## On a machine with a GPU: driver, set-up, profiles, answers, speed; one report (ARGS="--profiles NAME,NAME").
 	$(SETUP) --dev
-	@.venv/bin/python -m tests.gpu_check $(ARGS)
+	@.venv/bin/python -m tools.gpu_check $(ARGS)
 
 clients: ## The clients people use, each in an environment of its own, on the real engine (CLIENT=name ARGS=--write).
 	$(SETUP) --dev
-	@.venv/bin/python -m tests.clients $(if $(CLIENT),"$(CLIENT)") $(ARGS)
+	@.venv/bin/python -m tools.clients $(if $(CLIENT),"$(CLIENT)") $(ARGS)
 
 frontends: ## Open WebUI, Gradio and a page of another origin in Chromium, on the real engine (8 GB; ARGS=--shots).
 	$(SETUP) --dev

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from tests.conformance import watching
+from tests import watching
 from tests.prompt.llama import LlamaTokenizerJS
 from tests.servers import Gateway, served_gateway
 

@@ -26,8 +26,8 @@ from gateway.engine.interface import Engine
 from gateway.engine.supervisor import Report, Supervisor
 from gateway.serving.server import Server, configuration
 from gateway.settings import Settings
-from tests.conformance.watching import Watch
 from tests.scripted_engine import ScriptedEngine
+from tests.watching import Watch
 
 READY_WITHIN = 240.0  # seconds; the engine takes 35 to 60 on two idle cores
 # Seconds for what happens at once: a busy machine may take some, and what does not happen takes longer.

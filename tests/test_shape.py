@@ -9,7 +9,7 @@ import pytest
 
 from engine_config import shape
 from engine_config.shape import KNOWN, Shape
-from tests.full_shape.shape import Shape as FullShape
+from tools.full_shape.shape import Shape as FullShape
 
 SEVEN, THIRTEEN = KNOWN["llava-hf/llava-1.5-7b-hf"], KNOWN["llava-hf/llava-1.5-13b-hf"]
 DEMO = Path(shape.__file__).parent / "demo_model"

@@ -133,7 +133,7 @@ async def test_list_is_paged_in_both_orders_and_filtered(clients: Clients) -> No
 async def test_a_long_list_does_not_keep_the_event_loop_to_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tests.conformance.watching.note", lambda *_: None)  # it takes a second
+    monkeypatch.setattr("tests.watching.note", lambda *_: None)  # it takes a second
     async with scripted_gateway(ScriptedEngine(), state_dir=tmp_path) as gateway, sdk(gateway) as client:
         first = await client.files.create(file=("0", b"x"), purpose="vision")
         with closing(sqlite3.connect(tmp_path / NAME)) as connection, connection:

@@ -16,11 +16,11 @@ from gateway.access.memory import Memory
 from gateway.access.shares import Shares
 from tests.api.asking import chat, image, saying, send
 from tests.api.wire import CHAT, Answer
-from tests.bench.hostile import large_files
 from tests.images.pictures import data_url, encoded, noisy, url_of
 from tests.images.test_heic import heic
 from tests.scripted_engine import ScriptedEngine
 from tests.servers import Gateway, scripted_gateway, until
+from tools.bench.hostile import large_files
 
 MIB = 2**20
 HOLDER = Caller("holder", "holder", CallerClass())

@@ -6,9 +6,9 @@ import httpx2
 import pytest
 from openai import AsyncOpenAI
 
-from tests.conformance.watching import WatchedStream
 from tests.engine.keyed import KEYS
 from tests.servers import Gateway, served_gateway
+from tests.watching import WatchedStream
 
 _handle = httpx2.AsyncHTTPTransport.handle_async_request
 

@@ -4,12 +4,12 @@ import asyncio
 
 import pytest
 
-from tests.chaos import attackers
-from tests.chaos.load import Tally, asks, honest_load, recovered, right_ones
-from tests.chaos.origin import bad_origin
-from tests.chaos.outcomes import ANSWERED, HUNG, NEVER
 from tests.engine.test_faults import core
 from tests.servers import Gateway
+from tools.chaos import attackers
+from tools.chaos.load import Tally, asks, honest_load, recovered, right_ones
+from tools.chaos.origin import bad_origin
+from tools.chaos.outcomes import ANSWERED, HUNG, NEVER
 
 pytestmark = pytest.mark.engine
 KEY = "sk-any"  # this gateway asks for none

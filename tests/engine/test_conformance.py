@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conformance import report, suites, vision
-from tests.conformance.__main__ import MODEL, PAGE
 from tests.servers import Gateway
+from tools.conformance import report, suites, vision
+from tools.conformance.__main__ import MODEL, PAGE
 
 pytestmark = pytest.mark.engine
 

@@ -11,7 +11,7 @@ import pytest
 
 from gateway.access.memory import at_most
 from gateway.settings import load
-from tests.bench import hostile
+from tools.bench import hostile
 
 pytestmark = pytest.mark.slow
 

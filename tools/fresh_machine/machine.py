@@ -102,7 +102,7 @@ class Machine:
             f"mount -t proc proc {self._quoted('/proc')}",
             f"mount -t sysfs -o ro sys {self._quoted('/sys')}",
         ]
-        steps.append(f"mount -t tmpfs tmpfs {self._quoted('/dev/shm')}")  # noqa: S108  # the new machine's
+        steps.append(f"mount -t tmpfs tmpfs {self._quoted('/dev/shm')}")  # the new machine's
         steps.append(f"mount -t devpts -o newinstance,ptmxmode=0666 devpts {self._quoted('/dev/pts')}")
         # A bind mount over the device that debootstrap made.
         steps.append(f"mount --bind {self._quoted('/dev/pts/ptmx')} {self._quoted('/dev/ptmx')}")

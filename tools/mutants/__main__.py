@@ -149,7 +149,7 @@ def main() -> None:
     asked = parser.parse_args()
     tests = learn(asked.tests, fresh=asked.fresh)
     all_of_them = candidates(asked.paths)
-    chance = random.Random(asked.seed)  # noqa: S311  # to choose mutants, not secrets
+    chance = random.Random(asked.seed)  # to choose mutants, not secrets
     chosen = chance.sample(all_of_them, min(asked.count, len(all_of_them)))
     folders: Queue[Path] = Queue()
     for _ in range(AT_ONCE):
