@@ -13,12 +13,12 @@ from gateway.access.admission import Admission
 from gateway.access.callers import Callers, is_loopback
 from gateway.access.lifecycle import Lifecycle
 from gateway.access.limits import Limits
-from gateway.access.memory import Memory
+from gateway.access.memory_budgets import MemoryBudgets
 from gateway.access.running import RunningRequests
 from gateway.api.browsers import BrowserGuard
-from gateway.api.edge import Edge
 from gateway.api.errors import answer_errors
 from gateway.api.exchange import Exchange
+from gateway.api.middleware import RequestMiddleware
 from gateway.api.openapi import describe
 from gateway.api.routes import (
     batches,
@@ -81,7 +81,7 @@ def create_app(
         app.include_router(router)
     describe(app, profile.served_name)
     app.add_middleware(
-        Edge,
+        RequestMiddleware,
         metrics=parts.metrics,
         lifecycle=parts.lifecycle,
         callers=parts.callers,
@@ -123,7 +123,7 @@ class _Parts:
         self.lifecycle = Lifecycle()
         self.admission = Admission(settings, metrics, profile.max_num_seqs)
         self.limits = Limits(settings, metrics)
-        self.memory = Memory(settings, metrics)
+        self.memory = MemoryBudgets(settings, metrics)
         self.running = RunningRequests(settings, metrics)
         self.database = Database(
             settings.state_dir, settings.state_max_bytes, settings.state_max_bytes_per_caller

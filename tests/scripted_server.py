@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from gateway.engine.interface import Job
-from gateway.serving import memory
+from gateway.serving import malloc
 from gateway.telemetry import logs
 from tests.scripted_engine import ScriptedEngine
 from tests.servers import scripted_gateway
@@ -27,12 +27,12 @@ class Forgetful(ScriptedEngine):
 async def main() -> None:
     """Write the address into FILE once it is served, until standard input ends."""
     logs.configure("json", "warning")
-    memory.keep_freed()
-    memory.IDLE = 1.0
+    malloc.keep_freed()
+    malloc.IDLE = 1.0
     async with scripted_gateway(Forgetful(), fetch_allow=("127.0.0.1/32",)) as gateway:
         assert gateway.app is not None
         state = gateway.app.state
-        trimming = asyncio.create_task(memory.trim_when_idle(state.running, state.loader))
+        trimming = asyncio.create_task(malloc.trim_when_idle(state.running, state.loader))
         await asyncio.to_thread(Path(sys.argv[1]).write_text, gateway.url)
         await asyncio.to_thread(sys.stdin.read)
         trimming.cancel()

@@ -8,7 +8,7 @@ from math import ceil
 from prometheus_client import Gauge, Histogram
 
 from gateway.access.callers import Caller
-from gateway.access.shares import Shares
+from gateway.access.fair_semaphore import FairSemaphore
 from gateway.errors import RateLimited
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
@@ -28,13 +28,13 @@ class Admission:
         metrics.waiting_limit.set(settings.max_waiting)
         self._live = 0
         self._quiet_since = time.monotonic()
-        self._tickets = Shares(
+        self._tickets = FairSemaphore(
             settings.max_running,
             reserve=settings.max_running // RESERVE,
             max_waiting=settings.max_waiting,
             max_wait=settings.max_wait,
         )
-        self._seats = Shares(
+        self._seats = FairSemaphore(
             seats,
             reserve=seats // SEATS_RESERVE,
             # Whoever holds a ticket may wait for a seat; so long as its answer may take.

@@ -54,7 +54,7 @@ async def read(headers: Headers, receive: Receive, settings: Settings, *, limit:
     """
     most = settings.body_max_bytes if limit is None else min(limit, settings.body_max_bytes)
     _check_announced(headers, most)
-    arrives_in_time = _Pace(settings.body_timeout)
+    arrives_in_time = _BodyDeadline(settings.body_timeout)
     inflated = media.inflated(headers, receive)
     try:
         async with asyncio.timeout(None) as patience:
@@ -67,7 +67,7 @@ async def read(headers: Headers, receive: Receive, settings: Settings, *, limit:
 async def stream(headers: Headers, receive: Receive, *, limit: int, longest: float) -> AsyncIterator[bytes]:
     """Yield the body as it arrives, `longest` seconds in all. Raises what `read` raises."""
     _check_announced(headers, limit)
-    arrives_in_time = _Pace(longest)
+    arrives_in_time = _BodyDeadline(longest)
     size = 0
     more = True
     while more:
@@ -96,7 +96,7 @@ def _late(longest: float) -> BodyTimeout:
     )
 
 
-class _Pace:
+class _BodyDeadline:
     """The deadline for a body's next bytes, on the loop's clock: by total time and minimum rate."""
 
     def __init__(self, longest: float) -> None:

@@ -21,7 +21,7 @@ from gateway.errors import (
     UnsupportedEndpoint,
 )
 from gateway.schema.paths import short
-from gateway.telemetry import trail
+from gateway.telemetry import request_log
 
 
 def error_body(error: GatewayError) -> bytes:
@@ -34,7 +34,7 @@ def error_response(error: GatewayError) -> Response:
 
     The request's trail keeps it, for the log and the metrics.
     """
-    trail.current().answered(error)
+    request_log.current().answered(error)
     headers = {}
     if isinstance(error, Unavailable | RateLimited):
         headers["retry-after"] = str(ceil(error.retry_after))

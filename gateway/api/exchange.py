@@ -11,12 +11,12 @@ from fastapi import Request, Response
 
 from gateway.access.admission import Admission
 from gateway.access.callers import Caller
+from gateway.access.fair_semaphore import Permit
+from gateway.access.fair_threads import Aside
 from gateway.access.lifecycle import Lifecycle
 from gateway.access.limits import Account, Limits
-from gateway.access.memory import COPIES, Claim, Memory, keep
+from gateway.access.memory_budgets import COPIES, Claim, MemoryBudgets, keep
 from gateway.access.running import Running, RunningRequests
-from gateway.access.shares import Holding
-from gateway.access.turns import Aside
 from gateway.api import body, media
 from gateway.api.streaming import EventStream, until_sent, while_connected
 from gateway.engine.interface import Delta
@@ -24,7 +24,7 @@ from gateway.generation.pipeline import Pipeline
 from gateway.generation.request import GenerationRequest, Prepared
 from gateway.schema.paths import short
 from gateway.settings import Settings
-from gateway.telemetry import trail
+from gateway.telemetry import request_log
 
 
 class Answer(Protocol):
@@ -57,12 +57,12 @@ class Exchange:
     lifecycle: Lifecycle
     running: RunningRequests
     limits: Limits
-    memory: Memory
+    memory: MemoryBudgets
 
     async def respond(self, request: Request, read: Read) -> Response:
         """Return the answer to `request`; `read` parses its body."""
         arrived = time.perf_counter()
-        path = trail.current()
+        path = request_log.current()
         caller = await self._enter(request)
         async with AsyncExitStack() as held:
             running = held.enter_context(
@@ -169,7 +169,7 @@ class Exchange:
         held.push_async_callback(settle)
         return account
 
-    def _memory_for(self, request: Request, caller: Caller) -> AbstractAsyncContextManager[Holding]:
+    def _memory_for(self, request: Request, caller: Caller) -> AbstractAsyncContextManager[Permit]:
         return self.memory.body(caller, body.announced(request.headers))
 
     async def _enter(self, request: Request) -> Caller:
@@ -200,7 +200,7 @@ def caller_of(request: Request) -> str:
     return caller.scope
 
 
-def _note(path: trail.Trail, prepared: Prepared, model: str) -> None:
+def _note(path: request_log.RequestLog, prepared: Prepared, model: str) -> None:
     """Have the request's line in the log and its span tell what it asks for."""
     path.facts = _facts(prepared, model)
     if path.span is not None:

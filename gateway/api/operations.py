@@ -5,15 +5,15 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from gateway.schema.batches import Batch, BatchCreate
-from gateway.schema.chat import ChatCompletionRequest
-from gateway.schema.chunks import CompletionChunk, TextCompletionChunk
-from gateway.schema.completion import Completion
+from gateway.schema.chat_answer import Completion
+from gateway.schema.chat_request import ChatCompletionRequest
+from gateway.schema.chunk_models import CompletionChunk, TextCompletionChunk
 from gateway.schema.completions import CompletionRequest, TextCompletion
 from gateway.schema.files import FileDeleted, FileObject, UploadForm
 from gateway.schema.models import ModelCard, ModelList
 from gateway.schema.render import Rendered, RenderRequest
-from gateway.schema.response import Event, Response
-from gateway.schema.responses import ResponseRequest
+from gateway.schema.responses_answer import Event, Response
+from gateway.schema.responses_request import ResponseRequest
 from gateway.schema.tokens import Detokenize, Detokenized, TokenizeChat, Tokenized, TokenizeText
 
 TEXT: Final = "text/plain"

@@ -11,7 +11,7 @@ from typing import Any
 import httptools
 
 from gateway.api.connections import Connections
-from gateway.api.turns import Turns
+from gateway.api.pipelining import PipelinedResponses
 from gateway.errors import BadHTTP, GatewayError, HeadersTooLarge, HeaderTimeout, Overloaded
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
@@ -24,7 +24,7 @@ MOST_AHEAD = 64  # requests of one connection that wait for the answers to those
 FRAMING = (b"content-length", b"transfer-encoding", b"connection")
 
 
-class Protocol(Turns):
+class Protocol(PipelinedResponses):
     """What arrives on one connection, among those that `bounded` gives the class."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:

@@ -18,7 +18,7 @@ from gateway.generation.request import Prepared
 from gateway.generation.response_events import ResponseEvents
 from gateway.schema import sse
 from gateway.schema.items import InputItem
-from gateway.schema.response import (
+from gateway.schema.responses_answer import (
     Event,
     InputTokensDetails,
     OutputTokensDetails,
@@ -26,9 +26,9 @@ from gateway.schema.response import (
     TimedUsage,
     Usage,
 )
-from gateway.schema.responses import ResponseRequest
+from gateway.schema.responses_request import ResponseRequest
 from gateway.storage.responses import ResponseStore
-from gateway.telemetry import trail
+from gateway.telemetry import request_log
 
 log = structlog.get_logger()
 
@@ -139,7 +139,7 @@ class Answer:
         )
         options = self._request.stream_options
         timed = options is not None and options.include_timing
-        usage = TimedUsage(*counts, trail.current().timing) if timed else Usage(*counts)
+        usage = TimedUsage(*counts, request_log.current().timing) if timed else Usage(*counts)
         last = self._events.end(usage, int(time.time()))
         return await self._keeper.finish(last) if self._keeper and self._stored else last
 

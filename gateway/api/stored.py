@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from fastapi import Request, Response
 
-from gateway.access.memory import Memory
+from gateway.access.memory_budgets import MemoryBudgets
 from gateway.api.streaming import Pieces, until_sent
 
 
@@ -14,7 +14,7 @@ from gateway.api.streaming import Pieces, until_sent
 class StoredAnswers:
     """Sends what is stored. Raises Overloaded where there is no memory for it in time."""
 
-    memory: Memory
+    memory: MemoryBudgets
     send_timeout: float
 
     async def whole(self, request: Request, size: int, make: Callable[[], Awaitable[Response]]) -> Response:

@@ -10,8 +10,8 @@ from fastapi import Response
 from starlette.types import Receive, Scope, Send
 
 from gateway.errors import GatewayError
-from gateway.schema.completion import TimedUsage, Usage
-from gateway.telemetry import trail
+from gateway.schema.chat_answer import TimedUsage, Usage
+from gateway.telemetry import request_log
 
 PIECE_BYTES = 2**16  # of an answer that is sent at once: what uvicorn keeps of it where nobody reads
 
@@ -26,7 +26,7 @@ def json_response(content: Any, status: int = 200, headers: Mapping[str, str] | 
 
 def last_usage(usage: Usage, *, timed: bool | None) -> Usage:
     """Return the usage as a stream's last chunk has it: with the request's times where asked for."""
-    return TimedUsage.of(usage, trail.current().timing) if timed else usage
+    return TimedUsage.of(usage, request_log.current().timing) if timed else usage
 
 
 @asynccontextmanager

@@ -9,7 +9,7 @@ from typing import Final
 
 import structlog
 
-from gateway.access.shares import Shares
+from gateway.access.fair_semaphore import FairSemaphore
 from gateway.batches import output
 from gateway.batches.gate import Gate, Place
 from gateway.batches.input import Input
@@ -50,8 +50,8 @@ class Shared:
     model: str
     is_known: Callable[[str], bool]
     # One batch's file at a time, a line may have megabytes; in turn between callers.
-    files_turn: Shares = field(
-        default_factory=lambda: Shares(1, reserve=0, max_waiting=10**6, max_wait=PATIENCE)
+    files_turn: FairSemaphore = field(
+        default_factory=lambda: FairSemaphore(1, reserve=0, max_waiting=10**6, max_wait=PATIENCE)
     )
 
 

@@ -12,11 +12,11 @@ import orjson
 import structlog
 
 from gateway.access.callers import Caller
+from gateway.access.fair_threads import Aside
 from gateway.access.keys import CallerClass
 from gateway.access.limits import Account
-from gateway.access.memory import Claim, Memory
+from gateway.access.memory_budgets import Claim, MemoryBudgets
 from gateway.access.running import Running
-from gateway.access.turns import Aside
 from gateway.engine.interface import Delta
 from gateway.errors import (
     DeadlineExceeded,
@@ -81,7 +81,12 @@ class Lines:
     """
 
     def __init__(
-        self, batches: Batches, readers: Readers, pipeline: Pipeline, memory: Memory, settings: Settings
+        self,
+        batches: Batches,
+        readers: Readers,
+        pipeline: Pipeline,
+        memory: MemoryBudgets,
+        settings: Settings,
     ) -> None:
         self._batches = batches
         self._readers = readers

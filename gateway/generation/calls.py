@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from uuid import uuid4
 
 from gateway.generation.tools import call_start
-from gateway.schema.completion import CallPiece
+from gateway.schema.chat_answer import CallPiece
 
 
 class CallReader:

@@ -2,7 +2,7 @@
 
 from gateway.generation import chosen_tools, formats
 from gateway.generation.request import GenerationRequest, InputImage, InputMessage, ToolCall, as_data_url
-from gateway.schema.chat import ChatCompletionRequest, Message
+from gateway.schema.chat_request import ChatCompletionRequest, Message
 from gateway.schema.parts import (
     BareURL,
     FilePart,

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from gateway.errors import InvalidValue
 from gateway.generation.request import Tool, ToolChoice
 from gateway.generation.tools import NO_ARGUMENTS
-from gateway.schema import responses as responses_wire
+from gateway.schema import responses_request as responses_wire
 from gateway.schema import tools as chat_wire
 from gateway.schema.paths import short
 

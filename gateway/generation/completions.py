@@ -10,7 +10,7 @@ import orjson
 from gateway.engine.interface import Delta, TokenLogprob
 from gateway.generation.reply import LEAST_LOGPROB
 from gateway.generation.request import GenerationRequest, RawPrompt
-from gateway.schema.completion import FinishReason, PromptTokensDetails, Usage
+from gateway.schema.chat_answer import FinishReason, PromptTokensDetails, Usage
 from gateway.schema.completions import CompletionRequest, TextChoice, TextLogprobs
 
 _LISTS: Final = tuple(field.name for field in fields(TextLogprobs))

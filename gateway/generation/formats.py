@@ -8,7 +8,7 @@ from gateway.engine.interface import Constraint
 from gateway.errors import InvalidValue
 from gateway.generation import constraint
 from gateway.schema.formats import JSONSchemaFormat, ResponseFormat, StructuredOutputs
-from gateway.schema.responses import JSONObjectFormat
+from gateway.schema.responses_request import JSONObjectFormat
 from gateway.schema.wire import writable
 
 

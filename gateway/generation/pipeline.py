@@ -10,16 +10,16 @@ from typing import Any, Final, TypeVar
 
 from engine_config.profile import EngineProfile
 from gateway.access.callers import Caller
+from gateway.access.fair_threads import Aside, at_once
 from gateway.access.limits import Account
 from gateway.access.running import Running
-from gateway.access.turns import Aside, at_once
 from gateway.engine.interface import Delta, Job, Model, Picture
 from gateway.engine.supervisor import Supervisor
 from gateway.errors import GatewayError, ModelNotFound
-from gateway.generation import raw
-from gateway.generation.conversations import Conversations
-from gateway.generation.merge import merged
-from gateway.generation.pace import Pace
+from gateway.generation import raw_prompts
+from gateway.generation.latency import LatencyMetrics
+from gateway.generation.merge_streams import merged
+from gateway.generation.prompt_builder import PromptBuilder
 from gateway.generation.request import GenerationRequest, InputImage, Prepared
 from gateway.generation.sampling import MAX_TOKENS, check_logprobs, sampling_of, with_defaults
 from gateway.images import source
@@ -28,7 +28,7 @@ from gateway.prompt import tokens
 from gateway.schema.paths import short
 from gateway.schema.validation import has_many_values
 from gateway.settings import Fit, Settings
-from gateway.telemetry import trail
+from gateway.telemetry import request_log
 from gateway.telemetry.metrics import Metrics
 
 # Tokens of an answer that count, at most; a longer one also takes its places for longer.
@@ -55,7 +55,7 @@ class Pipeline:
         self._fit = settings.image_fit or profile.image_fit
         self._settings = settings
         self._metrics = metrics
-        self._conversations = Conversations(engine, profile, settings)
+        self._conversations = PromptBuilder(engine, profile, settings)
 
     async def close(self) -> None:
         """End the threads."""
@@ -162,9 +162,9 @@ class Pipeline:
         prompts = await self._conversations.prompts(request, account.caller)
         request = replace(request, sampling=with_defaults(request.sampling, self._sampling))
         over, salt = self._settings.max_tokens_over, self._cache_salt(request)
-        made = (raw.job(request, place, ids, model, over) for place, ids in enumerate(prompts))
+        made = (raw_prompts.job(request, place, ids, model, over) for place, ids in enumerate(prompts))
         jobs = [replace(job, cache_salt=salt) for job in made]
-        texts = tuple(raw.text(prompt, model) for prompt in request.prompts) if request.echo else ()
+        texts = tuple(raw_prompts.text(prompt, model) for prompt in request.prompts) if request.echo else ()
         prepared = Prepared(jobs[0], name, others=tuple(jobs[1:]), texts=texts, fingerprint=model.fingerprint)
         check_logprobs(prepared.log_probabilities)
         prompt_tokens = sum(len(job.token_ids) for job in jobs)
@@ -179,8 +179,8 @@ class Pipeline:
         `running` is ended with.
         """
         job, *others = jobs
-        pace = Pace(self._metrics, arrived)
-        path = trail.current()
+        pace = LatencyMetrics(self._metrics, arrived)
+        path = request_log.current()
         prompt_tokens = 0
         image_tokens = len(job.pictures) * self._engine.model.tokens_per_image
         deltas = self._engine.generate(job)

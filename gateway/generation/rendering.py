@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import Any
 
 from gateway.access.limits import Account
-from gateway.access.memory import Claim
+from gateway.access.memory_budgets import Claim
 from gateway.engine.interface import Model, Picture, Sampling
 from gateway.generation.pipeline import Pipeline
 from gateway.generation.request import GenerationRequest

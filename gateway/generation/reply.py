@@ -9,7 +9,7 @@ import orjson
 from gateway.engine.interface import Delta
 from gateway.engine.interface import TokenLogprob as EngineLogprob
 from gateway.generation.calls import CallReader
-from gateway.schema.completion import (
+from gateway.schema.chat_answer import (
     CalledFunction,
     CallingMessage,
     CallPiece,

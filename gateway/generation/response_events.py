@@ -20,8 +20,8 @@ from uuid import uuid4
 from gateway.errors import GatewayError
 from gateway.generation.reply import packed
 from gateway.schema import sse
-from gateway.schema.completion import CallPiece, Chunk, TokenLogprob
-from gateway.schema.response import (
+from gateway.schema.chat_answer import CallPiece, Chunk, TokenLogprob
+from gateway.schema.responses_answer import (
     ArgumentsDelta,
     ArgumentsDone,
     ErrorEvent,

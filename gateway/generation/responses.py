@@ -26,8 +26,8 @@ from gateway.schema.items import (
 )
 from gateway.schema.items import InputImage as ImagePart
 from gateway.schema.paths import short
-from gateway.schema.response import Response
-from gateway.schema.responses import (
+from gateway.schema.responses_answer import Response
+from gateway.schema.responses_request import (
     LOGPROBS,
     ChosenFunction,
     FunctionTool,

@@ -15,8 +15,8 @@ from gateway.schema.items import (
     MessageItem,
     OutputText,
 )
-from gateway.schema.response import FunctionCall, OutputItem
-from gateway.storage.conversations import StoredItem
+from gateway.schema.responses_answer import FunctionCall, OutputItem
+from gateway.storage.stored_history import StoredItem
 
 _ITEM: TypeAdapter[InputItem] = TypeAdapter(InputItem)
 _PARTS = {"message": "content", "function_call_output": "output"}

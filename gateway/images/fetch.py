@@ -19,8 +19,8 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from gateway.access.callers import Caller
-from gateway.access.memory import Claim
-from gateway.access.shares import Shares
+from gateway.access.fair_semaphore import FairSemaphore
+from gateway.access.memory_budgets import Claim
 from gateway.errors import GatewayError, ImageFetchFailed, ImageTooLarge, Overloaded
 from gateway.images import urls
 from gateway.images.addresses import Address, AddressPolicy
@@ -218,9 +218,9 @@ def _codings(response: aiohttp.ClientResponse) -> set[str]:
     return {coding.strip().lower() for coding in listed.split(",")}
 
 
-def _slots(number: int, settings: Settings) -> Shares:
+def _slots(number: int, settings: Settings) -> FairSemaphore:
     most = 8 * settings.max_running  # images of all requests that run, and one
-    return Shares(number, reserve=number // 4, max_waiting=most, max_wait=settings.max_wait)
+    return FairSemaphore(number, reserve=number // 4, max_waiting=most, max_wait=settings.max_wait)
 
 
 class _CheckedResolver(AbstractResolver):

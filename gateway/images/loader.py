@@ -15,21 +15,21 @@ from PIL import Image
 from PIL.ImageFile import ImageFile
 
 from gateway.access.callers import Caller
-from gateway.access.memory import SMALL, Claim, Memory
-from gateway.access.turns import Turns
+from gateway.access.fair_threads import FairThreadPool
+from gateway.access.memory_budgets import SMALL, Claim, MemoryBudgets
 from gateway.engine.interface import Picture
 from gateway.errors import ImageError, ImageTooLarge, NotFound
 from gateway.images.cache import Flights, PictureCache
 from gateway.images.decode import decode
 from gateway.images.fetch import Fetcher
-from gateway.images.fit import shrink_factor, square
 from gateway.images.header import Header, memory_for, read_header
 from gateway.images.source import DataURL, FileID, Source, WebURL, read, too_large
+from gateway.images.square import shrink_factor, square
 from gateway.images.worker import NICE, Task
 from gateway.images.workers import Workers
 from gateway.settings import Fit, Settings
 from gateway.storage.files import Files
-from gateway.telemetry import trail
+from gateway.telemetry import request_log
 from gateway.telemetry.metrics import Metrics
 
 
@@ -63,7 +63,7 @@ class PictureLoader:
     """Turns sources into pictures. Nothing runs, and no thread is started, before the first `load`."""
 
     def __init__(
-        self, settings: Settings, metrics: Metrics, memory: Memory, files: Files | None = None
+        self, settings: Settings, metrics: Metrics, memory: MemoryBudgets, files: Files | None = None
     ) -> None:
         self._settings = settings
         self._memory = memory
@@ -71,9 +71,9 @@ class PictureLoader:
         self._files = files
         self._fetcher = Fetcher(settings, metrics)
         size = settings.image_threads or len(os.sched_getaffinity(0))
-        self._threads = Turns("image", size, settings)
+        self._threads = FairThreadPool("image", size, settings)
         # Threads of their own: what is small must not stand behind them.
-        self._patient_threads = Turns("large-image", size, settings, start=_step_back)
+        self._patient_threads = FairThreadPool("large-image", size, settings, start=_step_back)
         # What a thread can't be stopped in is for processes.
         self._workers = Workers(size, settings, nice=False)
         self._patient_workers = Workers(-(-size // 2), settings, nice=True)
@@ -225,12 +225,12 @@ class PictureLoader:
         yield
         seconds = perf_counter() - began
         self._metrics.image_seconds.labels(step=step).observe(seconds)
-        trail.current().add(step, seconds)
+        request_log.current().add(step, seconds)
 
 
 def _note(opened: _Opened, kind: str, *, hit: bool) -> None:
     """Have the request's span tell of the picture: sizes, no content."""
-    path = trail.current()
+    path = request_log.current()
     if path.span is not None:
         sizes: dict[str, str | int | bool] = {
             "gateway.image.bytes": opened.bytes,

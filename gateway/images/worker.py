@@ -24,8 +24,8 @@ from PIL.Image import Image
 from gateway.errors import GatewayError, ImageError, ImageTooLarge
 from gateway.images import heic
 from gateway.images.decode import decode
-from gateway.images.fit import shrink_factor, square
 from gateway.images.header import MB, memory_for, open_image
+from gateway.images.square import shrink_factor, square
 
 if TYPE_CHECKING:  # pydantic would double the process's memory and its start
     from gateway.settings import Fit

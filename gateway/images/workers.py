@@ -22,7 +22,7 @@ from PIL import Image
 
 from gateway import errors
 from gateway.access.callers import Caller
-from gateway.access.turns import places
+from gateway.access.fair_threads import places
 from gateway.errors import ImageError, Overloaded, Unavailable
 from gateway.images.worker import Task, receive, send
 from gateway.settings import Settings

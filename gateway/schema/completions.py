@@ -6,8 +6,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, PlainValidator, model_validator
 
 from gateway.errors import InvalidValue
-from gateway.schema.chat import StreamOptions
-from gateway.schema.completion import FinishReason, Usage
+from gateway.schema.chat_answer import FinishReason, Usage
+from gateway.schema.chat_request import StreamOptions
 from gateway.schema.ledger import Ledger
 from gateway.schema.parameters import COMPLETIONS
 from gateway.schema.sampling import DrawingFields

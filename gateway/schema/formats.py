@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Discriminator, Field, PlainValidator, Tag, model_validator
 
 from gateway.errors import InvalidValue
-from gateway.schema.responses import JSONObjectFormat, TextFormat
+from gateway.schema.responses_request import JSONObjectFormat, TextFormat
 from gateway.schema.tools import Name
 from gateway.schema.wire import Schema, Wire, branch
 

@@ -14,8 +14,8 @@ from typing import Any
 import orjson
 
 from gateway.errors import UnknownParameter, UnsupportedParameter
+from gateway.schema.image_fields import looks_like_a_picture
 from gateway.schema.paths import path
-from gateway.schema.pictures import looks_like_a_picture
 
 MOST_IGNORED = 16  # unknown fields of a request that are named
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from gateway.schema.chat import ChatCompletionRequest
+from gateway.schema.chat_request import ChatCompletionRequest
 from gateway.schema.ledger import Ledger
 from gateway.schema.parameters import RENDER
 from gateway.settings import Fit

@@ -6,9 +6,9 @@ from typing import Any
 
 import orjson
 
-from gateway.schema.completion import CallPiece, Chunk, FinishReason, Logprobs, Usage
+from gateway.schema.chat_answer import CallPiece, Chunk, FinishReason, Logprobs, Usage
 from gateway.schema.completions import TextChoice
-from gateway.schema.response import Event
+from gateway.schema.responses_answer import Event
 
 DONE = b"data: [DONE]\n\n"
 

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from gateway.schema.chat import ChatCompletionRequest
+from gateway.schema.chat_request import ChatCompletionRequest
 from gateway.schema.ledger import Ledger, honoured
 from gateway.schema.parameters import CHAT
 from gateway.schema.sampling import TokenId

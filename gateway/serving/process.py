@@ -19,7 +19,7 @@ from gateway.app import create_app, create_metrics_app, has_playground
 from gateway.engine.interface import Engine
 from gateway.engine.supervisor import Report
 from gateway.engine.vllm_engine import VLLMEngine
-from gateway.serving import memory, start
+from gateway.serving import malloc, start
 from gateway.serving.server import Server, configuration
 from gateway.settings import Settings
 from gateway.telemetry import logs
@@ -33,7 +33,7 @@ log = structlog.get_logger()
 def run(settings: Settings, choice: Choice) -> None:
     """Serve until told to end. Exits with 0 then, and with 1 where the engine could not be kept running."""
     logs.configure(settings.log_format, settings.log_level)
-    memory.keep_freed()
+    malloc.keep_freed()
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     settings = _with_descriptors(settings, console)
     json = logs.is_json(settings.log_format)
@@ -109,7 +109,7 @@ async def _serve(settings: Settings, profile: EngineProfile, console: Console | 
         hint = start.hint(settings, profile, page=has_playground(settings), keyed=app.state.callers.keyed)
         watching = asyncio.create_task(start.watch(app.state.supervisor, hint, console))
     beside = asyncio.create_task(_serve_metrics(app, settings))
-    trimming = asyncio.create_task(memory.trim_when_idle(app.state.running, app.state.loader))
+    trimming = asyncio.create_task(malloc.trim_when_idle(app.state.running, app.state.loader))
     await server.serve()
     beside.cancel()
     trimming.cancel()

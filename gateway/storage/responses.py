@@ -11,9 +11,9 @@ from typing import Any, Final
 
 from gateway.errors import InvalidValue, NotFound
 from gateway.schema.paths import short
-from gateway.storage import conversations
-from gateway.storage.conversations import CHAIN, StoredItem, Wanted, named
+from gateway.storage import stored_history
 from gateway.storage.database import Database
+from gateway.storage.stored_history import CHAIN, StoredItem, Wanted, named
 
 MOST_REFERENCES: Final = 1000  # items of other responses in a request
 UNFINISHED_TTL: Final = 3600  # seconds after which a response that never ended is deleted
@@ -94,7 +94,7 @@ class ResponseStore:
         """Return how many bytes `conversation` returns; raises what it does."""
         return await self._database.read(
             partial(
-                conversations.conversation_size,
+                stored_history.conversation_size,
                 wanted=wanted,
                 now=int(time.time()),
                 max_bytes=self._max_bytes,
@@ -111,7 +111,7 @@ class ResponseStore:
                 f"input: {len(ids)} items are referred to; the limit is {MOST_REFERENCES}", param="input"
             )
         size = await self._database.read(
-            partial(conversations.items_size, caller=caller, ids=ids, now=int(time.time()))
+            partial(stored_history.items_size, caller=caller, ids=ids, now=int(time.time()))
         )
         if size > self._max_bytes:
             raise InvalidValue(
@@ -128,14 +128,14 @@ class ResponseStore:
         """
         return await self._database.read(
             partial(
-                conversations.conversation, wanted=wanted, now=int(time.time()), max_bytes=self._max_bytes
+                stored_history.conversation, wanted=wanted, now=int(time.time()), max_bytes=self._max_bytes
             )
         )
 
     async def items(self, caller: str, ids: Sequence[str]) -> dict[str, StoredItem]:
         """Return those of the items `ids` that are stored, by their id."""
         return await self._database.read(
-            partial(conversations.items_by_id, caller=caller, ids=ids, now=int(time.time()))
+            partial(stored_history.items_by_id, caller=caller, ids=ids, now=int(time.time()))
         )
 
     async def _found(self, what: str, caller: str, response_id: str) -> Any:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
-from gateway.telemetry.trail import Trail
+from gateway.telemetry.request_log import RequestLog
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
@@ -129,7 +129,7 @@ class Tracing:
         self._trace, self._propagate = trace, propagate
         _tell_failures_once_a_minute()
 
-    def begin(self, trail: Trail, method: str, headers: Mapping[str, str]) -> None:
+    def begin(self, trail: RequestLog, method: str, headers: Mapping[str, str]) -> None:
         """Open the span of `trail`'s request, under the one that its `traceparent` names."""
         span = self._tracer.start_span(
             method,
@@ -141,7 +141,7 @@ class Tracing:
         trail.span = span
         self._propagate.inject(trail.trace_headers, self._trace.set_span_in_context(span))
 
-    def end(self, trail: Trail, route: str, status: int, outcome: str, code: str, **told: str) -> None:
+    def end(self, trail: RequestLog, route: str, status: int, outcome: str, code: str, **told: str) -> None:
         """Close the request's span, with a child for each of its steps; `told` is what the log line has."""
         span, trail.span = trail.span, None
         if span is None or not span.is_recording():
@@ -194,7 +194,7 @@ def trace_id(span: "Span | None") -> str | None:
     return None if span is None else f"{span.get_span_context().trace_id:032x}"
 
 
-def _used(trail: Trail) -> dict[str, Any]:
+def _used(trail: RequestLog) -> dict[str, Any]:
     """Return what the answer was, by the semantic conventions' names."""
     if "model" not in trail.facts:
         return {}

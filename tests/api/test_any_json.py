@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import RequestError
-from gateway.schema.chat import ChatCompletionRequest
+from gateway.schema.chat_request import ChatCompletionRequest
 from gateway.schema.parameters import CHAT
 from gateway.schema.validation import parse
 from tests.api.asking import ask

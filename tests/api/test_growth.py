@@ -20,10 +20,10 @@ from gateway.api.operations import OPERATIONS
 from gateway.errors import RequestError
 from gateway.generation import chat as chats
 from gateway.generation import completions, responses
-from gateway.generation.conversations import Conversations
-from gateway.schema.chat import ChatCompletionRequest
+from gateway.generation.prompt_builder import PromptBuilder
+from gateway.schema.chat_request import ChatCompletionRequest
 from gateway.schema.completions import CompletionRequest
-from gateway.schema.responses import ResponseRequest
+from gateway.schema.responses_request import ResponseRequest
 from gateway.schema.validation import parse
 from gateway.settings import Settings
 from tests.scripted_engine import ScriptedEngine
@@ -283,7 +283,7 @@ def test_every_list_of_a_request_is_measured_here(route: str) -> None:
 async def test_work_grows_no_faster_than_what_is_asked(route: str, make: Make, tmp_path: Path) -> None:
     few, many = (orjson.dumps({"model": "m", **make(size)}) for size in (FEW, FEW * TIMES))
     engine: Any = ScriptedEngine()
-    conversations = Conversations(engine, load("demo"), Settings(state_dir=tmp_path))
+    conversations = PromptBuilder(engine, load("demo"), Settings(state_dir=tmp_path))
 
     async def seconds(body: bytes) -> float:
 
@@ -314,7 +314,7 @@ async def test_work_grows_no_faster_than_what_is_asked(route: str, make: Make, t
         await conversations.close()
 
 
-async def prepare(route: str, body: bytes, conversations: Conversations) -> None:
+async def prepare(route: str, body: bytes, conversations: PromptBuilder) -> None:
     """Read a body and make its prompts, as its route does."""
     caller = Caller("c", "c", CallerClass())
     with suppress(RequestError):

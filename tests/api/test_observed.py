@@ -13,7 +13,7 @@ from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 from structlog.testing import capture_logs
 
-from gateway.access.memory import LOGPROB
+from gateway.access.memory_budgets import LOGPROB
 from gateway.errors import GenerationFailed
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.sampling import PER_SECOND

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from gateway.access.callers import Caller
+from gateway.access.fair_semaphore import FairSemaphore
 from gateway.access.keys import CallerClass
-from gateway.access.memory import Memory
-from gateway.access.shares import Shares
+from gateway.access.memory_budgets import MemoryBudgets
 from tests.api.asking import chat, image, saying, send
 from tests.api.wire import CHAT, Answer
 from tests.images.pictures import data_url, encoded, noisy, url_of
@@ -45,10 +45,10 @@ def origin() -> Iterator[str]:
         yield url
 
 
-def budget(gateway: Gateway, kind: str) -> Shares:
+def budget(gateway: Gateway, kind: str) -> FairSemaphore:
     assert gateway.app is not None
-    memory: Memory = gateway.app.state.loader._memory
-    shares: Shares = getattr(memory, f"_{kind}")
+    memory: MemoryBudgets = gateway.app.state.loader._memory
+    shares: FairSemaphore = getattr(memory, f"_{kind}")
     return shares
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 from structlog.testing import capture_logs
 
 from gateway.errors import GenerationFailed
-from gateway.telemetry import tracing, trail
+from gateway.telemetry import request_log, tracing
 from tests.api.asking import PROMPT_TOKENS, ask, chat, idle, image, saying, send, text
 from tests.api.wire import CHAT, connected, post
 from tests.collector import Collector, collecting, collecting_over_grpc
@@ -295,7 +295,9 @@ def test_opentelemetry_is_not_even_imported_where_tracing_is_off() -> None:
 
 def test_page_tells_the_steps_the_variables_and_the_bound() -> None:
     page = (Path(__file__).parents[2] / "docs/tracing.md").read_text()
-    assert re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)[: len(trail.STEPS)] == list(trail.STEPS)
+    assert re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)[: len(request_log.STEPS)] == list(
+        request_log.STEPS
+    )
     assert f"have {tracing.FLUSH_TIMEOUT:g} seconds" in page
     named = re.findall(r"`(gen_ai[\w.]+|error\.type)`", page)
     assert len(named) == 5

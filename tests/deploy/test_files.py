@@ -10,7 +10,7 @@ import yaml
 from prometheus_client import generate_latest
 
 from engine_config import profile
-from gateway.access.memory import at_most
+from gateway.access.memory_budgets import at_most
 from gateway.settings import PREFIX, Settings
 from gateway.telemetry.metrics import Metrics
 from tests.debian import require

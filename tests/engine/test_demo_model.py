@@ -14,8 +14,8 @@ from transformers import LlavaForConditionalGeneration, LlavaProcessor
 from engine_config import profile
 from engine_config.demo_model import evaluate, scenes
 from gateway.images.decode import decode
-from gateway.images.fit import square
 from gateway.images.header import open_image
+from gateway.images.square import square
 from tests.servers import Gateway
 
 FOLDER = Path(profile.load("demo").model_path)

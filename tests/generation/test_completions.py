@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import orjson
 import pytest
 
-from gateway.access.memory import LOGPROB
+from gateway.access.memory_budgets import LOGPROB
 from gateway.engine.interface import Delta, TokenLogprob
 from gateway.generation.completions import TextReply, Whole
 

@@ -8,7 +8,7 @@ import pytest
 from gateway.errors import RequestError
 from gateway.generation import chat
 from gateway.generation.request import InputImage
-from gateway.schema.chat import ChatCompletionRequest
+from gateway.schema.chat_request import ChatCompletionRequest
 from gateway.schema.validation import parse
 
 URL = "https://example.com/cat.png"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.engine.interface import Delta, FinishReason, TokenLogprob
 from gateway.generation.reply import Reply, fold, packed
-from gateway.schema.completion import Chunk
+from gateway.schema.chat_answer import Chunk
 
 
 def delta(text: str, index: int = 0, finish: FinishReason | None = None, **fields: object) -> Delta:

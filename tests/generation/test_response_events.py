@@ -8,9 +8,9 @@ from gateway.engine.interface import Sampling
 from gateway.generation import responses
 from gateway.generation.response_events import ResponseEvents
 from gateway.schema import sse
-from gateway.schema.completion import Chunk, Logprobs, TokenLogprob
-from gateway.schema.response import InputTokensDetails, OutputTokensDetails, Usage
-from gateway.schema.responses import ResponseRequest
+from gateway.schema.chat_answer import Chunk, Logprobs, TokenLogprob
+from gateway.schema.responses_answer import InputTokensDetails, OutputTokensDetails, Usage
+from gateway.schema.responses_request import ResponseRequest
 from gateway.schema.validation import parse
 
 USAGE = Usage(5, InputTokensDetails(0), 3, OutputTokensDetails(), 8)

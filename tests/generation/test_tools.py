@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import InvalidValue
-from gateway.generation import offering, tools
+from gateway.generation import tool_offer, tools
 from gateway.generation.calls import CallReader
 from gateway.generation.history import Fitted
 from gateway.generation.request import (
@@ -19,7 +19,7 @@ from gateway.generation.request import (
     ToolCall,
     ToolChoice,
 )
-from gateway.schema.completion import CallPiece
+from gateway.schema.chat_answer import CallPiece
 from gateway.settings import Settings
 from tests.scripted_engine import MODEL
 
@@ -44,7 +44,7 @@ def request(*messages: InputMessage, mode: Any = "auto", **fields: Any) -> Gener
 
 def decided(asked: GenerationRequest, most: int = 1024, **chosen: Any) -> tuple[tools.Offer | None, int]:
     fitted = Fitted(asked.messages, [1] * 20, 0)
-    return offering.decide(asked, fitted, MODEL, Settings.model_validate(chosen), most)
+    return tool_offer.decide(asked, fitted, MODEL, Settings.model_validate(chosen), most)
 
 
 def test_the_prompt_tells_of_each_tool_on_a_line() -> None:
@@ -134,12 +134,12 @@ def test_the_offer_ends_the_systems_text() -> None:
     offer, _ = decided(request())
     assert offer is not None
     system = InputMessage("system", ("Be brief.",), "messages[0]")
-    assert [message.parts for message in offering.told((system, ASKED), offer, "Default.")] == [
+    assert [message.parts for message in tool_offer.told((system, ASKED), offer, "Default.")] == [
         ("Be brief.",),
         (offer.text,),
         ASKED.parts,
     ]
-    assert offering.told((ASKED,), offer, "Default.")[0].parts == ("Default.", offer.text)
+    assert tool_offer.told((ASKED,), offer, "Default.")[0].parts == ("Default.", offer.text)
 
 
 def read(*pieces: str, names: tuple[str, ...] = ("f", "get_x")) -> tuple[str, list[tuple[str, str]], bool]:

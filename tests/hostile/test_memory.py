@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.access.memory import at_most
+from gateway.access.memory_budgets import at_most
 from gateway.settings import load
 from tools.bench import hostile
 

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.access.callers import Caller
 from gateway.access.keys import CallerClass
-from gateway.access.memory import Memory
+from gateway.access.memory_budgets import MemoryBudgets
 from gateway.engine.interface import Picture
 from gateway.images.loader import PictureLoader
 from gateway.images.source import parse
@@ -27,7 +27,7 @@ class Loading:
     def __init__(self, **settings: Any) -> None:
         self.settings = load_settings(**settings)
         self.metrics = Metrics()
-        self.memory = Memory(self.settings, self.metrics)
+        self.memory = MemoryBudgets(self.settings, self.metrics)
         self.loader = PictureLoader(self.settings, self.metrics, self.memory)
 
     async def load(self, url: str, **wanted: Any) -> Picture:

@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from gateway.images.decode import decode
-from gateway.images.fit import shrink_factor, square
 from gateway.images.header import open_image
+from gateway.images.square import shrink_factor, square
 from gateway.settings import Fit
 from tests.images.pictures import PHOTOGRAPHS, difference, encoded, photograph
 

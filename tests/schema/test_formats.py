@@ -8,7 +8,7 @@ import pytest
 from gateway.engine.interface import Constraint
 from gateway.errors import InvalidValue, RequestError
 from gateway.generation.chat import read
-from gateway.schema.chat import ChatCompletionRequest
+from gateway.schema.chat_request import ChatCompletionRequest
 from gateway.schema.validation import parse
 
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from gateway.cli import app
 from gateway.errors import UnknownParameter, UnsupportedParameter
-from gateway.schema.chat import ChatCompletionRequest
+from gateway.schema.chat_request import ChatCompletionRequest
 from gateway.schema.ledger import Ledger, Row, Verdict, honoured, refused, without_effect
 from gateway.schema.parameters import CHAT
 from gateway.schema.validation import parse

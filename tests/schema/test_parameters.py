@@ -14,7 +14,7 @@ from gateway.errors import (
     RequestError,
     UnknownParameter,
 )
-from gateway.schema.chat import ChatCompletionRequest
+from gateway.schema.chat_request import ChatCompletionRequest
 from gateway.schema.parts import TextPart
 from gateway.schema.validation import parse
 

@@ -10,7 +10,7 @@ from openai.types.responses import response_create_params
 from gateway.errors import RequestError, UnknownParameter, UnsupportedParameter
 from gateway.schema.ledger import Row, Verdict
 from gateway.schema.response_parameters import RESPONSES
-from gateway.schema.responses import ResponseRequest
+from gateway.schema.responses_request import ResponseRequest
 from gateway.schema.validation import parse
 from tests.schema.openai_fields import fields
 from tests.schema.test_ledger import in_schema

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import InvalidValue, NotFound, PreviousResponseNotFound
-from gateway.storage.conversations import LONGEST, StoredItem, Wanted
 from gateway.storage.database import Database
 from gateway.storage.responses import UNFINISHED_TTL, ResponseStore
+from gateway.storage.stored_history import LONGEST, StoredItem, Wanted
 from gateway.storage.sweep import sweep
 
 TTL = 100

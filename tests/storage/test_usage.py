@@ -8,11 +8,11 @@ import pytest
 
 from gateway.schema.batches import Batch, InputLine
 from gateway.storage.batches import Owned, _add_lines, _insert
-from gateway.storage.conversations import StoredItem
 from gateway.storage.database import Database
 from gateway.storage.files import _add_chunk, _begin
 from gateway.storage.responses import _begin as _begin_response
 from gateway.storage.responses import _finish
+from gateway.storage.stored_history import StoredItem
 
 WIDE = "😀"  # four bytes
 CALLER = "e" * 32

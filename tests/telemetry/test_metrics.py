@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from gateway.engine.interface import Delta
-from gateway.generation.pace import Pace
+from gateway.generation.latency import LatencyMetrics
 from gateway.telemetry import families
 from gateway.telemetry.metrics import ENGINE, Metrics
 
@@ -19,7 +19,7 @@ def delta(index: int, made: float, tokens: int = 1) -> Delta:
 def measured(*taken: tuple[Delta, float]) -> tuple[int, float]:
     """Return how many times between tokens were counted, and their sum."""
     metrics = Metrics()
-    pace = Pace(metrics, 0.0)
+    pace = LatencyMetrics(metrics, 0.0)
     for arrived, now in taken:
         pace.take(arrived, now)
     value, name = metrics.registry.get_sample_value, "gateway_time_between_tokens_seconds"

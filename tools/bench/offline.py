@@ -18,7 +18,7 @@ from engine_config.profile import EngineProfile
 from gateway.access.callers import Caller
 from gateway.access.keys import CallerClass
 from gateway.access.limits import Account
-from gateway.access.memory import Memory
+from gateway.access.memory_budgets import MemoryBudgets
 from gateway.engine.interface import Job, Model
 from gateway.engine.supervisor import Supervisor
 from gateway.engine.vllm_model import describe, engine_arguments
@@ -26,7 +26,7 @@ from gateway.engine.vocabulary import TokenizerFile
 from gateway.generation import chat
 from gateway.generation.pipeline import Pipeline
 from gateway.images.loader import PictureLoader
-from gateway.schema.chat import ChatCompletionRequest
+from gateway.schema.chat_request import ChatCompletionRequest
 from gateway.schema.validation import parse
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
@@ -90,7 +90,7 @@ def _generate(llm: Any, jobs: Sequence[Job]) -> None:
 
 async def _jobs(asks: Sequence[Ask], model: Model, profile: EngineProfile) -> list[Job]:
     settings, metrics = Settings.model_validate({}), Metrics()
-    loader = PictureLoader(settings, metrics, Memory(settings, metrics))
+    loader = PictureLoader(settings, metrics, MemoryBudgets(settings, metrics))
     account = Account(Caller("bench", "", CallerClass()))
     # Of an engine, a job needs the model's description alone.
     engine = cast("Supervisor", SimpleNamespace(model=model))

@@ -13,8 +13,8 @@ from pathlib import Path
 from PIL import Image
 
 from gateway.images.decode import decode
-from gateway.images.fit import shrink_factor, square
 from gateway.images.header import memory_for, open_image
+from gateway.images.square import shrink_factor, square
 from tests.images.peak import status
 from tests.images.pictures import noisy
 

@@ -18,7 +18,7 @@ import typer
 from rich.console import Console
 
 from engine_config import profile as profiles
-from gateway.access.memory import at_most
+from gateway.access.memory_budgets import at_most
 from gateway.settings import Settings
 from tests.servers import served_gateway
 from tools.bench import hostile as attacks

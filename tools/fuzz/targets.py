@@ -16,9 +16,9 @@ with atheris.instrument_imports(include=["gateway.images", "PIL", "yarl", "aioht
     from gateway.errors import ImageError
     from gateway.images.decode import decode
     from gateway.images.fetch import Fetcher
-    from gateway.images.fit import shrink_factor, square
     from gateway.images.header import memory_for, open_image, read_header
     from gateway.images.source import DataURL, FileID, WebURL, address_of, parse, read
+    from gateway.images.square import shrink_factor, square
     from gateway.settings import load
     from gateway.telemetry.metrics import Metrics
 

@@ -6,7 +6,7 @@ from uuid import uuid4
 
 from fastapi import APIRouter, Request, Response
 
-from gateway.access import memory
+from gateway.access import memory_budgets
 from gateway.access.lifecycle import Lifecycle
 from gateway.access.limits import Limits
 from gateway.api import body, media, query
@@ -44,7 +44,7 @@ def router(
         request.state.headers = await limits.request(request.state.caller)
         caller = caller_of(request)
         # No ticket is asked for and no memory counted, so it must be small.
-        content = await body.read(request.headers, request.receive, settings, limit=memory.FREE)
+        content = await body.read(request.headers, request.receive, settings, limit=memory_budgets.FREE)
         asked = parse(content, BatchCreate)
         if asked.endpoint not in endpoints:
             known = " or ".join(f'"{endpoint}"' for endpoint in endpoints)
@@ -69,7 +69,7 @@ def router(
                 page.add(some)
             return page.response()
 
-        return await answers.whole(request, memory.FREE * limit, listed)
+        return await answers.whole(request, memory_budgets.FREE * limit, listed)
 
     @routes.get("/v1/batches/{batch_id}", response_model=None)
     async def retrieve_batch(request: Request, batch_id: str) -> Response:

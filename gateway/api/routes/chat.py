@@ -7,8 +7,8 @@ from uuid import uuid4
 
 from fastapi import APIRouter, Request, Response
 
-from gateway.access.memory import Claim
-from gateway.access.turns import Aside
+from gateway.access.fair_threads import Aside
+from gateway.access.memory_budgets import Claim
 from gateway.api.errors import error_body
 from gateway.api.exchange import Exchange
 from gateway.api.streaming import json_response, last_usage
@@ -18,8 +18,8 @@ from gateway.generation import chat
 from gateway.generation.reply import Reply, fold, packed
 from gateway.generation.request import GenerationRequest, Prepared
 from gateway.schema import sse
-from gateway.schema.chat import ChatCompletionRequest, StreamOptions
-from gateway.schema.completion import Completion
+from gateway.schema.chat_answer import Completion
+from gateway.schema.chat_request import ChatCompletionRequest, StreamOptions
 from gateway.schema.validation import parse
 
 

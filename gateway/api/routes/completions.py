@@ -7,8 +7,8 @@ from uuid import uuid4
 
 from fastapi import APIRouter, Request, Response
 
-from gateway.access.memory import Claim
-from gateway.access.turns import Aside
+from gateway.access.fair_threads import Aside
+from gateway.access.memory_budgets import Claim
 from gateway.api.errors import error_body
 from gateway.api.exchange import Exchange
 from gateway.api.streaming import json_response, last_usage
@@ -18,7 +18,7 @@ from gateway.generation import completions
 from gateway.generation.completions import TextReply, Whole
 from gateway.generation.request import GenerationRequest, Prepared
 from gateway.schema import sse
-from gateway.schema.chat import StreamOptions
+from gateway.schema.chat_request import StreamOptions
 from gateway.schema.completions import CompletionRequest, TextCompletion
 from gateway.schema.validation import parse
 

@@ -7,9 +7,9 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Request, Response
 
+from gateway.access.fair_semaphore import FairSemaphore
 from gateway.access.lifecycle import Lifecycle
 from gateway.access.limits import Limits
-from gateway.access.shares import Shares
 from gateway.api import body, multipart, query
 from gateway.api.exchange import caller_of
 from gateway.api.list_page import ListPage
@@ -89,7 +89,7 @@ class Uploads:
     def __init__(self, settings: Settings, files: Files) -> None:
         self._settings = settings
         self._files = files
-        self._places = Shares(
+        self._places = FairSemaphore(
             settings.max_uploads,
             reserve=min(1, settings.max_uploads - 1),
             max_waiting=settings.max_waiting,

@@ -6,8 +6,8 @@ from functools import partial
 from fastapi import APIRouter, Request, Response
 
 from gateway.access.callers import Caller
-from gateway.access.memory import Claim
-from gateway.access.turns import Aside
+from gateway.access.fair_threads import Aside
+from gateway.access.memory_budgets import Claim
 from gateway.api.exchange import Exchange
 from gateway.api.response_answer import Answer, Keeper
 from gateway.api.streaming import json_response
@@ -16,10 +16,10 @@ from gateway.generation import responses, stored_items
 from gateway.generation.request import GenerationRequest, ignored_header
 from gateway.schema.items import InputItem, ItemReference
 from gateway.schema.paths import short
-from gateway.schema.responses import ResponseRequest
+from gateway.schema.responses_request import ResponseRequest
 from gateway.schema.validation import parse
-from gateway.storage.conversations import Wanted
 from gateway.storage.responses import ResponseStore
+from gateway.storage.stored_history import Wanted
 
 
 def router(exchange: Exchange, reader: "Reader") -> APIRouter:

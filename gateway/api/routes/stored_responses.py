@@ -11,9 +11,9 @@ from gateway.api.streaming import json_response
 from gateway.errors import InvalidValue, UnsupportedParameter
 from gateway.generation import stored_items
 from gateway.schema.paths import short
-from gateway.schema.responses import IMAGE_URLS, INCLUDABLE
-from gateway.storage.conversations import Wanted
+from gateway.schema.responses_request import IMAGE_URLS, INCLUDABLE
 from gateway.storage.responses import ResponseStore
+from gateway.storage.stored_history import Wanted
 
 
 def router(store: ResponseStore, answers: StoredAnswers) -> APIRouter:

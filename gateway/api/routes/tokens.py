@@ -6,7 +6,7 @@ from functools import partial
 from fastapi import APIRouter, Request, Response
 
 from gateway.access.callers import Caller
-from gateway.access.memory import Claim
+from gateway.access.memory_budgets import Claim
 from gateway.api.exchange import Exchange
 from gateway.api.streaming import json_response, while_connected
 from gateway.generation import chat, rendering

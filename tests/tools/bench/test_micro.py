@@ -17,10 +17,10 @@ from gateway.access.callers import Caller, Callers
 from gateway.access.keys import CallerClass
 from gateway.access.lifecycle import Lifecycle
 from gateway.access.limits import Limits
-from gateway.access.memory import Memory
+from gateway.access.memory_budgets import MemoryBudgets
 from gateway.access.running import RunningRequests
 from gateway.api.browsers import BrowserGuard
-from gateway.api.edge import Edge
+from gateway.api.middleware import RequestMiddleware
 from gateway.engine.interface import Delta, Model, Sampling
 from gateway.engine.vocabulary import TokenizerFile
 from gateway.generation import responses
@@ -31,13 +31,13 @@ from gateway.images.source import parse as parse_source
 from gateway.prompt.styles import CARD
 from gateway.prompt.template import SLOT, Message, render
 from gateway.prompt.tokens import encode
-from gateway.schema.chat import ChatCompletionRequest
-from gateway.schema.completion import Chunk
-from gateway.schema.responses import ResponseRequest
+from gateway.schema.chat_answer import Chunk
+from gateway.schema.chat_request import ChatCompletionRequest
+from gateway.schema.responses_request import ResponseRequest
 from gateway.schema.sse import ChunkWriter
 from gateway.schema.validation import parse
 from gateway.settings import Settings
-from gateway.telemetry import trail
+from gateway.telemetry import request_log
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.tracing import Tracing, close
 from tests.scripted_engine import MODEL
@@ -112,7 +112,7 @@ def test_loading_a_picture(benchmark: Benchmark, width: int, height: int) -> Non
     )
     with asyncio.Runner() as runner:
         metrics, anyone = Metrics(), Caller("anyone", "", CallerClass())
-        loader = PictureLoader(settings, metrics, Memory(settings, metrics))
+        loader = PictureLoader(settings, metrics, MemoryBudgets(settings, metrics))
 
         def load() -> Any:
             loading = loader.load(source, param="url", side=336, fit="pad", scope="", caller=anyone)
@@ -128,7 +128,7 @@ def test_the_edge_of_a_request(benchmark: Benchmark, traced: bool) -> None:
     """A request through the edge alone, with the steps of one that has a picture."""
     spans = Tracing([InMemorySpanExporter()], {}) if traced else None
     settings, metrics = Settings(), Metrics()
-    edge = Edge(
+    edge = RequestMiddleware(
         _answers,
         metrics,
         Lifecycle(),
@@ -155,8 +155,8 @@ def test_the_edge_of_a_request(benchmark: Benchmark, traced: bool) -> None:
 
 
 async def _answers(_scope: Scope, _receive: Receive, send: Send) -> None:
-    path = trail.current()
-    for step in trail.STEPS:
+    path = request_log.current()
+    for step in request_log.STEPS:
         path.add(step, 0.001)
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": b""})

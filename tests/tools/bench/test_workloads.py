@@ -7,7 +7,7 @@ import orjson
 import pytest
 from PIL import Image
 
-from gateway.schema.chat import ChatCompletionRequest
+from gateway.schema.chat_request import ChatCompletionRequest
 from gateway.schema.validation import parse
 from tests.scripted_engine import MODEL as SCRIPTED
 from tools.bench import pictures, workloads

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from gateway.images.decode import Rendition
-from gateway.images.fit import shrink_factor, square
+from gateway.images.square import shrink_factor, square
 from gateway.settings import Fit
 from tests.images.originals import original_crop, original_pad
 from tests.images.pictures import difference, photograph

@@ -5,7 +5,7 @@ from typing import Literal, NotRequired
 from pydantic import ConfigDict
 from typing_extensions import TypedDict
 
-from gateway.schema.completion import FinishReason, Logprobs, Usage
+from gateway.schema.chat_answer import FinishReason, Logprobs, Usage
 from gateway.schema.completions import TextChoice
 
 

@@ -13,7 +13,7 @@ from contextlib import AbstractAsyncContextManager
 from functools import partial
 
 from gateway.access.callers import Caller
-from gateway.access.shares import Holding, Shares
+from gateway.access.fair_semaphore import FairSemaphore, Permit
 from gateway.errors import ImageTooLarge, InvalidValue
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
@@ -31,7 +31,7 @@ SMALL = 4_000_000  # pixels; an image of more is large
 Claim = Callable[[int], Awaitable[None]]  # takes memory for this many bytes
 
 
-class Memory:
+class MemoryBudgets:
     """The budgets. A request that gets no permit in time gets Overloaded (503)."""
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
@@ -53,14 +53,14 @@ class Memory:
             metrics.memory_limit.labels(kind).set(KIB * shares.total)
             metrics.memory_waiting.labels(kind).set_function(partial(_waiting, shares))
 
-    def body(self, caller: Caller, announced: int | None) -> AbstractAsyncContextManager[Holding]:
+    def body(self, caller: Caller, announced: int | None) -> AbstractAsyncContextManager[Permit]:
         """Hold memory for a body of `announced` bytes, or for the largest where that is not known."""
         size = self._body_max if announced is None else announced
         return self._bodies.hold(caller, 0 if size <= FREE else _kib(COPIES * size))
 
     def log_probabilities(
         self, caller: Caller, tokens: int, number: int
-    ) -> AbstractAsyncContextManager[Holding]:
+    ) -> AbstractAsyncContextManager[Permit]:
         """Hold memory for `number` log probabilities of `tokens`; the request's body is given back.
 
         Raises InvalidValue where they need more than there is for all.
@@ -74,15 +74,15 @@ class Memory:
             )
         return self._bodies.hold(caller, 0 if size <= FREE else _kib(size))
 
-    def stored(self, caller: Caller, size: int) -> AbstractAsyncContextManager[Holding]:
+    def stored(self, caller: Caller, size: int) -> AbstractAsyncContextManager[Permit]:
         """Hold memory for `size` bytes that are read from the storage, and what is made of them."""
         return self._stored.hold(caller, 0 if size <= FREE else _kib(COPIES * size))
 
-    def image(self, caller: Caller, size: int) -> AbstractAsyncContextManager[Holding]:
+    def image(self, caller: Caller, size: int) -> AbstractAsyncContextManager[Permit]:
         """Hold memory for an encoded image of `size` bytes."""
         return self._images.hold(caller, _kib(size))
 
-    def pixels(self, caller: Caller, pixels: int, size: int) -> AbstractAsyncContextManager[Holding]:
+    def pixels(self, caller: Caller, pixels: int, size: int) -> AbstractAsyncContextManager[Permit]:
         """Hold `size` bytes to decode an image of `pixels` pixels; a small one never waits for a large.
 
         Raises ImageTooLarge where it needs more than there is for all.
@@ -116,16 +116,16 @@ def at_most(settings: Settings, threads: int) -> dict[str, int]:
     }
 
 
-def keep(holding: Holding, size: int) -> None:
+def keep(holding: Permit, size: int) -> None:
     """Give back all but `size` bytes."""
     holding.keep(_kib(size))
 
 
-def _bytes_taken(shares: Shares) -> float:
+def _bytes_taken(shares: FairSemaphore) -> float:
     return KIB * shares.taken
 
 
-def _waiting(shares: Shares) -> float:
+def _waiting(shares: FairSemaphore) -> float:
     return shares.waiting
 
 
@@ -133,7 +133,7 @@ def _kib(size: int) -> int:
     return -(-size // KIB)
 
 
-def _shares(total: int, max_waiting: int, max_wait: float) -> Shares:
+def _shares(total: int, max_waiting: int, max_wait: float) -> FairSemaphore:
     places = total // KIB
     reserve = places // RESERVE
-    return Shares(places, reserve=reserve, max_waiting=max_waiting, max_wait=max_wait, whole=True)
+    return FairSemaphore(places, reserve=reserve, max_waiting=max_waiting, max_wait=max_wait, whole=True)

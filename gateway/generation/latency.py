@@ -4,7 +4,7 @@ from gateway.engine.interface import Delta
 from gateway.telemetry.metrics import Metrics
 
 
-class Pace:
+class LatencyMetrics:
     """Measures one request: its first token, and the time between the tokens of each choice.
 
     The latter goes by the engine's clock: while a client is slow to read, deltas wait and the engine goes on.

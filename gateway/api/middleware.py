@@ -19,9 +19,9 @@ from gateway.api.errors import error_response
 from gateway.api.streaming import ClientLeft
 from gateway.errors import GatewayError
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.request_log import SAMPLED, begin
 from gateway.telemetry.sampling import Sampler
 from gateway.telemetry.tracing import Tracing, trace_id
-from gateway.telemetry.trail import SAMPLED, begin
 
 SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 QUIET = frozenset({"/health", "/health/live", "/health/ready", "/metrics"})  # asked for every few seconds
@@ -31,7 +31,7 @@ CLIENT_LEFT = 499  # nginx's status for it, in metrics and logs only: nobody is 
 log = structlog.get_logger()
 
 
-class Edge:
+class RequestMiddleware:
     """The outermost middleware. Pure ASGI: it neither buffers bodies nor adds tasks."""
 
     def __init__(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from gateway.schema.completion import TokenLogprob
+from gateway.schema.chat_answer import TokenLogprob
 
 Status = Literal["in_progress", "completed", "incomplete", "failed"]
 

@@ -5,7 +5,7 @@ from heapq import heapify, heappop, heappush
 Key = tuple[float, ...]
 
 
-class Order:
+class PriorityQueue:
     """Finds the name with the least key; each change takes time logarithmic in the number of names."""
 
     def __init__(self) -> None:

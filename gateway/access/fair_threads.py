@@ -7,7 +7,7 @@ from contextvars import copy_context
 from typing import Protocol, TypeVar
 
 from gateway.access.callers import Caller
-from gateway.access.shares import Shares
+from gateway.access.fair_semaphore import FairSemaphore
 from gateway.settings import Settings
 
 _T = TypeVar("_T")
@@ -25,7 +25,7 @@ async def at_once(work: Callable[[], _T]) -> _T:
     return work()
 
 
-class Turns:
+class FairThreadPool:
     """Runs work in `threads` threads; the next is of the caller who has least of it running.
 
     `start` runs first in each thread. No thread starts before the first work.
@@ -47,9 +47,9 @@ class Turns:
         await asyncio.to_thread(self._threads.shutdown, cancel_futures=True)
 
 
-def places(number: int, settings: Settings) -> Shares:
+def places(number: int, settings: Settings) -> FairSemaphore:
     """Return `number` places to work at: whoever holds a ticket may wait, as long as its answer may take."""
-    return Shares(
+    return FairSemaphore(
         number,
         reserve=0,
         max_waiting=settings.max_running * settings.max_images,

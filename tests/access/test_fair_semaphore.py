@@ -10,8 +10,8 @@ from types import SimpleNamespace
 import pytest
 
 from gateway.access.callers import Caller
+from gateway.access.fair_semaphore import FairSemaphore
 from gateway.access.keys import CallerClass
-from gateway.access.shares import Shares
 from gateway.errors import Overloaded
 
 
@@ -23,10 +23,10 @@ ANN, BEN, EVE = caller("ann"), caller("ben"), caller("eve")
 
 
 class Room:
-    """Shares, and who has been let in."""
+    """FairSemaphore, and who has been let in."""
 
     def __init__(self, total: int, reserve: int = 0, waiting: int = 100, wait: float = 30) -> None:
-        self.shares = Shares(total, reserve=reserve, max_waiting=waiting, max_wait=wait)
+        self.shares = FairSemaphore(total, reserve=reserve, max_waiting=waiting, max_wait=wait)
         self.inside: list[str] = []
         self.tasks: list[asyncio.Task[None]] = []
 
@@ -101,7 +101,7 @@ async def test_of_as_many_places_the_cheaper_count_less(rooms: list[Room]) -> No
 
 
 async def test_what_is_given_back_no_longer_costs() -> None:
-    shares = Shares(10, reserve=0, max_waiting=1, max_wait=1)
+    shares = FairSemaphore(10, reserve=0, max_waiting=1, max_wait=1)
     async with shares.hold(EVE, 4, cost=1001) as holding:
         assert shares.cost(EVE) == 1001
         holding.keep(1)
@@ -177,7 +177,7 @@ async def test_more_than_there_is_is_taken_for_all_there_is() -> None:
 
 async def test_retry_after_is_the_time_that_the_queue_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr("gateway.access.shares.time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr("gateway.access.fair_semaphore.time", SimpleNamespace(monotonic=lambda: now))
     room = Room(1, waiting=30)
     assert room.shares.retry_after() == 1
     for door in (await room.ask(EVE, times=31))[:10]:
@@ -192,7 +192,7 @@ async def test_retry_after_is_the_time_that_the_queue_takes(monkeypatch: pytest.
 
 async def test_time_without_a_queue_is_not_of_the_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr("gateway.access.shares.time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr("gateway.access.fair_semaphore.time", SimpleNamespace(monotonic=lambda: now))
     room = Room(1, waiting=40)
     for door in await room.ask(EVE, times=11):
         now += 0.5
@@ -210,7 +210,7 @@ async def test_time_without_a_queue_is_not_of_the_rate(monkeypatch: pytest.Monke
 
 async def test_what_was_given_back_early_counts_once_in_the_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr("gateway.access.shares.time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr("gateway.access.fair_semaphore.time", SimpleNamespace(monotonic=lambda: now))
     room = Room(1, waiting=30)
 
     async def stay(door: asyncio.Event) -> None:
@@ -240,7 +240,7 @@ async def test_who_asks_for_no_place_does_not_wait(rooms: list[Room]) -> None:
 
 
 async def test_nothing_is_remembered_of_callers_who_asked_for_no_place() -> None:
-    shares = Shares(4, reserve=0, max_waiting=1, max_wait=1)
+    shares = FairSemaphore(4, reserve=0, max_waiting=1, max_wait=1)
     tracemalloc.start()
     try:
         for number in range(10_000):
@@ -271,13 +271,13 @@ async def test_of_callers_who_hold_nothing_the_one_served_longest_ago_comes_next
 
 @pytest.mark.parametrize("full", [False, True], ids=["waiting", "sent away"])
 async def test_eight_times_as_many_callers_who_wait_take_about_eight_times_as_long(full: bool) -> None:
-    async def stay(shares: Shares, who: Caller) -> None:
+    async def stay(shares: FairSemaphore, who: Caller) -> None:
         with suppress(Overloaded):
             (await shares.take(who)).release()
 
     async def cost(number: int) -> float:
         """Return the seconds in which so many callers wait for one place, one after the other."""
-        shares = Shares(1, reserve=0, max_waiting=number if full else 2 * number, max_wait=100)
+        shares = FairSemaphore(1, reserve=0, max_waiting=number if full else 2 * number, max_wait=100)
         holding = await shares.take(EVE)
         # Where the queue is full, each of the second half sends one of the first half's away.
         asked = [caller(f"caller-{at // 2 if at < number else at}") for at in range(2 * number)]

@@ -29,7 +29,7 @@ class Step(NamedTuple):
     ended: float
 
 
-class Trail:
+class RequestLog:
     """One request's trail. Steps may be added from threads; times are in seconds."""
 
     def __init__(self) -> None:
@@ -121,16 +121,16 @@ class Trail:
         return type(error), error, error.__traceback__ or traceback
 
 
-_CURRENT: ContextVar[Trail | None] = ContextVar("trail", default=None)
+_CURRENT: ContextVar[RequestLog | None] = ContextVar("trail", default=None)
 
 
-def begin() -> Trail:
+def begin() -> RequestLog:
     """Return a new trail, the current one of the task from now on."""
-    trail = Trail()
+    trail = RequestLog()
     _CURRENT.set(trail)
     return trail
 
 
-def current() -> Trail:
+def current() -> RequestLog:
     """Return the trail of the request that this runs for; one that nobody reads where there is none."""
-    return _CURRENT.get() or Trail()
+    return _CURRENT.get() or RequestLog()

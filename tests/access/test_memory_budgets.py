@@ -6,23 +6,23 @@ from pathlib import Path
 
 import pytest
 
-from gateway.access.memory import Memory, at_most
+from gateway.access.memory_budgets import MemoryBudgets, at_most
 from gateway.errors import ImageTooLarge, InvalidValue
 from gateway.settings import load
 from gateway.telemetry.metrics import Metrics
-from tests.access.test_shares import ANN, EVE
+from tests.access.test_fair_semaphore import ANN, EVE
 
 MIB = 2**20
 LARGE = 5_000_000  # pixels
 
 
 @pytest.fixture
-def memory() -> Memory:
+def memory() -> MemoryBudgets:
     """Return 4 MiB for pixels: one for small images, three for large ones."""
-    return Memory(load(memory_pixels=4 * MIB), Metrics())
+    return MemoryBudgets(load(memory_pixels=4 * MIB), Metrics())
 
 
-async def test_an_image_may_take_all_memory_once_it_is_free(memory: Memory) -> None:
+async def test_an_image_may_take_all_memory_once_it_is_free(memory: MemoryBudgets) -> None:
     async with memory.pixels(EVE, LARGE, MIB):
         asked = asyncio.create_task(memory.pixels(ANN, LARGE, 3 * MIB).__aenter__())
         await asyncio.sleep(0.01)
@@ -32,14 +32,16 @@ async def test_an_image_may_take_all_memory_once_it_is_free(memory: Memory) -> N
     holding.release()
 
 
-async def test_many_log_probabilities_are_of_the_bodies_memory_and_few_are_free(memory: Memory) -> None:
+async def test_many_log_probabilities_are_of_the_bodies_memory_and_few_are_free(
+    memory: MemoryBudgets,
+) -> None:
     async with memory.log_probabilities(EVE, 4, 196):
         assert memory._bodies.taken == 0
         async with memory.log_probabilities(ANN, 512, 512):
             assert memory._bodies.taken == 320
 
 
-async def test_an_image_that_takes_more_memory_than_there_is_is_refused(memory: Memory) -> None:
+async def test_an_image_that_takes_more_memory_than_there_is_is_refused(memory: MemoryBudgets) -> None:
     with pytest.raises(ImageTooLarge, match="the image takes 4 MiB to decode; the limit is 3"):
         async with memory.pixels(ANN, LARGE, 3 * MIB + 1):
             pass
@@ -53,7 +55,7 @@ def test_the_table_in_the_docs_is_the_sum() -> None:
 
 
 async def test_more_log_probabilities_than_there_is_memory_for_are_refused() -> None:
-    memory = Memory(load(memory_bodies=MIB), Metrics())
+    memory = MemoryBudgets(load(memory_bodies=MIB), Metrics())
     async with memory.log_probabilities(ANN, 276, 3000):
         assert memory._bodies.taken == 1024
     with pytest.raises(
@@ -62,7 +64,7 @@ async def test_more_log_probabilities_than_there_is_memory_for_are_refused() -> 
         memory.log_probabilities(ANN, 277, 3000)
 
 
-async def test_what_is_stored_counts_twice_and_little_of_it_is_free(memory: Memory) -> None:
+async def test_what_is_stored_counts_twice_and_little_of_it_is_free(memory: MemoryBudgets) -> None:
     async with memory.stored(EVE, 2**16):
         assert memory._stored.taken == 0
         async with memory.stored(ANN, 100 * 1024):

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from math import ceil
 
 from gateway.access.callers import Caller
-from gateway.access.order import Order
+from gateway.access.priority_queue import PriorityQueue
 from gateway.errors import Overloaded
 
 MEASURED = 64  # releases that the rate is measured over
@@ -32,10 +32,10 @@ class _Asked:
 
 
 @dataclass(slots=True)
-class Holding:
+class Permit:
     """Places that are held; those not needed may be given back before the others."""
 
-    _shares: "Shares"
+    _shares: "FairSemaphore"
     _caller: Caller
     amount: int
     cost: int
@@ -55,7 +55,7 @@ class Holding:
             self.keep(0)
 
 
-class Shares:
+class FairSemaphore:
     """`total` places; at most `max_waiting` may wait for some, each at most `max_wait` seconds.
 
     With `whole`, one request may have all places, the reserve among them, if its caller holds none.
@@ -72,8 +72,8 @@ class Shares:
         self._held: Counter[str] = Counter()
         self._cost: Counter[str] = Counter()  # of what is held
         self._queues: dict[str, OrderedDict[int, _Asked]] = {}  # by the caller's name, then by number
-        self._next = Order()  # of those who wait, by who comes next
-        self._longest = Order()  # of those who wait, by how often
+        self._next = PriorityQueue()  # of those who wait, by who comes next
+        self._longest = PriorityQueue()  # of those who wait, by how often
         self._waiting = 0
         self._number = 0
         self._served: dict[str, int] = {}  # of callers who hold or wait: when, in takings
@@ -109,7 +109,7 @@ class Shares:
         return self._held[caller.name] + len(self._queues.get(caller.name, ()))
 
     @asynccontextmanager
-    async def hold(self, caller: Caller, amount: int = 1, cost: int | None = None) -> AsyncIterator[Holding]:
+    async def hold(self, caller: Caller, amount: int = 1, cost: int | None = None) -> AsyncIterator[Permit]:
         """Hold `amount` places while the block runs. Raises what `take` raises."""
         holding = await self.take(caller, amount, cost)
         try:
@@ -117,7 +117,7 @@ class Shares:
         finally:
             holding.release()
 
-    async def take(self, caller: Caller, amount: int = 1, cost: int | None = None) -> Holding:
+    async def take(self, caller: Caller, amount: int = 1, cost: int | None = None) -> Permit:
         """Return `amount` places, to be released; asking for none never waits.
 
         What they cost says who comes next, not how many can be held. Raises Overloaded where the queue is
@@ -129,7 +129,7 @@ class Shares:
             await self._wait(_Asked(caller, amount, cost, self._number))
         elif amount:
             self._take(caller, amount, cost)
-        return Holding(self, caller, amount, cost)
+        return Permit(self, caller, amount, cost)
 
     @property
     def most(self) -> int:

@@ -7,16 +7,16 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from gateway.access.turns import Turns
+from gateway.access.fair_threads import FairThreadPool
 from gateway.settings import Settings
-from tests.access.test_shares import ANN, EVE
+from tests.access.test_fair_semaphore import ANN, EVE
 from tests.servers import until
 
 
 @pytest.fixture
-async def one() -> AsyncIterator[Turns]:
+async def one() -> AsyncIterator[FairThreadPool]:
     """Yield turns in one thread."""
-    turns = Turns("test", 1, Settings())
+    turns = FairThreadPool("test", 1, Settings())
     yield turns
     await turns.close()
 
@@ -30,7 +30,7 @@ def noting(done: list[str], name: str, gate: threading.Event | None = None) -> C
     return work
 
 
-async def test_a_callers_flood_waits_behind_itself(one: Turns) -> None:
+async def test_a_callers_flood_waits_behind_itself(one: FairThreadPool) -> None:
     done: list[str] = []
     gate = threading.Event()
     flood = [asyncio.create_task(one.run(EVE, noting(done, "eve", gate))) for _ in range(20)]
@@ -42,7 +42,7 @@ async def test_a_callers_flood_waits_behind_itself(one: Turns) -> None:
     assert done == ["eve", "ann", *["eve"] * 19]
 
 
-async def test_who_leaves_keeps_the_turn_until_the_thread_is_through(one: Turns) -> None:
+async def test_who_leaves_keeps_the_turn_until_the_thread_is_through(one: FairThreadPool) -> None:
     done: list[str] = []
     gate, entered = threading.Event(), threading.Event()
 
@@ -63,14 +63,14 @@ async def test_who_leaves_keeps_the_turn_until_the_thread_is_through(one: Turns)
     assert leaves.cancelled()
 
 
-async def test_what_the_work_raises_is_raised(one: Turns) -> None:
+async def test_what_the_work_raises_is_raised(one: FairThreadPool) -> None:
     with pytest.raises(ZeroDivisionError):
         await one.run(ANN, lambda: 1 // 0)
     assert await one.run(ANN, lambda: 7) == 7
 
 
 async def test_what_the_work_of_one_who_left_raises_is_not_logged(
-    one: Turns, caplog: pytest.LogCaptureFixture
+    one: FairThreadPool, caplog: pytest.LogCaptureFixture
 ) -> None:
     entered, gate = threading.Event(), threading.Event()
 

@@ -19,7 +19,7 @@ PROBE_EVERY = 0.25  # seconds between two probes of a client that has closed its
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-class Turns(HttpToolsProtocol):
+class PipelinedResponses(HttpToolsProtocol):
     """One connection's answers, among those of all connections that a class below has."""
 
     connections_open: Connections

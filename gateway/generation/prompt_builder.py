@@ -8,10 +8,10 @@ from typing import Final, TypeVar
 
 from engine_config.profile import EngineProfile
 from gateway.access.callers import Caller
-from gateway.access.turns import Turns
+from gateway.access.fair_threads import FairThreadPool
 from gateway.engine.supervisor import Supervisor
 from gateway.errors import InvalidValue
-from gateway.generation import history, offering, raw, tools
+from gateway.generation import history, raw_prompts, tool_offer, tools
 from gateway.generation.request import GenerationRequest, InputImage, InputMessage
 from gateway.generation.sampling import MAX_TOKENS
 from gateway.prompt import template, tokens
@@ -33,7 +33,7 @@ class Conversation:
     dropped_tools: int
 
 
-class Conversations:
+class PromptBuilder:
     """Makes prompts; long ones in threads, in turn between callers."""
 
     def __init__(self, engine: Supervisor, profile: EngineProfile, settings: Settings) -> None:
@@ -43,7 +43,7 @@ class Conversations:
         self._settings = settings
         # Tokenising leaves the GIL to others, but not its core.
         threads = settings.image_threads or len(os.sched_getaffinity(0))
-        self._turns = Turns("prompt", max(1, threads // 2), settings)
+        self._turns = FairThreadPool("prompt", max(1, threads // 2), settings)
 
     async def close(self) -> None:
         """End the threads."""
@@ -85,7 +85,7 @@ class Conversations:
         """Return the ids of the prompts that are the client's own. Raises RequestError."""
         model = self._engine.model
         return await self._in_turn(
-            request, caller, lambda: [raw.encode(prompt, model) for prompt in request.prompts]
+            request, caller, lambda: [raw_prompts.encode(prompt, model) for prompt in request.prompts]
         )
 
     async def _in_turn(self, request: GenerationRequest, caller: Caller, work: Callable[[], _T]) -> _T:
@@ -98,10 +98,10 @@ class Conversations:
         """Return the request with the form that its answer must have, and its conversation as it fits."""
         request = replace(request, messages=tools.as_text(request.messages))
         fitted = self._fitted(request)
-        offer, dropped = offering.decide(request, fitted, self._engine.model, self._settings)
+        offer, dropped = tool_offer.decide(request, fitted, self._engine.model, self._settings)
         if offer is not None:
             system = self._style.system if isinstance(self._style, TurnStyle) else ""
-            messages = offering.told(request.messages, offer, system)
+            messages = tool_offer.told(request.messages, offer, system)
             request = replace(request, messages=messages, constraint=offer.constraint)
             fitted = self._fitted(request)
         return request, Conversation(fitted, offer, dropped)
