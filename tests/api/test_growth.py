@@ -1,7 +1,5 @@
 """Four times as much in a field takes about four times the work: no list of a request costs its square."""
 
-import gc
-import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -26,13 +24,13 @@ from gateway.schema.completions import CompletionRequest
 from gateway.schema.responses_request import ResponseRequest
 from gateway.schema.validation import parse
 from gateway.settings import Settings
+from tests.growth import assert_linear
 from tests.scripted_engine import ScriptedEngine
 
 FEW, TIMES = 1_500, 4
-TRIES = 5  # at the CPU time, which other processes disturb
-# Of the work for FEW: what is linear takes 4 times as much, what is quadratic 16.
+# Of the memory for FEW: what is linear takes 4 times as much, what is quadratic 16.
 MOST = 6.5
-SLACK_SECONDS, SLACK_BYTES = 0.02, 2**18
+SLACK_BYTES = 2**18
 
 Make = Callable[[int], dict[str, Any]]
 USER = {"role": "user", "content": "a"}
@@ -285,11 +283,8 @@ async def test_work_grows_no_faster_than_what_is_asked(route: str, make: Make, t
     engine: Any = ScriptedEngine()
     conversations = PromptBuilder(engine, load("demo"), Settings(state_dir=tmp_path))
 
-    async def seconds(body: bytes) -> float:
-
-        began = time.process_time()
-        await prepare(route, body, conversations)
-        return time.process_time() - began
+    async def work(size: int) -> None:
+        await prepare(route, few if size == FEW else many, conversations)
 
     async def peak(body: bytes) -> float:
         tracemalloc.start()
@@ -300,17 +295,10 @@ async def test_work_grows_no_faster_than_what_is_asked(route: str, make: Make, t
             tracemalloc.stop()
 
     await prepare(route, few, conversations)
-    gc.disable()  # a collection takes longer than most of these requests
     try:
-        little = much = float("inf")
-        for _ in range(TRIES):
-            little, much = min(little, await seconds(few)), min(much, await seconds(many))
-            if much < MOST * little + SLACK_SECONDS:
-                break
-        assert much < MOST * little + SLACK_SECONDS
+        await assert_linear(work, FEW, times=TIMES)
         assert await peak(many) < MOST * await peak(few) + SLACK_BYTES
     finally:
-        gc.enable()
         await conversations.close()
 
 

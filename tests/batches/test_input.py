@@ -1,6 +1,5 @@
 """A batch's input file: read to its end or refused by name, in time that grows with its size."""
 
-import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from gateway.schema.batches import Batch, InputLine, LineError
 from gateway.storage.batches import Batches, Owned
 from gateway.storage.database import Database
 from gateway.storage.files import Files
+from tests.growth import assert_linear
 
 LONGEST = 2**23
 CHAT = "/v1/chat/completions"
@@ -115,24 +115,21 @@ async def test_reading_stops_when_the_batch_is_cancelled(database: Database) -> 
     assert await stored(database, owned) == ["a"]
 
 
-@pytest.mark.parametrize("piece", [b"x", b"{}\n"])
-async def test_a_file_of_twice_the_size_takes_about_twice_as_long(database: Database, piece: bytes) -> None:
+@pytest.mark.parametrize(("piece", "size"), [(b"x" * 400, 10_000), (b"{}\n", 500)])
+async def test_reading_takes_time_in_proportion_to_the_size(
+    database: Database, piece: bytes, size: int
+) -> None:
     """One line in very many pieces, and very many lines that are refused."""
     source = Input(Batches(database), Files(database), LONGEST)
-    content = piece * 400 if piece == b"x" else piece
 
-    async def chunks(number: int) -> AsyncGenerator[bytes]:
-        for _ in range(number):
-            yield content
+    async def read(number: int) -> None:
+        async def chunks(*_: Any) -> AsyncGenerator[bytes]:
+            for _number in range(number):
+                yield piece
 
-    async def seconds(number: int) -> float:
         reader: Any = source
-        reader._files = type("Pieces", (), {"chunks": lambda _, __: chunks(number)})()
+        reader._files = type("Pieces", (), {"chunks": chunks})()
         file: Any = None
-        began = time.process_time()
         assert len([some async for some in source._read(file, CHAT)]) > 0
-        return time.process_time() - began
 
-    number = 10_000 if piece == b"x" else 500
-    once = min([await seconds(number) for _ in range(3)])
-    assert await seconds(2 * number) < 3.5 * once
+    await assert_linear(read, size)
