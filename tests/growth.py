@@ -11,8 +11,8 @@ SLACK = 0.02  # seconds
 async def assert_linear(work: Callable[[int], Awaitable[object]], size: int, *, times: int = 4) -> None:
     """Assert that `work` of `times` the size takes about `times` the CPU time.
 
-    Other processes slow single runs down, so the best of up to ROUNDS count. Work that grows with the square of
-    its size takes `times` squared as long in every round.
+    Other processes slow single runs down, so the best of up to ROUNDS count. Work that grows with the square
+    of its size takes `times` squared as long in every round.
     """
     most = times * 1.7
     little = much = float("inf")
