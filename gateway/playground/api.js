@@ -29,7 +29,9 @@ export async function call(path, body, signal) {
   if (answer.ok) return answer;
   const said = await answer.json().catch(() => null);
   const message = said?.error?.message ?? `the server answered ${answer.status}`;
-  throw Object.assign(new Error(message), { status: answer.status });
+  const { code, param } = said?.error ?? {};
+  const retryAfter = Number(answer.headers.get("retry-after"));
+  throw Object.assign(new Error(message), { status: answer.status, code, param, retryAfter });
 }
 
 /** Yield the chunks of a streamed chat completion. */
@@ -38,8 +40,10 @@ export async function* stream(body, signal) {
   const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
   let held = "";
   for (;;) {
-    const { value, done } = await reader.read();
-    if (done) throw new Error("the answer broke off");
+    const { value, done } = await reader.read().catch((error) => {
+      throw error.name === "AbortError" ? error : broken();
+    });
+    if (done) throw broken();
     held += value;
     const events = held.split("\n\n");
     held = events.pop();
@@ -48,8 +52,12 @@ export async function* stream(body, signal) {
       if (!line) continue;
       if (line === "data: [DONE]") return;
       const chunk = JSON.parse(line.slice(6));
-      if (chunk.error) throw new Error(chunk.error.message);
+      if (chunk.error) throw Object.assign(new Error(chunk.error.message), chunk.error);
       yield chunk;
     }
   }
+}
+
+function broken() {
+  return Object.assign(new Error("the answer broke off"), { broken: true });
 }

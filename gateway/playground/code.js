@@ -1,17 +1,15 @@
 // The same request as code. The page shows data URLs cut short; what is copied has all of them.
-import { made, button } from "./elements.js";
+import { button, copy, made } from "./elements.js";
+
+const WRITERS = [["curl", curl], ["Python", python], ["JavaScript", javascript]];
 
 export function panel(request) {
-  const { stream, stream_options, logprobs, ...all } = request; // The page's own needs.
   const root = new URL("v1", document.baseURI).href;
   const section = made("section", { className: "panel", ariaLabel: "As code" });
-  for (const [name, write] of [["curl", curl], ["Python", python], ["JavaScript", javascript]]) {
-    const shown = made("pre", { tabIndex: 0 }, write(root, all, short));
-    const copy = button(`Copy ${name}`, async () => {
-      await navigator.clipboard.writeText(write(root, all, (value) => value));
-      copy.textContent = "Copied";
-    });
-    section.append(made("h3", {}, name), shown, copy);
+  for (const [name, write] of WRITERS) {
+    const shown = made("pre", { tabIndex: 0, ariaLabel: name }, write(root, request, short));
+    const control = button(`Copy ${name}`, () => copy(write(root, request, (value) => value), control), "copy");
+    section.append(made("div", { className: "row" }, made("h3", {}, name), made("span", { className: "space" }), control), shown);
   }
   return section;
 }
@@ -23,7 +21,7 @@ function short(text) {
 function curl(root, body, shorten) {
   // A here-document, since one argument of a command may have at most 128 KiB. No line of JSON is just `JSON`.
   return shorten(
-    `curl ${root}/chat/completions -H 'content-type: application/json' -H "authorization: Bearer $API_KEY" --data-binary @- <<'JSON'
+    `curl ${root}/chat/completions -H 'content-type: application/json' -H "authorization: Bearer \${OPENAI_API_KEY:-none}" --data-binary @- <<'JSON'
 ${JSON.stringify(body, null, 2)}
 JSON
 `,
@@ -31,20 +29,23 @@ JSON
 }
 
 function python(root, body, shorten) {
-  return shorten(`import json
+  return shorten(`import json, os
 from openai import OpenAI
 
-client = OpenAI(base_url=${JSON.stringify(root)}, api_key="none")
+client = OpenAI(base_url=${JSON.stringify(root)}, api_key=os.environ.get("OPENAI_API_KEY", "none"))
 request = json.loads(${JSON.stringify(JSON.stringify(body))})
 print(client.chat.completions.create(**request).choices[0].message.content)
 `);
 }
 
+/** Nothing but `fetch`: it runs in Node from version 18 on, and in Deno and Bun, with nothing installed. */
 function javascript(root, body, shorten) {
-  return shorten(`import OpenAI from "openai";
-
-const client = new OpenAI({ baseURL: ${JSON.stringify(root)}, apiKey: "none" });
-const reply = await client.chat.completions.create(${JSON.stringify(body, null, 2)});
-console.log(reply.choices[0].message.content);
+  return shorten(`const reply = await fetch(${JSON.stringify(`${root}/chat/completions`)}, {
+  method: "POST",
+  headers: { "content-type": "application/json", authorization: \`Bearer \${process.env.OPENAI_API_KEY ?? "none"}\` },
+  body: JSON.stringify(${JSON.stringify(body, null, 2).replaceAll("\n", "\n  ")}),
+});
+const said = await reply.json();
+console.log(reply.ok ? said.choices[0].message.content : said.error.message);
 `);
 }

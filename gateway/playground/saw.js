@@ -1,25 +1,24 @@
 // "What the model saw": the render endpoint's answer, drawn.
 import { made } from "./elements.js";
 
-const FITS = ["pad", "crop", "squash"];
+export const FITS = ["pad", "crop", "squash"];
 
-/** Return the panel of one answer. `answer` has `tokens`, `usage`, and `total` in seconds. */
-export function panel(rendered, answer) {
+/** Return the panel of one answer. `answered(fit)` returns what stands below a fit: its answer, or a way to it. */
+export function panel(rendered, defaults, answer, answered) {
   return made(
     "section",
     { className: "panel", ariaLabel: "What the model saw" },
-    ...pictures(rendered),
-    ...prompt(rendered),
-    ...sampling(rendered),
+    ...pictures(rendered, answered),
     ...timing(answer),
-    ...probabilities(answer),
+    ...prompt(rendered),
+    ...sampling(rendered, defaults, answer.settings),
   );
 }
 
-function pictures({ images, image_fit, dropped }) {
+function pictures({ images, image_fit, dropped }, answered) {
   const left = [`${images.length} in the prompt`];
   for (const [what, count] of Object.entries(dropped)) if (count) left.push(`${count} ${what} left out`);
-  const parts = [made("h3", {}, "Pictures"), made("p", {}, left.join(", "))];
+  const parts = [made("h3", {}, "Pictures, as the model gets them"), made("p", { className: "soft" }, left.join(", "))];
   if (!images.length) return parts;
   const rows = made("div");
   images.forEach(({ fits }, place) => {
@@ -28,7 +27,9 @@ function pictures({ images, image_fit, dropped }) {
       const used = fit === image_fit ? " (used)" : "";
       const image = made("img", { src: fits[fit], alt: `Picture ${place + 1}, ${fit}` });
       const pixels = made("div", { className: "pixels" }, image);
-      row.append(made("figure", {}, pixels, made("figcaption", {}, `${fit}${used}`)));
+      const caption = made("figcaption", {}, made("strong", {}, `${fit}${used}`));
+      if (place === images.length - 1) caption.append(answered(fit));
+      row.append(made("figure", {}, pixels, caption));
     }
     rows.append(row);
   });
@@ -54,14 +55,19 @@ function prompt({ segments, token_strs, prompt_tokens, context_length }) {
   }
   const used = `${prompt_tokens} of ${context_length} tokens`;
   const meter = made("meter", { max: context_length, value: prompt_tokens, ariaLabel: "Context used" });
-  return [made("h3", {}, "Prompt"), made("p", {}, used), meter, text];
+  return [made("h3", {}, "The prompt, with its tokens"), made("p", { className: "soft" }, used), meter, text];
 }
 
-function sampling({ sampling: found }) {
-  const rows = Object.entries(found).map(([name, value]) =>
+/** Only what differs from what the server does by itself; the longest answer otherwise is what the prompt leaves. */
+function sampling({ sampling: found }, defaults, asked) {
+  const differ = Object.entries(found).filter(
+    ([name, value]) => !name.includes("logprobs") && (name !== "max_tokens" || asked.max_tokens) && JSON.stringify(value) !== JSON.stringify(defaults[name]),
+  );
+  const rows = differ.map(([name, value]) =>
     made("tr", {}, made("th", { scope: "row" }, name), made("td", {}, JSON.stringify(value))),
   );
-  return [made("h3", {}, "Sampling"), made("table", {}, made("tbody", {}, ...rows))];
+  const shown = rows.length ? made("table", {}, made("tbody", {}, ...rows)) : made("p", { className: "soft" }, "As the server does by itself.");
+  return [made("h3", {}, "Sampling"), shown];
 }
 
 function timing({ total, usage }) {
@@ -83,42 +89,9 @@ function timing({ total, usage }) {
   const cached = usage.prompt_tokens_details?.cached_tokens;
   if (cached) said.push(`${cached} prompt tokens from the cache`);
   return [
-    made("h3", {}, "Time by step"),
+    made("h3", {}, "Where the time went"),
     bar,
-    made("table", {}, made("tbody", {}, ...rows)),
-    made("p", {}, said.join("; ")),
+    made("table", { className: "steps" }, made("tbody", {}, ...rows)),
+    made("p", { className: "soft" }, said.join("; ")),
   ];
-}
-
-/** Each token's probability, by pointer or with the arrow keys. */
-function probabilities({ tokens }) {
-  if (!tokens.length) return [];
-  const told = made("p", { role: "status" });
-  const label = "Answer, token by token: use the arrow keys";
-  const text = made("div", { className: "prompt", tabIndex: 0, role: "group", ariaLabel: label });
-  const spans = tokens.map(({ token, logprob }) =>
-    made("span", { className: "token", title: percent(logprob) }, token),
-  );
-  let place = -1;
-  const show = (next) => {
-    spans[place]?.classList.remove("chosen");
-    place = Math.max(0, Math.min(next, spans.length - 1));
-    spans[place].classList.add("chosen");
-    told.textContent = `${JSON.stringify(tokens[place].token)}: ${percent(tokens[place].logprob)}`;
-  };
-  spans.forEach((span, at) => {
-    span.onpointerenter = () => show(at);
-  });
-  text.onkeydown = (event) => {
-    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-    if (!step) return;
-    event.preventDefault();
-    show(place + step);
-  };
-  text.append(...spans);
-  return [made("h3", {}, "Answer, token by token"), text, told];
-}
-
-export function percent(logprob) {
-  return `${(100 * Math.exp(logprob)).toFixed(1)} %`;
 }

@@ -1,6 +1,7 @@
 """The playground in Chromium, at a desk's and a phone's width, on the scripted engine."""
 
 import asyncio
+import json
 import os
 import re
 import sys
@@ -26,7 +27,7 @@ pytestmark = pytest.mark.slow
 expect.set_options(timeout=60_000)  # playwright's own 5 s are too few on a busy machine
 
 DOCS = Path(__file__).parents[2] / "docs"
-DESK, PHONE = (1200, 900), (390, 844)
+DESK, PHONE, NARROW = (1200, 900), (390, 844), (320, 640)
 STAR: FilePayload = {"name": "star.png", "mimeType": "image/png", "buffer": encoded("star", "red")}
 # Larger than one argument of a command may be (128 KiB).
 PHOTO: FilePayload = {
@@ -34,6 +35,7 @@ PHOTO: FilePayload = {
     "mimeType": "image/png",
     "buffer": pictures.encoded(pictures.noisy(400, 400)),
 }
+WIDE: FilePayload = PHOTO | {"buffer": pictures.encoded(pictures.noisy(400, 200))}
 CIRCLE: FilePayload = {"name": "circle.png", "mimeType": "image/png", "buffer": encoded("circle", "blue")}
 
 
@@ -111,7 +113,10 @@ async def test_the_real_engine_answers_an_example(
         # The docs' pictures change only when they are asked for: `SCREENSHOTS=1 pytest tests/playground`.
         if os.environ.get("SCREENSHOTS"):
             # A picture of the whole page would have the composer, which stays in view, in its middle.
-            await page.evaluate("document.getElementById('ask').style.position = 'static'; scrollTo(0, 0)")
+            await page.evaluate(
+                "for (const it of document.querySelectorAll('#ask, header')) it.style.position = 'static';"
+                "scrollTo(0, 0)"
+            )
             await page.screenshot(path=DOCS / f"{name}.png", full_page=True)
 
 
@@ -156,14 +161,16 @@ async def test_what_the_model_saw_is_what_the_engine_got(browser: Browser) -> No
         await expect(panel.locator(".special")).to_have_text("<s>")
         await expect(panel.locator(".image")).to_have_text("<image> × 64")
         await expect(panel).to_contain_text("pad (used)")
-        await expect(panel.get_by_role("row", name="top_p")).to_contain_text("0.7")  # the profile's
+        await expect(panel).to_contain_text("As the server does by itself.")
         # exp(-0.5), as the scripted engine has it
-        await expect(panel.get_by_title("60.7 %")).to_have_count(3)
-        await panel.get_by_role("group").focus()
-        for token in (" A", " red", " circle"):
+        said = page.locator(".assistant .said")
+        await expect(said.get_by_title("60.7 %")).to_have_count(3)
+        await said.get_by_role("group").focus()
+        for token in (" A", " red", " circle."):
             await page.keyboard.press("ArrowRight")
-            await expect(panel.get_by_role("status")).to_contain_text(f"{token}")
-        await expect(panel.get_by_role("status")).to_contain_text("60.7 %")
+            await expect(said.locator(".alternatives .said-one")).to_have_text(f'"{token}": 60.7 %')
+        await expect(said.locator(".alternatives p")).to_have_count(5)  # the token, and four others
+        await expect(said.locator(".alternatives p").last).to_contain_text(" circle.3")
         # 1, 2 and 3 seconds, as the scripted engine has them; two tokens in the three seconds after the first
         for step, spent in {"queue": 1000, "prefill": 2000, "generate": 3000}.items():
             await expect(panel.get_by_role("row", name=step)).to_contain_text(f"{spent} ms")
@@ -181,7 +188,7 @@ async def test_many_turns_ask_again_and_a_new_chat(browser: Browser) -> None:
             await expect(page.get_by_role("button", name="Ask again")).to_have_count(turn)
         await page.get_by_role("button", name="Ask again").nth(1).click()
         await expect(page.get_by_label("Message", exact=True)).to_be_focused()
-        await expect(page.get_by_role("button", name="Ask again")).to_have_count(2)
+        await expect(page.get_by_role("button", name="Ask again")).to_have_count(3)  # both answers are there
         first, second, again = (
             engine.model.vocabulary.decode(job.token_ids, special=True) for job in engine.jobs
         )
@@ -222,7 +229,9 @@ async def test_pictures_are_pasted_dropped_and_removed(browser: Browser) -> None
         await expect(page.locator("#pictures img")).to_have_count(1)
         await page.keyboard.press("Tab")
         await page.get_by_label("Message", exact=True).press("Enter")
-        await expect(page.get_by_role("alert")).to_contain_text("messages[0].content[0].image_url.url")
+        await expect(page.get_by_role("alert")).to_contain_text(
+            "Picture 1 is not of a kind that can be read here. Save it as JPEG or PNG, or remove it."
+        )
 
 
 async def test_a_refused_picture_goes_back_into_the_composer_and_the_chat_goes_on(browser: Browser) -> None:
@@ -233,7 +242,7 @@ async def test_a_refused_picture_goes_back_into_the_composer_and_the_chat_goes_o
         await expect(page.get_by_role("button", name="Ask again")).to_be_visible()
         await add(page, broken)
         await ask(page, "Two?")
-        await expect(page.get_by_role("alert")).to_contain_text("messages[2].content[0].image_url.url")
+        await expect(page.get_by_role("alert")).to_contain_text("Picture 1 is not of a kind")
         await expect(page.locator(".turn")).to_have_count(2)
         await expect(page.get_by_label("Message", exact=True)).to_have_value("Two?")
         await page.get_by_role("button", name="Remove picture 1").click()
@@ -265,6 +274,7 @@ async def test_the_page_says_when_the_server_has_gone(browser: Browser) -> None:
         page = await stack.enter_async_context(opened(browser, gateway))
         await expect(page.get_by_role("status")).to_have_text("llava-demo: ready")
         await page.route("**/health/ready", lambda route: route.abort())
+        await page.evaluate("dispatchEvent(new Event('focus'))")  # or five seconds later
         await expect(page.get_by_role("status")).to_have_text("the server cannot be reached")
         await page.unroute("**/health/ready")
         await expect(page.get_by_role("status")).to_have_text("llava-demo: ready")
@@ -337,6 +347,125 @@ async def test_a_photo_is_added_and_two_pictures_lead_the_message(browser: Brows
     assert len({picture.key for picture in job.pictures}) == 2
 
 
+async def test_another_fit_gives_an_answer_of_its_own_beside_the_first(browser: Browser, axe: str) -> None:
+    engine = ScriptedEngine()
+    async with scripted_gateway(engine) as gateway, opened(browser, gateway, NARROW) as page:
+        await add(page, WIDE)
+        await ask(page, "What is it?")
+        fits = page.get_by_role("group", name="The picture as the model saw it").get_by_role("button")
+        await expect(fits).to_have_count(3)
+        await expect(page.locator(".assistant .note")).to_contain_text(
+            "the demo model knows only coloured shapes"
+        )
+        await fits.nth(1).click()
+        await expect(page.locator(".variant")).to_have_count(2)
+        await expect(page.locator(".variant.chosen .settings")).to_have_text("image_fit crop")
+        await expect(fits.nth(1)).to_have_text("cropA red circle.")
+        await fits.nth(0).click()  # It has an answer: none is asked for.
+        await expect(page.locator(".variant.chosen .settings")).to_have_text("default settings")
+        await expect(fits.nth(0)).to_be_focused()
+        await page.get_by_role("button", name="Settings", exact=True).click()
+        # 320 pixels wide, which is also 640 at 200 % zoom.
+        assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert await violations(page, axe) == []
+    pad, crop = engine.jobs
+    assert pad.token_ids == crop.token_ids
+    assert pad.pictures[0].pixels != crop.pictures[0].pixels
+
+
+async def test_a_question_is_edited_and_the_chat_is_kept_listed_and_saved(browser: Browser) -> None:
+    engine = ScriptedEngine()
+    async with scripted_gateway(engine) as gateway, opened(browser, gateway) as page:
+        for turn, words in enumerate(("One?", "Two?"), 1):
+            await ask(page, words)
+            await expect(page.get_by_role("button", name="Ask again")).to_have_count(turn)
+        await page.get_by_role("button", name="Edit question").first.click()
+        await expect(page.get_by_label("Message", exact=True)).to_have_value("One?")
+        await add(page, STAR)
+        await ask(page, "Three?")
+        await expect(page.locator(".turn.user")).to_have_count(1)
+        await expect(page.locator(".tile")).to_have_count(3)
+        await page.reload()
+        await expect(page.locator(".turn.user .said")).to_have_text("Three?")
+        await expect(page.locator(".turn.user img")).to_have_count(1)
+        await expect(page.locator(".assistant .said")).to_have_text("A red circle.")
+        await page.get_by_role("button", name="Chats").click()
+        async with page.expect_download() as saved:
+            await page.get_by_role("button", name="Save as JSON: One?").click()
+        file = json.loads((await (await saved.value).path()).read_bytes())
+        assert [part["type"] for part in file["messages"][0]["content"]] == ["image_url", "text"]
+        assert file["messages"][1] == {"role": "assistant", "content": "A red circle."}
+        await page.get_by_role("button", name="Delete: One?").click()
+        await expect(page.locator("#chats li")).to_have_count(0)
+        await expect(page.locator(".turn")).to_have_count(0)
+    assert engine.model.vocabulary.decode(engine.jobs[-1].token_ids, special=True).endswith(
+        "Three?\nASSISTANT:"
+    )
+    assert len(engine.jobs[-1].pictures) == 1
+
+
+async def test_settings_are_those_of_the_request_and_are_shown_where_they_differ(browser: Browser) -> None:
+    engine = ScriptedEngine(words=("<b onclick=x>1</b> **bold** ![p](http://127.0.0.9/p.png)", " more"))
+    async with scripted_gateway(engine) as gateway, opened(browser, gateway) as page:
+        await page.get_by_role("button", name="Settings", exact=True).click()
+        drawer = page.get_by_role("complementary", name="Settings")
+        for name, value in {"messages[0]": "Be brief.", "temperature": "0.9", "max_tokens": "1"}.items():
+            await drawer.get_by_label(name).fill(value)
+        await page.keyboard.press("Escape")
+        await expect(page.get_by_role("button", name="Settings", exact=True)).to_be_focused()
+        await ask(page, "Hi")
+        said = page.locator(".assistant .said")
+        # Markdown has its form; HTML stays text, and a picture is not loaded (`opened` checks that).
+        await expect(said.locator("strong")).to_have_text("bold")
+        await expect(said).to_have_text("<b onclick=x>1</b> bold p")
+        await page.get_by_role("button", name="What the model saw").click()
+        rows = page.get_by_role("region", name="What the model saw").locator("table:not(.steps) tr")
+        await expect(rows).to_have_text(["max_tokens1", "temperature0.9", "top_p1"])  # its own default
+        await expect(page.locator(".end")).to_contain_text("the answer reached its longest length")
+        await page.get_by_role("button", name="Continue").click()
+        await expect(page.get_by_role("button", name="Continue")).to_be_visible()
+    first, more = engine.jobs
+    assert (first.sampling.temperature, first.sampling.max_tokens) == (0.9, 1)
+    prompt = [engine.model.vocabulary.decode(job.token_ids, special=True) for job in (first, more)]
+    assert prompt[0].startswith("<s>Be brief.")
+    assert prompt[1].startswith(prompt[0])
+    assert prompt[1].endswith("p.png)")
+
+
+async def test_pictures_change_places_and_a_link_is_fetched_by_the_gateway(browser: Browser) -> None:
+    drop = """(url) => {
+        const data = new DataTransfer();
+        data.setData("text/uri-list", url);
+        document.body.dispatchEvent(new DragEvent("drop", {dataTransfer: data, bubbles: true}));
+    }"""
+    engine = ScriptedEngine()
+    async with scripted_gateway(engine) as gateway, opened(browser, gateway) as page:
+        await page.get_by_label("Add pictures").set_input_files([STAR, CIRCLE])
+        shown = page.locator("#pictures img")
+        await expect(shown).to_have_count(2)
+        star, circle = [await shown.nth(place).get_attribute("src") for place in range(2)]
+        await page.locator("#pictures li").nth(1).drag_to(page.locator("#pictures li").nth(0))
+        await expect(shown.nth(0)).to_have_attribute("src", circle or "")
+        await page.locator("#pictures .thumb").nth(0).press("ArrowRight")
+        await expect(shown.nth(0)).to_have_attribute("src", star or "")
+        await page.evaluate(drop, f"{gateway.url}/picture.png")
+        # This machine's own addresses are not fetched from.
+        await expect(page.get_by_role("alert")).to_contain_text(
+            "Picture 1 could not be fetched from its address. Save it to this device, and add it from there."
+        )
+        await expect(shown).to_have_count(2)
+
+
+async def test_waiting_says_for_how_long(browser: Browser) -> None:
+    engine = ScriptedEngine(pause=2)
+    async with scripted_gateway(engine) as gateway, opened(browser, gateway) as page:
+        await ask(page, "What?")
+        await expect(page.locator("#waiting")).to_have_text("Waiting for the first word: 1 s.")
+        engine.hurried = True
+        await expect(page.locator("#waiting")).to_be_hidden()
+        await expect(page.locator(".assistant .said")).to_have_text("A red circle.")
+
+
 @pytest.mark.parametrize("name", ["curl", "Python"])
 async def test_the_code_that_is_copied_sends_the_same_request(browser: Browser, name: str) -> None:
     engine = ScriptedEngine()
@@ -356,7 +485,7 @@ async def test_the_code_that_is_copied_sends_the_same_request(browser: Browser, 
         assert "A red circle." in said.decode()
     shown, run = engine.jobs
     assert run.token_ids == shown.token_ids
-    assert (shown.sampling.logprobs, run.sampling.logprobs) == (0, None)
+    assert (shown.sampling.logprobs, run.sampling.logprobs) == (4, None)
     # Not their keys: these are a caller's, and without API keys another header is another caller.
     assert [each.pixels for each in run.pictures] == [each.pixels for each in shown.pictures]
 
@@ -383,5 +512,5 @@ async def test_it_is_on_where_only_this_machine_can_reach_it(settings: dict[str,
 
 def test_every_file_is_served() -> None:
     folder = Path(playground.__file__).parents[2] / "playground"
-    found = {path.name for path in folder.iterdir() if path.suffix in playground.KINDS}
+    found = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.suffix in playground.KINDS}
     assert found == {playground.PAGE, *playground.ASSETS}

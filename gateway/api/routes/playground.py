@@ -5,9 +5,22 @@ from importlib.resources import files
 
 from fastapi import APIRouter, Response
 
-KINDS = {".css": "text/css", ".html": "text/html", ".js": "text/javascript"}
+KINDS = {".css": "text/css", ".html": "text/html", ".js": "text/javascript", ".svg": "image/svg+xml"}
 PAGE = "index.html"
-ASSETS = ("api.js", "app.js", "code.js", "elements.js", "saw.js", "shapes.js", "style.css")
+ASSETS = (
+    *(
+        "answer.css",
+        "api.js",
+        "app.js",
+        "chats.js",
+        "code.js",
+        "composer.js",
+        "conversation.js",
+        "elements.js",
+    ),
+    *("errors.js", "icons.js", "mark.svg", "markdown.js", "photo.js", "saw.js", "settings.js", "shapes.js"),
+    *("status.js", "store.js", "style.css", "tokens.js", "turns.js", "vendor/marked.js", "vendor/purify.js"),
+)
 PATHS = frozenset({"/", *(f"/playground/{name}" for name in ASSETS)})
 HEADERS = {
     "cache-control": "no-cache",

@@ -1,0 +1,35 @@
+// Chats, kept in this browser (IndexedDB). Where it keeps nothing, a chat lives as long as the page.
+let opened = null;
+
+function database() {
+  opened ??= new Promise((resolve, reject) => {
+    const asked = indexedDB.open("llava-playground", 1);
+    asked.onupgradeneeded = () => asked.result.createObjectStore("chats", { keyPath: "id" });
+    asked.onsuccess = () => resolve(asked.result);
+    asked.onerror = () => reject(asked.error);
+  });
+  return opened;
+}
+
+async function run(mode, act) {
+  const store = (await database()).transaction("chats", mode).objectStore("chats");
+  return new Promise((resolve, reject) => {
+    const asked = act(store);
+    asked.onsuccess = () => resolve(asked.result);
+    asked.onerror = () => reject(asked.error);
+  });
+}
+
+/** Return the chats, the newest first. */
+export async function list() {
+  const chats = await run("readonly", (store) => store.getAll()).catch(() => []);
+  return chats.sort((one, other) => other.updated - one.updated);
+}
+
+export const load = (id) => run("readonly", (store) => store.get(id)).catch(() => undefined);
+export const remove = (id) => run("readwrite", (store) => store.delete(id)).catch(() => {});
+
+/** Keep a chat. Returns whether the browser did. */
+export async function keep(chat) {
+  return run("readwrite", (store) => store.put({ ...chat, updated: Date.now() })).then(() => true, () => false);
+}
