@@ -1,4 +1,4 @@
-"""Who may come in: tickets for requests, before anything is read of them, and seats in the engine's batch."""
+"""Admission: a queue permit before a request is read, an engine permit before it joins the engine's batch."""
 
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -13,14 +13,14 @@ from gateway.errors import RateLimited
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
 
-RESERVE = 8  # one ticket in this many is for callers who hold none
-SEATS_RESERVE = 5  # likewise one seat in this many
-PER_PRIORITY = 256  # expected tokens that a caller has under way, for each step that its next job comes later
-LOWEST = 999_999  # batches come after all
+RESERVE = 8  # one queue permit in this many is for callers who hold none
+SEATS_RESERVE = 5  # the same for engine permits
+PER_PRIORITY = 256  # a caller's next job is one priority lower for every so many tokens it has running
+LOWEST = 999_999  # for batch lines
 
 
 class Admission:
-    """Hands out tickets and seats. A request that gets none in time is refused with `Retry-After`."""
+    """Grants queue and engine permits. A request that gets none in time is refused with `Retry-After`."""
 
     def __init__(self, settings: Settings, metrics: Metrics, seats: int) -> None:
         self._metrics = metrics
@@ -37,20 +37,20 @@ class Admission:
         self._seats = FairSemaphore(
             seats,
             reserve=seats // SEATS_RESERVE,
-            # Whoever holds a ticket may wait for a seat; so long as its answer may take.
+            # A request with a queue permit may wait for an engine permit for as long as its answer may take.
             max_waiting=settings.max_running,
             max_wait=settings.request_timeout,
         )
 
     def quiet(self, now: float) -> float:
-        """Return for how many seconds no request has held or awaited a ticket; `now` is `time.monotonic`."""
+        """Return for how many seconds no request has held or awaited a permit; `now` is `time.monotonic`."""
         return 0.0 if self._live else now - self._quiet_since
 
     @asynccontextmanager
     async def ticket(self, caller: Caller) -> AsyncIterator[None]:
-        """Hold a ticket. Raises Overloaded (503) when the queue is full or the wait too long.
+        """Hold a queue permit. Raises Overloaded (503) if the queue is full or the wait is too long.
 
-        Raises RateLimited (429) where the caller has as many requests under way as it may.
+        Raises RateLimited (429) if the caller already runs as many requests as its class allows.
         """
         most = caller.klass.requests_at_once
         if most is not None and self._tickets.under_way(caller) >= most:
@@ -77,9 +77,9 @@ class Admission:
 
     @asynccontextmanager
     async def seats(self, caller: Caller, number: int, tokens: int) -> AsyncIterator[int]:
-        """Hold `number` seats, one for each choice; yields the job's priority, 0 the highest.
+        """Hold `number` engine permits, one per choice, and yield the job's priority; 0 is the highest.
 
-        `tokens` are what the request is expected to take; the caller whose requests take least comes next.
+        `tokens` is the request's expected cost; the caller whose running requests cost least comes next.
         """
         with _waiting(self._metrics.waiting_for_seat, self._metrics.seat_seconds):
             holding = await self._seats.take(caller, number, tokens)
@@ -92,7 +92,7 @@ class Admission:
 
 @contextmanager
 def _waiting(now: Gauge, seconds: Histogram) -> Iterator[None]:
-    """Count a request that waits, and for how long where it gets what it waits for."""
+    """Count a waiting request, and measure its wait if it gets its permit."""
     arrived = time.perf_counter()
     now.inc()
     try:

@@ -1,4 +1,4 @@
-"""Who a request is from: an API key's name or, where no keys are set, the address that it comes from."""
+"""Identifies callers by the name of their API key or, without keys, by their IP address."""
 
 import datetime as dt
 import hmac
@@ -14,12 +14,12 @@ from gateway.errors import InvalidAPIKey
 from gateway.settings import Settings
 
 NO_KEY = "no key"  # no key's name has a space
-IPV6_NETWORK = 64  # bits: what one subscriber has
+IPV6_NETWORK = 64  # bits: what a provider gives one subscriber
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who sends. `name` is for limits and logs; `scope` separates caches and what is stored."""
+    """The sender of a request. `name` is for limits and logs; `scope` separates caches and stored data."""
 
     name: str
     scope: str = field(repr=False)
@@ -28,7 +28,7 @@ class Caller:
 
 
 class Callers:
-    """Tells callers apart. Raises keys.KeysError where the keys file cannot be read at the start."""
+    """Authenticates callers. Raises keys.KeysError if the keys file cannot be read at the start."""
 
     def __init__(self, settings: Settings) -> None:
         self._default = CallerClass(
@@ -50,23 +50,23 @@ class Callers:
 
     @property
     def stale(self) -> bool:
-        """Whether the keys file cannot be used as it is, so that older keys count."""
+        """Whether the keys file is unusable, so that the last good keys stay valid."""
         return self._file is not None and self._file.stale
 
     async def watch(self) -> None:
-        """Take changes of the keys file until cancelled."""
+        """Reload the keys file when it changes, until cancelled."""
         if self._file is not None:
             await self._file.watch()
 
     def known(self, scope: str) -> bool:
-        """Say whether what `scope` has stored has an owner: not after its key was revoked.
+        """Return whether `scope` still belongs to a caller. A revoked key's does not.
 
-        Where no keys are asked for, everybody is known.
+        If no keys are required, every scope is known.
         """
         return not self.keyed or any(scope in known.scopes for known in self._all())
 
     def identify(self, headers: Mapping[str, str], address: str) -> Caller:
-        """Return whose request this is; `address` is the connection's. Raises InvalidAPIKey (401)."""
+        """Return the request's caller; `address` is the connection's peer. Raises InvalidAPIKey (401)."""
         authorization = headers.get("authorization", "")
         if not self.keyed:
             name = f"address:{self._network(headers, address)}"
@@ -84,7 +84,7 @@ class Callers:
         return Caller(key.name, key.scope, key.klass, key.name)
 
     def _key(self, digest: str) -> Key | None:
-        # What is looked up is a hash: how long that takes says nothing about any key.
+        # The lookup is by hash, so its timing reveals nothing about any key.
         for known in self._all():
             key = known.by_hash.get(digest)
             if key is not None and hmac.compare_digest(key.hash, digest):
@@ -95,7 +95,7 @@ class Callers:
         return (self._given, self._file.current()) if self._file else (self._given,)
 
     def _load(self, path: Path) -> Keys:
-        """Return the keys of the file, none of which the setting has too."""
+        """Return the file's keys. Raises KeysError if GATEWAY_API_KEYS has one of them too."""
         found = keys.load(path, self._default)
         names = {key.name for key in self._given.by_hash.values()}
         for key in found.by_hash.values():
@@ -104,10 +104,10 @@ class Callers:
         return found
 
     def _network(self, headers: Mapping[str, str], address: str) -> str:
-        """Return the client's address, and of an IPv6 address its network."""
+        """Return the client's IPv4 address, or the network of its IPv6 address."""
         told = self._told(headers) if self._header else ""
         if told and self._is_proxy(address):
-            # The last is what our proxy saw; those before it are from its client and prove nothing.
+            # Our proxy appended the last address; the client may have invented those before it.
             address = _bare(told.rpartition(",")[2])
         try:
             found = ip_address(address)
@@ -119,7 +119,7 @@ class Callers:
         return str(found)
 
     def _told(self, headers: Mapping[str, str]) -> str:
-        # A proxy may add a line of its own below its client's: only all of them together are the list.
+        # A proxy may add a second header line below its client's: join all lines.
         return ",".join(value for name, value in headers.items() if name.lower() == self._header)
 
     def _is_proxy(self, address: str) -> bool:
@@ -149,7 +149,7 @@ class Callers:
 
 
 def _bare(told: str) -> str:
-    """Return an address without the port and brackets that a proxy may write."""
+    """Return an address without the port and brackets that some proxies add."""
     told = told.strip().strip('"')
     if told.startswith("["):
         return told[1:].partition("]")[0]
@@ -157,7 +157,7 @@ def _bare(told: str) -> str:
 
 
 def access_problem(settings: Settings) -> str | None:
-    """Return why the gateway must not start: reachable by others without API keys, or no keys file."""
+    """Return why the gateway must not start (open to other machines without API keys, say), or None."""
     try:
         keyed = Callers(settings).keyed
     except KeysError as error:

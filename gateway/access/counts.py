@@ -1,4 +1,4 @@
-"""What callers have sent in the last minutes, counted in this process."""
+"""Rate-limit counters per caller, kept in this process."""
 
 import time
 from collections import OrderedDict
@@ -9,15 +9,15 @@ from typing import Final, Protocol
 from gateway.access.window import MINUTE, Window
 
 REASONS: Final = ("unreachable", "authentication", "wrong_type", "other")  # why nothing was counted
-SWEPT: Final = 2  # callers looked at on each call, those unseen the longest first: more than one call adds
+SWEPT: Final = 2  # stale callers examined per call; a call adds only one
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """What a request takes of one limit per minute.
+    """What a request costs against one limit per minute.
 
-    `needed` must be left, or nothing of the request is counted. Without it the amount counts in any case; one
-    below 0 is given back.
+    If less than `needed` is left, the request is refused and nothing is counted. Without `needed`, `amount`
+    always counts; a negative one is a refund.
     """
 
     kind: str  # requests, tokens or images

@@ -1,8 +1,8 @@
-"""A number of places, shared fairly between callers who each ask for some, and wait where none is free.
+"""A fair semaphore with a bounded queue: callers take permits, and wait if none is free.
 
-The caller who holds least for its weight comes next, of several the one who was served longest ago, so a
-caller's own flood waits behind itself. The last `reserve` places are only for callers who hold none: a caller
-who has taken all others keeps nobody out.
+The caller who holds least for its weight is served first, so a flood delays only its sender; ties go to the
+caller served longest ago. The last `reserve` permits are for callers who hold none, so that one caller cannot
+lock out the rest.
 """
 
 import asyncio
@@ -17,9 +17,9 @@ from gateway.access.callers import Caller
 from gateway.access.priority_queue import PriorityQueue
 from gateway.errors import Overloaded
 
-MEASURED = 64  # releases that the rate is measured over
+MEASURED = 64  # the release rate is measured over this many releases
 LONGEST_RETRY = 60  # seconds
-PASSED_BY = 64  # callers who hold some and need more than is free: so many are looked at for one who fits
+PASSED_BY = 64  # waiting callers examined for one whose request fits into what is free
 
 
 @dataclass(slots=True, eq=False)
@@ -33,7 +33,7 @@ class _Asked:
 
 @dataclass(slots=True)
 class Permit:
-    """Places that are held; those not needed may be given back before the others."""
+    """Permits that are held; unneeded ones may be released early."""
 
     _shares: "FairSemaphore"
     _caller: Caller
@@ -41,7 +41,7 @@ class Permit:
     cost: int
 
     def keep(self, amount: int) -> None:
-        """Give back all but `amount`."""
+        """Release all but `amount`."""
         if (spare := self.amount - amount) > 0:
             cheaper = self.cost * spare // self.amount
             self.amount = amount
@@ -49,16 +49,16 @@ class Permit:
             self._shares._give_back(self._caller, spare, cheaper)  # noqa: SLF001  # its own handle
 
     def release(self) -> None:
-        """Give back all that is left, if anything is."""
+        """Release what is still held."""
         if self.amount:
             self._shares._note_release()  # noqa: SLF001  # its own handle
             self.keep(0)
 
 
 class FairSemaphore:
-    """`total` places; at most `max_waiting` may wait for some, each at most `max_wait` seconds.
+    """Fair semaphore with `total` permits; at most `max_waiting` requests wait, each up to `max_wait` s.
 
-    With `whole`, one request may have all places, the reserve among them, if its caller holds none.
+    With `whole`, a caller who holds none may take all permits at once, including the reserve.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class FairSemaphore:
         self._served: dict[str, int] = {}  # of callers who hold or wait: when, in takings
         self._takings = 0
         self._released: deque[float] = deque(maxlen=MEASURED)  # on the clock below
-        # Runs while somebody waits: at other times as much work ends as comes, which is no rate.
+        # Runs only while a request waits: otherwise the release rate only reflects the arrival rate.
         self._waited = 0.0
         self._waiting_since = 0.0
 
@@ -89,7 +89,7 @@ class FairSemaphore:
 
     @property
     def taken(self) -> int:
-        """How many places are held."""
+        """How many permits are held."""
         return self._total - self._free
 
     @property
@@ -97,20 +97,20 @@ class FairSemaphore:
         return self._waiting
 
     def held(self, caller: Caller) -> int:
-        """Return how many places `caller` holds."""
+        """Return how many permits `caller` holds."""
         return self._held[caller.name]
 
     def cost(self, caller: Caller) -> int:
-        """Return what the places that `caller` holds cost."""
+        """Return the summed cost of the permits that `caller` holds."""
         return self._cost[caller.name]
 
     def under_way(self, caller: Caller) -> int:
-        """Return how many places `caller` holds and how many times it waits for some, together."""
+        """Return the permits that `caller` holds plus its waiting requests."""
         return self._held[caller.name] + len(self._queues.get(caller.name, ()))
 
     @asynccontextmanager
     async def hold(self, caller: Caller, amount: int = 1, cost: int | None = None) -> AsyncIterator[Permit]:
-        """Hold `amount` places while the block runs. Raises what `take` raises."""
+        """Hold `amount` permits while the block runs. Raises what `take` raises."""
         holding = await self.take(caller, amount, cost)
         try:
             yield holding
@@ -118,10 +118,10 @@ class FairSemaphore:
             holding.release()
 
     async def take(self, caller: Caller, amount: int = 1, cost: int | None = None) -> Permit:
-        """Return `amount` places, to be released; asking for none never waits.
+        """Take `amount` permits; the caller must release them. Taking 0 never waits.
 
-        What they cost says who comes next, not how many can be held. Raises Overloaded where the queue is
-        full or the wait too long.
+        The cost decides who is served next, not how many can be held. Raises Overloaded if the queue is
+        full or the wait is too long.
         """
         amount = min(amount, self.most)
         cost = amount if cost is None else cost
@@ -133,11 +133,11 @@ class FairSemaphore:
 
     @property
     def most(self) -> int:
-        """How many places one request can have."""
+        """How many permits one request can take."""
         return self._total - (0 if self._whole else self._reserve)
 
     def retry_after(self) -> int:
-        """Return in how many seconds those who wait now will have been served, at the recent rate."""
+        """Return in how many seconds the current queue will be served, at the recent release rate."""
         if len(self._released) < 2:  # noqa: PLR2004  # no rate without two
             return 1
         seconds = max(0.001, self._clock() - self._released[0])
@@ -190,7 +190,7 @@ class FairSemaphore:
                 await asked.granted
         except BaseException as error:
             if asked.granted.done() and not asked.granted.cancelled() and not asked.granted.exception():
-                # The places came in the same moment; they must not be lost with who asked for them.
+                # The permits were granted just as the wait ended: pass them on.
                 self._give_back(asked.caller, asked.amount, asked.cost)
             else:
                 self._forget(asked)
@@ -201,7 +201,7 @@ class FairSemaphore:
             raise
 
     def _make_room(self, caller: Caller) -> None:
-        """Send away the newest of the caller who waits most often, or `caller` where that is no other."""
+        """Evict the newest request of the caller with the most waiting; refuse `caller` if that is itself."""
         name = self._longest.first()
         most = self._queues[name] if name else {}
         mine = len(self._queues.get(caller.name, ()))
@@ -213,7 +213,7 @@ class FairSemaphore:
             raise full
         newest = most[next(reversed(most))]
         self._forget(newest)
-        # Its client may have left in this very moment: then it is out of the queue, and that is all it takes.
+        # If its client has just left, removing it from the queue is enough.
         if not newest.granted.done():
             newest.granted.set_exception(full)
 
@@ -232,27 +232,27 @@ class FairSemaphore:
         self._reorder(name)
 
     def _grant(self) -> None:
-        """Give places to those who wait, the caller who holds least first, while there are some."""
+        """Grant free permits to waiting requests; the caller who holds least comes first."""
         passed_by: list[str] = []
         while name := self._next.first():
             asked = next(iter(self._queues[name].values()))
             if self._fits(asked.caller, asked.amount):
-                if not asked.granted.done():  # cancelled in this very moment
+                if not asked.granted.done():  # just cancelled
                     self._take(asked.caller, asked.amount, asked.cost)
                     asked.granted.set_result(None)
                 self._leave_queue(asked)
                 continue
             if not self._held[name]:
-                break  # Who comes next needs more than is free: others must not take it away.
+                break  # The next in line needs more than is free: others must not overtake it.
             if self._free <= self._reserve or len(passed_by) == PASSED_BY:
-                break  # Nobody who holds some gets more.
+                break  # Only the reserve is left; it is for callers who hold none.
             passed_by.append(name)
             self._next.drop(name)
         for name in passed_by:
             self._reorder(name)
 
     def _reorder(self, name: str) -> None:
-        """Put the caller where it belongs now, and forget it where it neither holds nor waits."""
+        """Update the caller's position in the queues, and forget a caller that neither holds nor waits."""
         if (queue := self._queues.get(name)) is None:
             self._next.drop(name)
             self._longest.drop(name)

@@ -1,4 +1,4 @@
-"""Work in threads, in turn between callers: a caller's flood delays only that caller."""
+"""A fair thread pool: a caller's flood delays only that caller."""
 
 import asyncio
 from collections.abc import Callable
@@ -14,21 +14,21 @@ _T = TypeVar("_T")
 
 
 class Aside(Protocol):
-    """Does work where it keeps nobody else waiting, or at once where it is little."""
+    """Runs work in a thread, or inline if it is cheap."""
 
     async def __call__(self, work: Callable[[], _T]) -> _T:
         """Return what `work` returns."""
 
 
 async def at_once(work: Callable[[], _T]) -> _T:
-    """Do `work` here: it is little."""
+    """Run cheap `work` inline."""
     return work()
 
 
 class FairThreadPool:
-    """Runs work in `threads` threads; the next is of the caller who has least of it running.
+    """Fair thread pool: the caller with the fewest running jobs goes next.
 
-    `start` runs first in each thread. No thread starts before the first work.
+    It has `threads` threads, which start with the first job; each runs `start` first.
     """
 
     def __init__(
@@ -38,17 +38,17 @@ class FairThreadPool:
         self._shares = places(threads, settings)
 
     async def run(self, caller: Caller, work: Callable[[], _T]) -> _T:
-        """Return what `work` returns, when it is the turn of `caller`. Raises Overloaded."""
+        """Return the result of `work`, run when it is the turn of `caller`. Raises Overloaded."""
         async with self._shares.hold(caller):
             return await _to_the_end(self._threads, work)
 
     async def close(self) -> None:
-        """Wait for what runs and end the threads."""
+        """Wait for running jobs and end the threads."""
         await asyncio.to_thread(self._threads.shutdown, cancel_futures=True)
 
 
 def places(number: int, settings: Settings) -> FairSemaphore:
-    """Return `number` places to work at: whoever holds a ticket may wait, as long as its answer may take."""
+    """Return `number` permits for work; a request may wait for one as long as its answer may take."""
     return FairSemaphore(
         number,
         reserve=0,
@@ -58,7 +58,7 @@ def places(number: int, settings: Settings) -> FairSemaphore:
 
 
 async def _to_the_end(threads: Executor, work: Callable[[], _T]) -> _T:
-    # A thread can't be interrupted: when cancelled, hold what the work needs until it is through.
+    # A thread can't be interrupted: if cancelled, keep what the work needs until it ends.
     future = threads.submit(copy_context().run, work)
     done = asyncio.wrap_future(future)
     try:
@@ -66,5 +66,5 @@ async def _to_the_end(threads: Executor, work: Callable[[], _T]) -> _T:
     except asyncio.CancelledError:
         if not future.cancel():
             await asyncio.wait({done})
-            done.exception()  # nobody waits for it any more
+            done.exception()  # marks it as retrieved; no one awaits it any more
         raise

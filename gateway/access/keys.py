@@ -1,19 +1,19 @@
-"""The keys file: who may call, by the hash of an API key, and in which class. `llava-gateway keys` writes it.
+"""The keys file: hashes of API keys, and the class of each. `llava-gateway keys` writes it.
 
-    [classes.batch]                    # what each caller of a class may do
+    [classes.batch]                    # limits for each caller of the class
     requests_per_minute = 600
     weight = 0.5
 
     [keys.alice]
-    hash = "sha256:9f86d081…"          # of the whole key; the key itself is shown once, when it is made
+    hash = "sha256:9f86d081…"          # of the complete key, which is shown only once, when it is made
     class = "batch"
     created = 2026-11-24
     owner = "sha256:2c26b46b…"         # of the first key: what is stored is its owner's, whichever key asks
     previous = [{hash = "sha256:2c26b46b…", until = 2026-12-01T00:00:00Z}]  # replaced, but valid until then
     # end of the keys file
 
-A key has 256 random bits, so its plain SHA-256 cannot be searched for. The last line says that the file is
-complete: a running gateway does not take one that has lost it.
+A key has 256 random bits, so its plain SHA-256 cannot be searched for. The last line marks the
+file as complete: a running gateway does not load a file without it.
 """
 
 import datetime as dt
@@ -34,7 +34,7 @@ from typing import Any
 import tomlkit
 
 PREFIX = "sk-"
-MOST = 10**12  # of any limit
+MOST = 10**12  # largest value of a limit
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 HASH = re.compile(r"sha256:[0-9a-f]{64}")
 END = "# end of the keys file"
@@ -53,12 +53,12 @@ class CallerClass:
     tokens_per_minute: int | None = None
     images_per_minute: int | None = None
     requests_at_once: int | None = None
-    weight: float = 1.0  # share of the engine against callers of other weights
+    weight: float = 1.0  # of the engine's time, relative to other callers
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key that is known, by the hash of it."""
+    """A known key; only its hash is stored."""
 
     name: str
     hash: str
@@ -126,10 +126,10 @@ def load(path: Path, default: CallerClass) -> Keys:
 
 def _read(path: Path) -> str:
     try:
-        # Whoever opens a FIFO to read waits for a writer, maybe for ever.
+        # Opening a FIFO blocks until there is a writer, maybe for ever.
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), encoding="utf-8") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise OSError("it is not a regular file")  # noqa: TRY301  # told like the others
+                raise OSError("it is not a regular file")  # noqa: TRY301  # reported like the others
             return file.read()
     except (OSError, ValueError) as error:
         raise KeysError(f"{path}: {error}") from None
@@ -164,7 +164,7 @@ def add(path: Path, name: str, klass: str | None, *, replaced_until: dt.datetime
 
 
 def _replace(entry: Any, until: dt.datetime) -> None:
-    """Make the key of `entry` a previous one; none of those before it is valid for longer."""
+    """Make the key of `entry` a previous one; older ones expire no later than it."""
     now = dt.datetime.now(dt.UTC)
     entry.setdefault("owner", entry["hash"])
     previous = tomlkit.array()
@@ -186,7 +186,7 @@ def revoke(path: Path, name: str) -> None:
 
 @contextmanager
 def _changed(path: Path) -> Iterator[tomlkit.TOMLDocument]:
-    """Yield what the file holds, and write what the block made of it. Two at once change it in turn."""
+    """Yield the file's content and write it back when the block ends, under a lock."""
     path = path.resolve()  # A link stays one.
     try:
         folder = os.open(path.parent, os.O_RDONLY)
@@ -210,7 +210,7 @@ def _document(path: Path) -> tomlkit.TOMLDocument:
 
 
 def _write(path: Path, document: tomlkit.TOMLDocument) -> None:
-    """Write all of the file or nothing: whoever could read it still can, a new one its owner alone."""
+    """Replace the file atomically and keep its permissions; a new file is readable by its owner only."""
     part = path.with_name(path.name + ".part")
     with suppress(FileNotFoundError):
         part.unlink()

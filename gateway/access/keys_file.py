@@ -1,4 +1,4 @@
-"""The keys file as a running gateway has it: the last good one, while the file changes."""
+"""Reloads the keys file of a running gateway, and keeps the last good version."""
 
 import asyncio
 import time
@@ -11,39 +11,39 @@ import structlog
 from gateway.access import keys
 from gateway.access.keys import Keys, KeysError
 
-LOOK_EVERY = 1.0  # seconds between two looks whether the file has changed
-# Seconds without a change before a file without its last line may take keys away: it may be half written.
+LOOK_EVERY = 1.0  # seconds between checks for a change
+# A file without its last line may be half written: it revokes keys only after so many unchanged seconds.
 QUIET: Final = 10.0
 
 log = structlog.get_logger()
 
 
 class KeysFile:
-    """The keys of the file at `path`, which may change at any time. Raises what `load` raises at first."""
+    """The keys of the file at `path`, which may change at any time. The first read raises as `load` does."""
 
     def __init__(self, path: Path, load: Callable[[], Keys]) -> None:
         self._path = path
         self._load = load
         self._state = self._look()
         self._looked = self._changed = time.monotonic()
-        self._again: float | None = None  # when the file is read next, if it has changed and was not taken
+        self._again: float | None = None  # when to retry a changed file that was not accepted
         self._keys = load()
-        self._told: str | None = None  # why the file was not taken
+        self._told: str | None = None  # the last logged reason for not accepting the file
         self._watched = False
 
     @property
     def stale(self) -> bool:
-        """Whether the file cannot be used, so that older keys are."""
+        """Whether the file is unusable, so that the last good keys stay valid."""
         return self._told is not None
 
     def current(self) -> Keys:
-        """Return the keys as the file had them when it was last good."""
+        """Return the keys of the last good file."""
         if not self._watched and time.monotonic() - self._looked >= LOOK_EVERY:
             self.look()
         return self._keys
 
     async def watch(self) -> None:
-        """Look for changes until cancelled, in a thread: neither a slow disk nor many keys stop the loop."""
+        """Check for changes until cancelled, in a thread: a slow disk must not block the event loop."""
         self._watched = True
         try:
             while True:
@@ -53,7 +53,7 @@ class KeysFile:
             self._watched = False
 
     def look(self) -> None:
-        """Take the file if it has changed and is whole."""
+        """Reload the file if it has changed and is complete."""
         now = self._looked = time.monotonic()
         state = self._look()
         if state != self._state:
@@ -70,12 +70,12 @@ class KeysFile:
                 self._told = str(error)
                 log.error("keys_file_not_read", reason=self._told)  # noqa: TRY400  # its message says all
             return
-        if self._look() == state:  # or it changed while it was read, and the next look sees to it
+        if self._look() == state:  # else it changed during the read; the next check reloads it
             self._keys, self._again, self._told = found, None, None
             log.info("keys_file_read", keys=len(found.by_hash))
 
     def _check_whole(self, found: Keys, quiet: float) -> None:
-        """Raise KeysError where `found` may be half of what is being written."""
+        """Raise KeysError if `found` may be half written."""
         if found.complete:
             return
         if self._keys.complete:
