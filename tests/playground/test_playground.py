@@ -18,6 +18,7 @@ from gateway.api.routes import playground
 from gateway.engine.supervisor import Report
 from gateway.errors import EngineDied
 from tests.api.asking import send
+from tests.debian import require
 from tests.images import pictures
 from tests.scripted_engine import ScriptedEngine
 from tests.servers import Gateway, scripted_gateway, supervised_gateway
@@ -466,7 +467,7 @@ async def test_waiting_says_for_how_long(browser: Browser) -> None:
         await expect(page.locator(".assistant .said")).to_have_text("A red circle.")
 
 
-@pytest.mark.parametrize("name", ["curl", "Python"])
+@pytest.mark.parametrize("name", ["curl", "Python", "JavaScript"])
 async def test_the_code_that_is_copied_sends_the_same_request(browser: Browser, name: str) -> None:
     engine = ScriptedEngine()
     async with scripted_gateway(engine) as gateway, opened(browser, gateway) as page:
@@ -477,9 +478,10 @@ async def test_the_code_that_is_copied_sends_the_same_request(browser: Browser, 
         await page.get_by_role("button", name=f"Copy {name}").click()
         await expect(page.get_by_role("button", name="Copied")).to_be_visible()
         code = await page.evaluate("navigator.clipboard.readText()")
-        command = "bash" if name == "curl" else sys.executable
+        node = (require("node", "nodejs"), "--input-type=module", "-")
+        command = {"curl": ("bash",), "Python": (sys.executable,), "JavaScript": node}[name]
         process = await asyncio.create_subprocess_exec(
-            command, stdin=-1, stdout=-1, env=os.environ | {"no_proxy": "*"}
+            *command, stdin=-1, stdout=-1, env=os.environ | {"no_proxy": "*"}
         )
         said, _ = await process.communicate(code.encode())
         assert "A red circle." in said.decode()
