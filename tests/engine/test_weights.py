@@ -26,7 +26,8 @@ from tests.servers import Gateway, start, wait_until_ready
 from tests.shapes import encoded
 from tests.snippets import python
 
-pytestmark = pytest.mark.engine
+# The rest ends before there is an engine.
+on_the_engine = pytest.mark.engine
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/transformers.md").read_text()
@@ -75,6 +76,7 @@ def from_the_hub(home: Path) -> Iterator[tuple[Gateway, Hub]]:
         assert code == 0
 
 
+@on_the_engine
 def test_the_first_start_fetches_the_weights_and_continues_where_it_broke_off(
     from_the_hub: tuple[Gateway, Hub],
 ) -> None:
@@ -82,6 +84,7 @@ def test_the_first_start_fetches_the_weights_and_continues_where_it_broke_off(
     assert hub.ranges() == ["bytes=0-", "bytes=4194304-"]
 
 
+@on_the_engine
 def test_once_the_weights_are_here_vllm_and_transformers_ask_the_hub_for_nothing(
     from_the_hub: tuple[Gateway, Hub],
 ) -> None:
@@ -91,6 +94,7 @@ def test_once_the_weights_are_here_vllm_and_transformers_ask_the_hub_for_nothing
     assert [line.rpartition("/")[2] for line in after] == ["model.safetensors -"]  # the cache's link to it
 
 
+@on_the_engine
 @pytest.mark.parametrize("number", [0, 2], ids=["pipeline", "pure transformers"])
 def test_the_snippets_of_the_page_print_the_same_answers(
     from_the_hub: tuple[Gateway, Hub], tmp_path: Path, number: int
@@ -107,19 +111,21 @@ def test_the_snippets_of_the_page_print_the_same_answers(
     assert theirs["text"]
 
 
+@pytest.mark.slow
 def test_weights_that_cannot_be_had_end_the_start_with_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: Path
 ) -> None:
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     gateway, process = start(tmp_path, profile=str(home / "same.toml"))
-    assert process.wait(60) == 1
+    assert process.wait(120) == 1
     assert gateway.log is not None
     log = gateway.log.read_text()
     assert f"HF_HUB_OFFLINE is set, and {tmp_path / 'hub'} has no {REPO}: unset it to fetch the model" in log
     assert "Traceback" not in log
 
 
+@pytest.mark.slow
 def test_a_start_that_waits_for_its_weights_ends_when_it_is_told_to(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,7 +136,7 @@ def test_a_start_that_waits_for_its_weights_ends_when_it_is_told_to(
         while not _stage(gateway).startswith(f"fetching {REPO}: 4.2 of 8.6 MB"):
             assert process.poll() is None
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
 
 
 def _stage(gateway: Gateway) -> str:
