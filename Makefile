@@ -1,6 +1,6 @@
 # Everything runs in .venv, which engine_config/install.py makes and keeps up to date.
 .DEFAULT_GOAL := help
-.PHONY: help serve test lint check coverage docs format clean bench bench-quick bench-micro chaos fairness gpu-config conformance schemathesis soak audit constraints hostile mutants fuzz full-shape gpu-check clients frontends fresh-machine
+.PHONY: help serve test proofs lint check coverage docs format clean bench bench-quick bench-micro chaos fairness gpu-config conformance schemathesis soak audit constraints hostile mutants fuzz full-shape gpu-check clients frontends fresh-machine
 MAKEFLAGS += --no-print-directory
 unexport PYTHONPATH PYTHONHOME # Other versions of our packages may be there.
 
@@ -21,10 +21,14 @@ serve: ## Set up and run the gateway here (PORT=8000 PROFILE=name ENGINE=cpu|gpu
 	$(SETUP)
 	@exec .venv/bin/llava-gateway serve --port $(PORT) $(if $(PROFILE),--profile $(PROFILE))
 
-test: ## Set up and run all tests, those on the real engine included.
+test: ## Set up and run the tests, those on the real engine included.
 	$(SETUP) --dev
 	@.venv/bin/pytest -m "not engine" -n 2 --dist worksteal
-	@.venv/bin/pytest -m engine
+	@.venv/bin/pytest -m "engine and not proof"
+
+proofs: ## The long tests: two layers of the 7B against transformers, the notebook, the GPU check, clients.
+	$(SETUP) --dev
+	@.venv/bin/pytest -m proof --timeout 900 -rP $(ARGS)
 
 lint: ## Set up, then lint, types and import contracts.
 	$(SETUP) --dev

@@ -45,10 +45,13 @@ class Collector:
     def children(self, parent: Span) -> list[Span]:
         return [span for span in self.spans if span.parent == parent.id]
 
-    def wait(self, name: str, count: int = 1, seconds: float = 30.0) -> list[Span]:
-        """Return the spans named `name`, once there are `count`. Raises AssertionError after `seconds`."""
+    def wait(self, name: str, count: int = 1, seconds: float = 30.0, trace: str = "") -> list[Span]:
+        """Return the spans named `name`, of `trace` if given, once there are `count`.
+
+        Raises AssertionError after `seconds`.
+        """
         deadline = time.monotonic() + seconds
-        while len(found := [span for span in self.spans if span.name == name]) < count:
+        while len(found := [s for s in self.spans if s.name == name and trace in ("", s.trace)]) < count:
             assert time.monotonic() < deadline, [span.name for span in self.spans]
             time.sleep(0.01)
         return found

@@ -2,11 +2,13 @@
 
 import signal
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 import structlog
 
 from tests import watching
+from tests.collector import Collector, collecting
 from tests.prompt.llama import LlamaTokenizerJS
 from tests.servers import Gateway, served_gateway
 
@@ -38,10 +40,21 @@ def _leaves_logs_as_they_were() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    """Yield a gateway on vLLM with the demo model; pictures may be fetched from this machine."""
+def collector() -> Iterator[Collector]:
+    """Yield the collector that `gateway` sends its spans to."""
+    with collecting() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def gateway(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> Iterator[Gateway]:
+    """Yield a gateway on vLLM with the demo model that is traced; it may fetch images from this machine."""
     folder = tmp_path_factory.mktemp("gateway")
-    with served_gateway(folder, profile="demo", fetch_allow="127.0.0.1") as running:
+    with ExitStack() as stack:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("NO_PROXY", "127.0.0.1")
+            patch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
+            running = stack.enter_context(served_gateway(folder, profile="demo", fetch_allow="127.0.0.1"))
         yield running
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import psutil
 from fastapi import FastAPI
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
@@ -171,6 +172,12 @@ def wait_until_ready(
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             time.sleep(0.2)
     raise AssertionError(f"the gateway did not become ready\n{_end_of_log(gateway)}")
+
+
+def core(gateway: Gateway) -> psutil.Process:
+    """Return the process of the engine's core."""
+    (found,) = [child for child in psutil.Process(gateway.pid).children() if "EngineCore" in child.name()]
+    return found
 
 
 def _end_of_log(gateway: Gateway) -> str:

@@ -30,17 +30,18 @@ LINES = 90
 def test_a_killed_batch_goes_on_and_no_line_is_lost_or_repeated(tmp_path: Path) -> None:
     state = tmp_path / "state"
     gateway, process = start(tmp_path, profile="demo", state_dir=str(state))
-    family = [psutil.Process(process.pid)]
     try:
         wait_until_ready(gateway, process)
-        family += family[0].children(recursive=True)
+        family = psutil.Process(process.pid).children(recursive=True)
+        assert any("EngineCore" in member.name() for member in family)
         with _client(gateway) as client:
             batch = _wait(client, _begin(client), lambda now: _completed(now) >= LINES // 4)
         assert batch.status == "in_progress"
     finally:
-        for member in family:  # the engine's core would outlive us
-            member.kill()
+        process.kill()
         process.wait(30)
+    _, alive = psutil.wait_procs(family, timeout=30)
+    assert alive == []  # The engine ends with its gateway.
     finished = _finished(state)
     assert LINES // 4 <= len(finished) < LINES
 

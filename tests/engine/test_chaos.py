@@ -4,8 +4,7 @@ import asyncio
 
 import pytest
 
-from tests.engine.test_faults import core
-from tests.servers import Gateway
+from tests.servers import Gateway, core
 from tools.chaos import attackers
 from tools.chaos.load import Tally, asks, honest_load, recovered, right_ones
 from tools.chaos.origin import bad_origin

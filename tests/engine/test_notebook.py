@@ -59,6 +59,7 @@ class Runner:
 
 
 @pytest.mark.engine
+@pytest.mark.proof
 async def test_the_notebook_runs_from_its_first_cell_to_its_last(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

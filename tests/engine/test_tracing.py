@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from pathlib import Path
 
 import httpx2
 import pytest
@@ -12,9 +11,9 @@ from engine_config.profile import load as load_profile
 from gateway.access.admission import SEATS_RESERVE
 from tests.api.asking import chat, image, saying, text
 from tests.api.wire import CHAT
-from tests.collector import collecting
+from tests.collector import Collector
 from tests.images.pictures import url_of
-from tests.servers import Gateway, served_gateway
+from tests.servers import Gateway
 
 pytestmark = pytest.mark.engine
 PARENT = ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331")
@@ -77,21 +76,17 @@ async def test_queue_is_the_wait_for_the_prefill_of_others(gateway: Gateway) -> 
     assert all(time["queue"] <= time["total"] for time in times)
 
 
-def test_spans_of_the_gateway_and_of_vllm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    with collecting() as collector:
-        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
-        with served_gateway(tmp_path, profile="demo") as gateway:
-            picture = image(url_of(Image.effect_noise((90, 70), 90)))
-            answer = httpx2.post(
-                f"{gateway.url}{CHAT}",
-                json=chat(messages=saying(picture, text("What is it?")), max_tokens=50),
-                headers={"traceparent": f"00-{PARENT[0]}-{PARENT[1]}-01"},
-                timeout=60,
-                trust_env=False,
-            )
-        (span,) = collector.wait("chat llava-demo")
-        (theirs,) = collector.wait("llm_request")
+def test_spans_of_the_gateway_and_of_vllm(gateway: Gateway, collector: Collector) -> None:
+    picture = image(url_of(Image.effect_noise((90, 70), 90)))
+    answer = httpx2.post(
+        f"{gateway.url}{CHAT}",
+        json=chat(messages=saying(picture, text("What is it?")), max_tokens=50),
+        headers={"traceparent": f"00-{PARENT[0]}-{PARENT[1]}-01"},
+        timeout=60,
+        trust_env=False,
+    )
+    (span,) = collector.wait("chat llava-demo", trace=PARENT[0])
+    (theirs,) = collector.wait("llm_request", trace=PARENT[0])
     usage = answer.json()["usage"]
     assert (span.trace, span.parent) == PARENT
     assert span.attributes["gen_ai.usage.input_tokens"] == usage["prompt_tokens"]

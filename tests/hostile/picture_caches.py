@@ -18,9 +18,8 @@ from openai import AsyncOpenAI
 from engine_config.profile import PROFILES
 from tests.api.asking import chat, image, saying, text
 from tests.api.wire import connected, post
-from tests.engine.test_faults import core
 from tests.engine.test_isolation import SHAPES, clients, shuffled, wrong
-from tests.servers import Gateway, metric, served_gateway
+from tests.servers import Gateway, core, metric, served_gateway
 from tests.shapes import data_url
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]

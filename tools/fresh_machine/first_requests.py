@@ -1,6 +1,6 @@
 """Sends a gateway that has just started every kind of request twice: the first may not be slower by much.
 
-The kinds are those of tests/engine/test_bare_machine.py.
+The kinds are those of tests/engine/test_one_life.py.
 """
 
 import time
@@ -10,7 +10,7 @@ from typing import Any
 import httpx2
 
 from tests.api.asking import MODEL, chat
-from tests.engine.test_bare_machine import FIELDS, FORMS, LATER, OTHERS
+from tests.engine.test_one_life import FIELDS, FORMS, LATER, OTHERS
 
 
 @dataclass(frozen=True, slots=True)

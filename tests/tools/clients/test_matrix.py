@@ -1,4 +1,4 @@
-"""The matrix in short: OpenAI's two packages, each in an environment of its own, on the session's engine.
+"""The matrix in short: OpenAI's package for JavaScript on the session's engine.
 
 `make clients` runs all of it.
 """
@@ -15,13 +15,12 @@ from tools.clients.catalogue import CASES, CLIENTS, Client
 from tools.clients.page import PAGE, README, short, table
 from tools.clients.snippets import RUN, section
 
-SHORT = ("openai", "openai (JavaScript)")
+SHORT = "openai (JavaScript)"  # Other tests use the package for Python all the time.
 
 
 @pytest.mark.engine
-@pytest.mark.parametrize("name", SHORT)
-def test_openais_own_packages_find_nothing_missing(gateway: Gateway, name: str) -> None:
-    (client,) = (client for client in CLIENTS if client.name == name)
+def test_openais_package_for_javascript_finds_nothing_missing(gateway: Gateway) -> None:
+    (client,) = (client for client in CLIENTS if client.name == SHORT)
     install(client)
     # This gateway asks for no key, so the program's 401 is not among what it shows.
     assert {case: told for case, told in show(client, gateway).items() if case != "errors"} == {
@@ -69,7 +68,7 @@ def test_the_readme_names_each_client_that_the_page_has() -> None:
 
 
 def test_the_page_says_which_clients_make_test_runs() -> None:
-    assert f"`make test` runs {' and '.join(SHORT)}." in PAGE.read_text()
+    assert f"`make test` runs {SHORT}." in PAGE.read_text()
 
 
 def test_what_failed_is_told_and_what_was_not_shown_is_left_empty_or_explained() -> None:

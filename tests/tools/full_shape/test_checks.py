@@ -6,7 +6,7 @@ from tools.full_shape import measure
 from tools.full_shape.checks import CHECKS
 from tools.full_shape.served import Served
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]  # the first one waits for an engine
+pytestmark = [pytest.mark.engine, pytest.mark.proof, pytest.mark.timeout(600)]
 
 
 async def test_speed_and_memory_are_measured(served: Served) -> None:

@@ -27,7 +27,7 @@ from tools.full_shape.reference import IMAGE, Reference, Step
 from tools.full_shape.served import Served
 from tools.full_shape.shape import SIDE, TOKENS_PER_IMAGE
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.engine, pytest.mark.proof, pytest.mark.timeout(600)]
 
 TOKENS = 4  # of each answer
 CLOSE = 1e-3  # between two log probabilities

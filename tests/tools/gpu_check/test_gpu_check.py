@@ -16,6 +16,7 @@ ANSWERS = {steps._name(question): " ".join(sorted(question.words)) for question 
 
 
 @pytest.mark.engine
+@pytest.mark.proof
 def test_the_demo_profile_passes_and_what_does_not_fit_is_skipped(tmp_path: Path) -> None:
     report = tmp_path / "report.md"
     done = subprocess.run(

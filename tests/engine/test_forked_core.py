@@ -1,0 +1,50 @@
+"""A whole engine whose core is forked, as vLLM does on a GPU unless told otherwise, starts and answers."""
+
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = [pytest.mark.engine, pytest.mark.proof]
+
+# vLLM's platform for CPUs spawns whatever the variable says, so its context is replaced.
+PROGRAM = """
+import asyncio
+import multiprocessing
+
+from engine_config.profile import load
+from gateway.engine.interface import Job, Sampling
+from gateway.engine.vllm_engine import VLLMEngine
+
+
+async def main():
+    import vllm.v1.engine.utils as starter
+
+    methods = []
+
+    def forked():
+        methods.append("fork")
+        return multiprocessing.get_context("fork")
+
+    starter.get_mp_context = forked
+    engine = VLLMEngine(load("demo"), 7)
+    await engine.start()
+    job = Job("chatcmpl-1", [1, 2, 3], (), Sampling(max_tokens=3, ignore_eos=True))
+    tokens = sum([delta.tokens async for delta in engine.generate(job)])
+    await engine.shutdown()
+    print(methods, tokens)
+
+
+asyncio.run(main())
+"""
+
+
+def test_an_engine_with_a_forked_core_answers() -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", PROGRAM],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.stdout == "['fork'] 3\n", done.stderr[-3000:]
