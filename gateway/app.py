@@ -15,6 +15,7 @@ from gateway.access.lifecycle import Lifecycle
 from gateway.access.limits import Limits
 from gateway.access.memory_budgets import MemoryBudgets
 from gateway.access.running import RunningRequests
+from gateway.answering.answer import Answering
 from gateway.api.browsers import BrowserGuard
 from gateway.api.errors import answer_errors
 from gateway.api.exchange import Exchange
@@ -134,6 +135,7 @@ class _Parts:
         self.supervisor = Supervisor(make_engine, metrics, settings.heartbeat_timeout)
         self.loader = PictureLoader(settings, metrics, self.memory, self.files)
         self.pipeline = Pipeline(self.supervisor, self.loader, profile, settings, metrics)
+        self.answering = Answering(self.pipeline, self.admission, self.limits, self.memory)
         self.reader = responses.Reader(self.responses, settings.max_images)
         # A batch has requests to these endpoints, and each is read as one on a socket is.
         self.readers: Readers = {
@@ -149,7 +151,7 @@ class _Parts:
         return BatchRunner(
             Shared(
                 Stores(self.database, self.batches, self.files),
-                Lines(self.batches, self.readers, self.pipeline, self.memory, settings),
+                Lines(self.batches, self.readers, self.answering, settings),
                 Gate(self.admission, at_once, lambda: self.lifecycle.draining, metrics.batch_lines_running),
                 settings,
                 metrics,
@@ -161,9 +163,7 @@ class _Parts:
     def routers(self) -> Iterator[APIRouter]:
         """Yield the routes, those that are asked for most first: they are looked through in this order."""
         settings, lifecycle = self.settings, self.lifecycle
-        exchange = Exchange(
-            settings, self.admission, self.pipeline, lifecycle, self.running, self.limits, self.memory
-        )
+        exchange = Exchange(settings, self.admission, lifecycle, self.running, self.answering)
         yield chat.router(exchange)
         yield completions.router(exchange)
         yield tokens.router(exchange)

@@ -74,6 +74,14 @@ class Running:
             self._patience = self._client_timeout = inf
             self._close()
 
+    def pause(self) -> None:
+        """Expect nothing of the engine until `resume`: the request waits for something else."""
+        self.heard = inf
+
+    def resume(self) -> None:
+        """Expect something of the engine from now on."""
+        self.heard = time.perf_counter()
+
     def expect_whole_answer(self) -> None:
         """Count the client's own time from the request's start: it waits for the answer in one piece."""
         if self._client_timeout < self._longest:

@@ -10,9 +10,10 @@ import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.access.callers import Callers
+from gateway.access.callers import Caller, Callers
 from gateway.access.lifecycle import Lifecycle
 from gateway.access.running import RunningRequests
+from gateway.answering.context import RequestContext
 from gateway.api import paths
 from gateway.api.browsers import BrowserGuard
 from gateway.api.errors import error_response
@@ -67,9 +68,11 @@ class RequestMiddleware:
         scope = paths.canonical(scope)
         try:
             self._guard.check(method, scope["path"], Headers(scope=scope))
-            self._identify(scope)
+            observed.caller = caller = self._identify(scope)
             with self._running.request() as running:
-                scope["state"]["running"] = running
+                if caller is not None:
+                    observed.context = RequestContext(caller, running, observed.trail)
+                    scope["state"]["context"] = observed.context
                 await self._app(scope, receive, observed.send)
         except GatewayError as error:  # of the guard, the identity, a shutdown: others are answered within
             if observed.status:
@@ -87,13 +90,12 @@ class RequestMiddleware:
         finally:
             self._finish(scope, method, observed)
 
-    def _identify(self, scope: Scope) -> None:
-        """Put the caller into the request's state before anything else is done. Raises InvalidAPIKey."""
+    def _identify(self, scope: Scope) -> Caller | None:
+        """Return the caller, None for paths that are open to all. Raises InvalidAPIKey."""
         if scope["path"] in self._open or scope["method"] == "OPTIONS":
-            return
+            return None
         client = scope["client"]
-        caller = self._callers.identify(Headers(scope=scope), client[0] if client else "")
-        scope["state"]["caller"] = caller
+        return self._callers.identify(Headers(scope=scope), client[0] if client else "")
 
     def _finish(self, scope: Scope, method: str, observed: "Observed") -> None:
         seconds = time.perf_counter() - observed.began
@@ -109,13 +111,13 @@ class RequestMiddleware:
         cause = observed.trail.cause()
         if cause is not None and cause[1].code != GatewayError.code:  # Those are in the log already.
             log.error("request_failed", request_id=observed.id, code=cause[1].code, exc_info=cause)
-        traced = self._end_span(scope, route, outcome, code, observed)
+        traced = self._end_span(route, outcome, code, observed)
         left_out = self._sampler.admit(route, outcome, code) if outcome in SAMPLED else 0
         if left_out is None:
             return
         told: dict[str, Any] = {"left_out": left_out} if left_out else {}
-        if caller := scope.get("state", {}).get("caller"):
-            told["caller"] = caller.name
+        if observed.caller is not None:
+            told["caller"] = observed.caller.name
         if traced:
             told["trace_id"] = traced
         if times := observed.trail.times:
@@ -133,16 +135,14 @@ class RequestMiddleware:
             **observed.trail.facts,
         )
 
-    def _end_span(
-        self, scope: Scope, route: str, outcome: str, code: str, observed: "Observed"
-    ) -> str | None:
+    def _end_span(self, route: str, outcome: str, code: str, observed: "Observed") -> str | None:
         """Close the request's span and return its trace's id, where there is one."""
         span = observed.trail.span
         if self._tracing is None or span is None:
             return None
         told = {"request_id": observed.id}
-        if caller := scope.get("state", {}).get("caller"):
-            told["caller"] = caller.name
+        if observed.caller is not None:
+            told["caller"] = observed.caller.name
         self._tracing.end(observed.trail, route, observed.status, outcome, code, **told)
         return trace_id(span)
 
@@ -159,7 +159,8 @@ class Observed:
         self.status = 0
         self._expects = "expect" in headers
         self._lifecycle = lifecycle
-        self._state = scope["state"]
+        self.caller: Caller | None = None
+        self.context: RequestContext | None = None
         self._send = send
 
     async def send(self, message: Message) -> None:
@@ -174,8 +175,9 @@ class Observed:
                 # The client may now send the body that it held back, or its next request in the body's place:
                 # nobody can tell which (RFC 9110, 10.1.1).
                 headers["connection"] = "close"
-            for name, value in self._state.get("headers", {}).items():
-                headers.setdefault(name, value)  # A refusal's own are newer.
+            if self.context is not None:
+                for name, value in self.context.limit_headers.items():
+                    headers.setdefault(name, value)  # A refusal's own are newer.
             if self._lifecycle.draining:
                 headers["connection"] = "close"
         await self._send(message)

@@ -1,4 +1,4 @@
-"""How a response is written: whole, or as a stream of typed events; and stored where it should be."""
+"""Writes a response, as JSON or as a stream of typed events, and stores it if it should be."""
 
 import time
 from collections.abc import AsyncGenerator, Iterable, Sequence
@@ -7,16 +7,15 @@ from uuid import uuid4
 
 import orjson
 import structlog
-from fastapi import Response
 
-from gateway.api.streaming import json_response
-from gateway.engine.interface import Delta
+from gateway.answering.answer import Answer
 from gateway.errors import GatewayError, NotFound, StorageFull, StorageUnavailable
 from gateway.generation import responses, stored_items
 from gateway.generation.reply import Reply
 from gateway.generation.request import Prepared
 from gateway.generation.response_events import ResponseEvents
 from gateway.schema import sse
+from gateway.schema.chat_answer import Chunk
 from gateway.schema.items import InputItem
 from gateway.schema.responses_answer import (
     Event,
@@ -28,29 +27,26 @@ from gateway.schema.responses_answer import (
 )
 from gateway.schema.responses_request import ResponseRequest
 from gateway.storage.responses import ResponseStore
-from gateway.telemetry import request_log
 
 log = structlog.get_logger()
 
 
 class Keeper:
-    """Stores a response: its request's items first, so that no image waits in memory, the rest at its end.
+    """Stores a response: its request's items first, so that no image waits in memory, the output at its end.
 
-    `insists` says whether the client would rather have no answer than one that is not stored.
+    With `insists`, an answer that cannot be stored is refused.
     """
 
     def __init__(self, store: ResponseStore, caller: str, own: Sequence[InputItem], *, insists: bool) -> None:
         self._store = store
         self._caller = caller
-        self._own: Sequence[InputItem] | None = own
+        self._own = own
         self._insists = insists
         self.works = True
 
     async def begin(self, response_id: str, previous_id: str | None) -> None:
-        """Store the request's items, once. Raises what the storage does where the client insists."""
-        if self._own is None:
-            return
-        items, self._own = stored_items.kept(self._own), None
+        """Store the request's items. Raises StorageUnavailable or StorageFull if the client insists."""
+        items, self._own = stored_items.kept(self._own), ()
         try:
             await self._store.begin(self._caller, response_id, previous_id, items)
         except (StorageUnavailable, StorageFull):
@@ -70,8 +66,8 @@ class Keeper:
         return event
 
 
-class Answer:
-    """One answer on the wire."""
+class ResponseWire:
+    """Writes one answer as a response, or as its typed events."""
 
     def __init__(self, request: ResponseRequest, keeper: Keeper | None) -> None:
         self.id = f"resp_{uuid4().hex}"
@@ -79,41 +75,37 @@ class Answer:
         self._keeper = keeper
         self._created = int(time.time())
 
-    async def let_go(self) -> None:
-        """Store the request's items, which have its images."""
+    async def store(self) -> None:
+        """Store the request's items, if the response is to be stored."""
         if self._keeper is not None:
             await self._keeper.begin(self.id, self._request.previous_response_id)
 
-    async def whole(self, prepared: Prepared, first: Delta, deltas: AsyncGenerator[Delta]) -> Response:
-        """Return the response that the last event of a stream would have told."""
-        await self._begin(prepared)
-        self._told(first)
-        async for delta in deltas:
-            self._told(delta)
-        for _ in self._events.close():
-            pass
-        return json_response((await self._end()).response)
+    def reply(self, prepared: Prepared) -> Reply:
+        return Reply(prepared.dropped_images, blank=prepared.blank, tools=prepared.tools)
 
-    async def events(
-        self, prepared: Prepared, first: Delta, deltas: AsyncGenerator[Delta]
-    ) -> AsyncGenerator[bytes]:
-        """Yield the answer's events; one that cannot go on ends with `error` and `response.failed`."""
-        await self._begin(prepared)
+    async def json(self, answer: Answer[Chunk]) -> bytes:
+        """Return the response that the last event of a stream has."""
+        events = self._started(answer.prepared)
+        async for chunk in answer:
+            _exhaust(events.chunk(chunk))
+        _exhaust(events.close())
+        return orjson.dumps((await self._end(events, answer)).response)
+
+    async def events(self, answer: Answer[Chunk]) -> AsyncGenerator[bytes]:
+        """Yield the answer's events; if it fails, the last are `error` and `response.failed`."""
+        events = self._started(answer.prepared)
+        first = answer.take_first()
         try:
-            yield _written([*self._events.begin(), *self._told(first)])
-            async for delta in deltas:
-                chunk = self._reply.chunk(delta)
-                if chunk is not None:
-                    yield self._events.more_text(chunk) or _written(self._events.chunk(chunk))
+            yield _written([*events.begin(), *(events.chunk(first) if first else ())])
+            async for chunk in answer:
+                yield events.more_text(chunk) or _written(events.chunk(chunk))
         except GatewayError as error:
-            yield _written(self._events.fail(error))
+            yield _written(events.fail(error))
             return
-        yield _written([*self._events.close(), await self._end()])
+        yield _written([*events.close(), await self._end(events, answer)])
 
-    async def _begin(self, prepared: Prepared) -> None:
-        await self.let_go()  # where nobody did it before
-        self._reply = Reply(prepared.dropped_images, blank=prepared.blank, tools=prepared.tools)
-        self._events = ResponseEvents(
+    def _started(self, prepared: Prepared) -> ResponseEvents:
+        return ResponseEvents(
             responses.started(
                 self._request,
                 self.id,
@@ -124,12 +116,8 @@ class Answer:
             )
         )
 
-    def _told(self, delta: Delta) -> list[Event]:
-        chunk = self._reply.chunk(delta)
-        return [] if chunk is None else list(self._events.chunk(chunk))
-
-    async def _end(self) -> ResponseEvent:
-        used = self._reply.usage
+    async def _end(self, events: ResponseEvents, answer: Answer[Chunk]) -> ResponseEvent:
+        used = answer.usage
         counts = (
             used.prompt_tokens,
             InputTokensDetails(used.prompt_tokens_details.cached_tokens),
@@ -139,13 +127,19 @@ class Answer:
         )
         options = self._request.stream_options
         timed = options is not None and options.include_timing
-        usage = TimedUsage(*counts, request_log.current().timing) if timed else Usage(*counts)
-        last = self._events.end(usage, int(time.time()))
+        usage = TimedUsage(*counts, answer.context.log.timing) if timed else Usage(*counts)
+        last = events.end(usage, int(time.time()))
         return await self._keeper.finish(last) if self._keeper and self._stored else last
 
     @property
     def _stored(self) -> bool:
         return self._keeper is not None and self._keeper.works
+
+
+def _exhaust(events: Iterable[Event]) -> None:
+    """Have `events` made, which none is sent of: the response adds them up."""
+    for _ in events:
+        pass
 
 
 def _written(events: Iterable[Event]) -> bytes:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fastapi import Request, Response
 
 from gateway.access.memory_budgets import MemoryBudgets
+from gateway.api.exchange import context_of
 from gateway.api.streaming import Pieces, until_sent
 
 
@@ -20,7 +21,7 @@ class StoredAnswers:
     async def whole(self, request: Request, size: int, make: Callable[[], Awaitable[Response]]) -> Response:
         """Return the answer that `make` makes of at most `size` stored bytes."""
         async with AsyncExitStack() as held:
-            await held.enter_async_context(self.memory.stored(request.state.caller, size))
+            await held.enter_async_context(self.memory.stored(context_of(request).caller, size))
             return until_sent(await make(), held, self.send_timeout)
 
     async def pieces(
@@ -28,5 +29,5 @@ class StoredAnswers:
     ) -> Response:
         """Return an answer of `pieces`, each of at most `size` bytes."""
         async with AsyncExitStack() as held:
-            await held.enter_async_context(self.memory.stored(request.state.caller, size))
+            await held.enter_async_context(self.memory.stored(context_of(request).caller, size))
             return Pieces(pieces, held.pop_all(), self.send_timeout, headers)

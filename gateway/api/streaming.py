@@ -9,9 +9,9 @@ import orjson
 from fastapi import Response
 from starlette.types import Receive, Scope, Send
 
+from gateway.answering.answer import Answer
 from gateway.errors import GatewayError
 from gateway.schema.chat_answer import TimedUsage, Usage
-from gateway.telemetry import request_log
 
 PIECE_BYTES = 2**16  # of an answer that is sent at once: what uvicorn keeps of it where nobody reads
 
@@ -24,9 +24,9 @@ def json_response(content: Any, status: int = 200, headers: Mapping[str, str] | 
     return Response(orjson.dumps(content), status, dict(headers or {}), "application/json")
 
 
-def last_usage(usage: Usage, *, timed: bool | None) -> Usage:
-    """Return the usage as a stream's last chunk has it: with the request's times where asked for."""
-    return TimedUsage.of(usage, request_log.current().timing) if timed else usage
+def last_usage(answer: Answer[Any], *, timed: bool | None) -> Usage:
+    """Return the usage for a stream's last chunk, with the request's timings if `timed`."""
+    return TimedUsage.of(answer.usage, answer.context.log.timing) if timed else answer.usage
 
 
 @asynccontextmanager

@@ -51,7 +51,7 @@ class TextReply:
         self._heads: dict[int, TextLogprobs] = {}  # of each prompt, for all its choices
         self._completion_tokens = 0
 
-    def gain(self, delta: Delta) -> TextChoice | None:
+    def chunk(self, delta: Delta) -> TextChoice | None:
         """Return what `delta` adds to its choice, or None where there is nothing to tell yet."""
         place = delta.index // self._n
         self._prompts[place] = (delta.prompt_tokens, delta.cached_tokens)
@@ -88,8 +88,8 @@ class TextReply:
         )
 
 
-class Whole:
-    """The choices of an answer that is told in one piece.
+class TextChoices:
+    """The choices of a non-streamed answer, put together from its chunks.
 
     Their log probabilities are kept as JSON: there are up to 200,000. As objects they take several times the
     memory, and written all at once at the end they hold up the event loop.
@@ -101,7 +101,7 @@ class Whole:
         self._logprobs: dict[int, dict[str, bytearray]] = {}  # by choice and list, without brackets
 
     def take(self, gain: TextChoice) -> None:
-        """Add what a choice gained."""
+        """Add one chunk."""
         self._texts.setdefault(gain.index, []).append(gain.text)
         if gain.finish_reason:
             self._ends[gain.index] = gain.finish_reason

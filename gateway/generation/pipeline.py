@@ -28,8 +28,8 @@ from gateway.prompt import tokens
 from gateway.schema.paths import short
 from gateway.schema.validation import has_many_values
 from gateway.settings import Fit, Settings
-from gateway.telemetry import request_log
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.request_log import RequestLog
 
 # Tokens of an answer that count, at most; a longer one also takes its places for longer.
 EXPECTED: Final = 1024
@@ -172,15 +172,14 @@ class Pipeline:
         await account.reserve(prompt_tokens, 0, most, bounded=True)  # 16 tokens where the client says nothing
         return prepared
 
-    async def run(self, jobs: Sequence[Job], arrived: float, running: Running) -> AsyncGenerator[Delta]:
-        """Yield the deltas of `jobs`, measured; `arrived` is when their request did (`time.perf_counter`).
+    async def run(self, jobs: Sequence[Job], running: Running, log: RequestLog) -> AsyncGenerator[Delta]:
+        """Yield the deltas of `jobs`, measured from when `log` began.
 
         The choices of several jobs are numbered through. Closing the generator aborts the jobs. Raises what
         `running` is ended with.
         """
         job, *others = jobs
-        pace = LatencyMetrics(self._metrics, arrived)
-        path = request_log.current()
+        pace = LatencyMetrics(self._metrics, log.began)
         prompt_tokens = 0
         image_tokens = len(job.pictures) * self._engine.model.tokens_per_image
         deltas = self._engine.generate(job)
@@ -201,23 +200,23 @@ class Pipeline:
                     running.tokens += delta.tokens
                     if delta.times is not None:
                         queue, prefill, generate = delta.times
-                        path.add("queue", queue, now - generate - prefill)
-                        path.add("prefill", prefill, now - generate)
-                        path.add("generate", generate, now)
+                        log.add("queue", queue, now - generate - prefill)
+                        log.add("prefill", prefill, now - generate)
+                        log.add("generate", generate, now)
                     if delta.finish_reason is not None:
-                        path.finish_reasons.append(delta.finish_reason)
-                        path.cached_tokens = delta.cached_tokens
+                        log.finish_reasons.append(delta.finish_reason)
+                        log.cached_tokens = delta.cached_tokens
                     yield delta
         except asyncio.CancelledError:
             if (reason := running.reason()) is None:
                 raise
-            path.broke = reason
+            log.broke = reason
             raise reason from None
         except GatewayError as error:
-            path.broke = error
+            log.broke = error
             raise
         finally:
-            path.facts |= {"prompt_tokens": prompt_tokens, "completion_tokens": running.tokens}
+            log.facts |= {"prompt_tokens": prompt_tokens, "completion_tokens": running.tokens}
 
     def expected_tokens(self, prepared: Prepared) -> int:
         """Return how many tokens a request is expected to take of the engine, as sharing counts them."""

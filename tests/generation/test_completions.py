@@ -8,7 +8,7 @@ import pytest
 
 from gateway.access.memory_budgets import LOGPROB
 from gateway.engine.interface import Delta, TokenLogprob
-from gateway.generation.completions import TextReply, Whole
+from gateway.generation.completions import TextChoices, TextReply
 
 TOKENS = 2000
 VLLMS = 116  # bytes of a log probability while vLLM keeps it: two numbers and four places in lists
@@ -25,10 +25,10 @@ def told(index: int, top: int) -> Iterator[Delta]:
 
 
 def test_each_choice_has_the_log_probabilities_of_its_tokens_in_their_order() -> None:
-    reply, whole = TextReply((), 2, silent=False), Whole()
+    reply, whole = TextReply((), 2, silent=False), TextChoices()
     for pair in zip(told(1, 2), told(0, 0), strict=True):
         for delta in pair:
-            gain = reply.gain(delta)
+            gain = reply.chunk(delta)
             assert gain is not None
             whole.take(gain)
     first, second = orjson.loads(orjson.dumps(whole.choices()))
@@ -49,10 +49,10 @@ def test_each_choice_has_the_log_probabilities_of_its_tokens_in_their_order() ->
 
 @pytest.mark.parametrize("top", [0, 1, 5])
 def test_the_log_probabilities_of_a_whole_answer_take_less_than_what_is_held_for_them(top: int) -> None:
-    reply, whole = TextReply((), 1, silent=False), Whole()
+    reply, whole = TextReply((), 1, silent=False), TextChoices()
     tracemalloc.start()
     for delta in told(0, top):
-        if gain := reply.gain(delta):
+        if gain := reply.chunk(delta):
             whole.take(gain)
     body = orjson.dumps(whole.choices())
     _, highest = tracemalloc.get_traced_memory()

@@ -10,7 +10,7 @@ from gateway.access import memory_budgets
 from gateway.access.lifecycle import Lifecycle
 from gateway.access.limits import Limits
 from gateway.api import body, media, query
-from gateway.api.exchange import caller_of
+from gateway.api.exchange import context_of
 from gateway.api.list_page import ListPage
 from gateway.api.stored import StoredAnswers
 from gateway.api.streaming import json_response
@@ -41,8 +41,8 @@ def router(
     async def create_batch(request: Request) -> Response:
         lifecycle.check()
         media.check_json(request.headers)
-        request.state.headers = await limits.request(request.state.caller)
-        caller = caller_of(request)
+        await context_of(request).count(limits)
+        caller = context_of(request).caller.scope
         # No ticket is asked for and no memory counted, so it must be small.
         content = await body.read(request.headers, request.receive, settings, limit=memory_budgets.FREE)
         asked = parse(content, BatchCreate)
@@ -63,9 +63,11 @@ def router(
         query.only(request, ("after", "limit"))
         limit = query.integer(request, "limit", least=1, most=100, default=20)
 
+        caller, after = context_of(request).caller.scope, request.query_params.get("after")
+
         async def listed() -> Response:
             page = ListPage(limit)
-            async for some in batches.pieces(caller_of(request), limit, request.query_params.get("after")):
+            async for some in batches.pieces(caller, limit, after):
                 page.add(some)
             return page.response()
 
@@ -73,11 +75,11 @@ def router(
 
     @routes.get("/v1/batches/{batch_id}", response_model=None)
     async def retrieve_batch(request: Request, batch_id: str) -> Response:
-        return json_response(await batches.get(batch_id, caller_of(request)))
+        return json_response(await batches.get(batch_id, context_of(request).caller.scope))
 
     @routes.post("/v1/batches/{batch_id}/cancel", response_model=None)
     async def cancel_batch(request: Request, batch_id: str) -> Response:
-        batch = await batches.cancel(batch_id, caller_of(request), int(time.time()))
+        batch = await batches.cancel(batch_id, context_of(request).caller.scope, int(time.time()))
         wake()
         return json_response(batch)
 

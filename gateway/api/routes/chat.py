@@ -5,20 +5,22 @@ from collections.abc import AsyncGenerator
 from functools import partial
 from uuid import uuid4
 
+import orjson
 from fastapi import APIRouter, Request, Response
 
 from gateway.access.fair_threads import Aside
 from gateway.access.memory_budgets import Claim
+from gateway.answering.answer import Answer, Asked
+from gateway.answering.context import RequestContext
 from gateway.api.errors import error_body
 from gateway.api.exchange import Exchange
-from gateway.api.streaming import json_response, last_usage
-from gateway.engine.interface import Delta
+from gateway.api.streaming import last_usage
 from gateway.errors import GatewayError
 from gateway.generation import chat
 from gateway.generation.reply import Reply, fold, packed
-from gateway.generation.request import GenerationRequest, Prepared
+from gateway.generation.request import Prepared
 from gateway.schema import sse
-from gateway.schema.chat_answer import Completion
+from gateway.schema.chat_answer import Chunk, Completion
 from gateway.schema.chat_request import ChatCompletionRequest, StreamOptions
 from gateway.schema.validation import parse
 
@@ -34,66 +36,51 @@ def router(exchange: Exchange) -> APIRouter:
     return routes
 
 
-async def read(body: bytes, caller: str, aside: Aside, _: Claim) -> tuple[GenerationRequest, "Answer"]:
-    """Return what a chat request asks for, and who writes its answer. Raises RequestError."""
-    return await aside(partial(_read, body, caller))
+async def read(body: bytes, context: RequestContext, aside: Aside, _: Claim) -> Asked[Chunk]:
+    """Return what a chat request asks for. Raises RequestError."""
+    return await aside(partial(_read, body, context.caller.scope))
 
 
-def _read(body: bytes, caller: str) -> tuple[GenerationRequest, "Answer"]:
+def _read(body: bytes, caller: str) -> Asked[Chunk]:
     request = parse(body, ChatCompletionRequest)
-    answer = Answer(request.stream_options or StreamOptions())
-    return chat.read(request, answer.id, caller), answer
+    wire = ChatWire(request.stream_options or StreamOptions())
+    return Asked(chat.read(request, wire.id, caller), wire)
 
 
-class Answer:
-    """One answer on the wire."""
+class ChatWire:
+    """Writes one answer as a chat completion, or as its chunks."""
 
     def __init__(self, options: StreamOptions) -> None:
         self.id = f"chatcmpl-{uuid4().hex}"
         self._created = int(time.time())
         self._options = options
 
-    async def let_go(self) -> None:
-        """Do nothing: the request's images are not kept."""
+    def reply(self, prepared: Prepared) -> Reply:
+        return Reply(prepared.dropped_images, blank=prepared.blank, tools=prepared.tools)
 
-    async def whole(self, prepared: Prepared, first: Delta, deltas: AsyncGenerator[Delta]) -> Response:
-        """Return the completion: the fold of the chunks that a stream would have had."""
-        self._reply = Reply(prepared.dropped_images, blank=prepared.blank, tools=prepared.tools)
-        found = [self._reply.chunk(first)]
-        async for delta in deltas:
-            chunk = self._reply.chunk(delta)
-            found.append(chunk and packed(chunk))
-        choices = fold(chunk for chunk in found if chunk is not None)
-        return json_response(
-            Completion(
-                self.id, self._created, prepared.model, choices, self._reply.usage, prepared.fingerprint
-            )
-        )
+    async def json(self, answer: Answer[Chunk]) -> bytes:
+        """Return the completion: the fold of the chunks that a stream has."""
+        choices = fold([packed(chunk) async for chunk in answer])
+        model, fingerprint = answer.prepared.model, answer.prepared.fingerprint
+        return orjson.dumps(Completion(self.id, self._created, model, choices, answer.usage, fingerprint))
 
-    async def events(
-        self, prepared: Prepared, first: Delta, deltas: AsyncGenerator[Delta]
-    ) -> AsyncGenerator[bytes]:
-        """Yield the answer's events; one that cannot go on ends with an error and without `[DONE]`."""
-        self._reply = Reply(prepared.dropped_images, blank=prepared.blank, tools=prepared.tools)
-        tells_usage = self._options.tells_usage
+    async def events(self, answer: Answer[Chunk]) -> AsyncGenerator[bytes]:
+        """Yield the answer's events; if it fails, the last is an error and there is no `[DONE]`."""
+        options = self._options
         writer = sse.ChunkWriter(
-            self.id, self._created, prepared.model, prepared.fingerprint, usage_follows=tells_usage
+            self.id,
+            self._created,
+            answer.prepared.model,
+            answer.prepared.fingerprint,
+            usage_follows=options.tells_usage,
         )
+        counts = options.continuous_usage_stats
         try:
-            if event := self._event(writer, first):
-                yield event
-            async for delta in deltas:
-                if event := self._event(writer, delta):
-                    yield event
+            async for chunk in answer:
+                yield writer.chunk(chunk, answer.usage if counts else None)
         except GatewayError as error:
             yield sse.error(error_body(error))
             return
-        if tells_usage:
-            yield writer.usage(last_usage(self._reply.usage, timed=self._options.include_timing))
+        if options.tells_usage:
+            yield writer.usage(last_usage(answer, timed=options.include_timing))
         yield sse.DONE
-
-    def _event(self, writer: sse.ChunkWriter, delta: Delta) -> bytes | None:
-        chunk = self._reply.chunk(delta)
-        if chunk is None:
-            return None
-        return writer.chunk(chunk, self._reply.usage if self._options.continuous_usage_stats else None)

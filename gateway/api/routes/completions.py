@@ -5,21 +5,23 @@ from collections.abc import AsyncGenerator
 from functools import partial
 from uuid import uuid4
 
+import orjson
 from fastapi import APIRouter, Request, Response
 
 from gateway.access.fair_threads import Aside
 from gateway.access.memory_budgets import Claim
+from gateway.answering.answer import Answer, Asked
+from gateway.answering.context import RequestContext
 from gateway.api.errors import error_body
 from gateway.api.exchange import Exchange
-from gateway.api.streaming import json_response, last_usage
-from gateway.engine.interface import Delta
+from gateway.api.streaming import last_usage
 from gateway.errors import GatewayError
 from gateway.generation import completions
-from gateway.generation.completions import TextReply, Whole
-from gateway.generation.request import GenerationRequest, Prepared
+from gateway.generation.completions import TextChoices, TextReply
+from gateway.generation.request import Prepared
 from gateway.schema import sse
 from gateway.schema.chat_request import StreamOptions
-from gateway.schema.completions import CompletionRequest, TextCompletion
+from gateway.schema.completions import CompletionRequest, TextChoice, TextCompletion
 from gateway.schema.validation import parse
 
 
@@ -34,72 +36,54 @@ def router(exchange: Exchange) -> APIRouter:
     return routes
 
 
-async def read(body: bytes, caller: str, aside: Aside, _: Claim) -> tuple[GenerationRequest, "Answer"]:
-    """Return what a request asks for, and who writes its answer. Raises RequestError."""
-    return await aside(partial(_read, body, caller))
+async def read(body: bytes, context: RequestContext, aside: Aside, _: Claim) -> Asked[TextChoice]:
+    """Return what a completion request asks for. Raises RequestError."""
+    return await aside(partial(_read, body, context.caller.scope))
 
 
-def _read(body: bytes, caller: str) -> tuple[GenerationRequest, "Answer"]:
+def _read(body: bytes, caller: str) -> Asked[TextChoice]:
     request = parse(body, CompletionRequest)
-    answer = Answer(request)
-    return completions.read(request, answer.id, caller), answer
+    wire = CompletionWire(request)
+    return Asked(completions.read(request, wire.id, caller), wire)
 
 
-class Answer:
-    """One answer on the wire."""
+class CompletionWire:
+    """Writes one answer as a text completion, or as its chunks."""
 
     def __init__(self, request: CompletionRequest) -> None:
         self.id = f"cmpl-{uuid4().hex}"
         self._created = int(time.time())
         self._request = request
 
-    async def let_go(self) -> None:
-        """Do nothing: there are no images."""
+    def reply(self, prepared: Prepared) -> TextReply:
+        return TextReply(prepared.texts, self._request.n or 1, silent=self._request.max_tokens == 0)
 
-    async def whole(self, prepared: Prepared, first: Delta, deltas: AsyncGenerator[Delta]) -> Response:
-        """Return the completion: all that a stream would have told."""
-        reply, answer = self._reply(prepared), Whole()
-        if gain := reply.gain(first):
-            answer.take(gain)
-        async for delta in deltas:
-            if gain := reply.gain(delta):
-                answer.take(gain)
-        choices, model = answer.choices(), prepared.model
-        return json_response(
-            TextCompletion(self.id, self._created, model, choices, reply.usage, prepared.fingerprint)
-        )
+    async def json(self, answer: Answer[TextChoice]) -> bytes:
+        """Return the completion: all that a stream says."""
+        collected = TextChoices()
+        async for chunk in answer:
+            collected.take(chunk)
+        choices, model, fingerprint = collected.choices(), answer.prepared.model, answer.prepared.fingerprint
+        return orjson.dumps(TextCompletion(self.id, self._created, model, choices, answer.usage, fingerprint))
 
-    async def events(
-        self, prepared: Prepared, first: Delta, deltas: AsyncGenerator[Delta]
-    ) -> AsyncGenerator[bytes]:
-        """Yield the answer's events; one that cannot go on ends with an error and without `[DONE]`."""
-        reply, options = self._reply(prepared), self._request.stream_options or StreamOptions()
+    async def events(self, answer: Answer[TextChoice]) -> AsyncGenerator[bytes]:
+        """Yield the answer's events; if it fails, the last is an error and there is no `[DONE]`."""
+        options = self._request.stream_options or StreamOptions()
         writer = sse.ChunkWriter(
             self.id,
             self._created,
-            prepared.model,
-            prepared.fingerprint,
+            answer.prepared.model,
+            answer.prepared.fingerprint,
             usage_follows=options.tells_usage,
             kind="text_completion",
         )
-
-        def event(delta: Delta) -> bytes | None:
-            gain = reply.gain(delta)
-            usage = reply.usage if options.continuous_usage_stats else None
-            return writer.text(gain, usage) if gain else None
-
+        counts = options.continuous_usage_stats
         try:
-            if told := event(first):
-                yield told
-            async for delta in deltas:
-                if told := event(delta):
-                    yield told
+            async for chunk in answer:
+                yield writer.text(chunk, answer.usage if counts else None)
         except GatewayError as error:
             yield sse.error(error_body(error))
             return
         if options.tells_usage:
-            yield writer.usage(last_usage(reply.usage, timed=options.include_timing))
+            yield writer.usage(last_usage(answer, timed=options.include_timing))
         yield sse.DONE
-
-    def _reply(self, prepared: Prepared) -> TextReply:
-        return TextReply(prepared.texts, self._request.n or 1, silent=self._request.max_tokens == 0)

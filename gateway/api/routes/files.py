@@ -11,7 +11,7 @@ from gateway.access.fair_semaphore import FairSemaphore
 from gateway.access.lifecycle import Lifecycle
 from gateway.access.limits import Limits
 from gateway.api import body, multipart, query
-from gateway.api.exchange import caller_of
+from gateway.api.exchange import context_of
 from gateway.api.list_page import ListPage
 from gateway.api.stored import StoredAnswers
 from gateway.api.streaming import json_response
@@ -35,7 +35,7 @@ def router(
     @routes.post("/v1/files", response_model=None)
     async def upload_file(request: Request) -> Response:
         lifecycle.check()
-        request.state.headers = await limits.request(request.state.caller)
+        await context_of(request).count(limits)
         return json_response(_object(await uploads.take(request)))
 
     @routes.get("/v1/files", response_model=None)
@@ -47,7 +47,7 @@ def router(
             after=request.query_params.get("after"),
             purpose=query.choice(request, "purpose", PURPOSES, "") or None,
         )
-        caller = caller_of(request)
+        caller = context_of(request).caller.scope
 
         async def listed() -> Response:
             page = ListPage(wanted.limit)
@@ -60,16 +60,16 @@ def router(
 
     @routes.get("/v1/files/{file_id}", response_model=None)
     async def retrieve_file(request: Request, file_id: str) -> Response:
-        return json_response(_object(await files.get(file_id, caller_of(request))))
+        return json_response(_object(await files.get(file_id, context_of(request).caller.scope)))
 
     @routes.delete("/v1/files/{file_id}", response_model=None)
     async def delete_file(request: Request, file_id: str) -> Response:
-        await files.delete(file_id, caller_of(request))
+        await files.delete(file_id, context_of(request).caller.scope)
         return json_response(FileDeleted(file_id))
 
     @routes.get("/v1/files/{file_id}/content", response_model=None)
     async def retrieve_file_content(request: Request, file_id: str) -> Response:
-        file = await files.get(file_id, caller_of(request))
+        file = await files.get(file_id, context_of(request).caller.scope)
         headers = {
             "content-type": "application/octet-stream",
             "content-length": str(file.bytes),
@@ -98,11 +98,11 @@ class Uploads:
 
     async def take(self, request: Request) -> StoredFile:
         """Return the file that `request` uploaded. Raises Overloaded, RequestError, StorageFull."""
-        async with self._places.hold(request.state.caller):
+        async with self._places.hold(context_of(request).caller):
             return await self._store(request)
 
     async def _store(self, request: Request) -> StoredFile:
-        settings, caller = self._settings, caller_of(request)
+        settings, caller = self._settings, context_of(request).caller.scope
         content = body.stream(
             request.headers,
             request.receive,

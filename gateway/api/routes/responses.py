@@ -5,15 +5,17 @@ from functools import partial
 
 from fastapi import APIRouter, Request, Response
 
-from gateway.access.callers import Caller
 from gateway.access.fair_threads import Aside
 from gateway.access.memory_budgets import Claim
+from gateway.answering.answer import Asked
+from gateway.answering.context import RequestContext
 from gateway.api.exchange import Exchange
-from gateway.api.response_answer import Answer, Keeper
+from gateway.api.response_answer import Keeper, ResponseWire
 from gateway.api.streaming import json_response
 from gateway.errors import InvalidValue, UnsupportedEndpoint
 from gateway.generation import responses, stored_items
-from gateway.generation.request import GenerationRequest, ignored_header
+from gateway.generation.request import ignored_header
+from gateway.schema.chat_answer import Chunk
 from gateway.schema.items import InputItem, ItemReference
 from gateway.schema.paths import short
 from gateway.schema.responses_request import ResponseRequest
@@ -34,14 +36,15 @@ def router(exchange: Exchange, reader: "Reader") -> APIRouter:
     async def count_input_tokens(request: Request) -> Response:
         return await exchange.compute(request, counted)
 
-    async def counted(body: bytes, caller: Caller, claim: Claim) -> Response:
-        aside = exchange.pipeline.aside(body, caller)
+    async def counted(context: RequestContext, body: bytes) -> Response:
+        caller, pipeline = context.caller, exchange.answering.pipeline
+        aside, claim = pipeline.aside(body, caller), exchange.answering.claim(context)
         request = await aside(partial(parse, body, ResponseRequest))
         conversation = await reader.conversation(request, caller.scope, claim)
         wanted = await aside(partial(responses.read, request, conversation, "input_tokens", caller.scope))
-        count = await exchange.pipeline.prompt_length(wanted, caller)
-        told = {"object": "response.input_tokens", "input_tokens": count}
-        return json_response(told, headers=ignored_header(wanted.ignored))
+        count = await pipeline.prompt_length(wanted, caller)
+        content = {"object": "response.input_tokens", "input_tokens": count}
+        return json_response(content, headers=ignored_header(wanted.ignored))
 
     @routes.post("/v1/responses/compact", response_model=None)
     async def compact() -> Response:
@@ -59,17 +62,17 @@ class Reader:
         self._store = store
         self._max_images = max_images
 
-    async def read(
-        self, body: bytes, caller: str, aside: Aside, claim: Claim
-    ) -> tuple[GenerationRequest, Answer]:
-        """Return what a request asks for, and who writes its answer. Raises RequestError."""
+    async def read(self, body: bytes, context: RequestContext, aside: Aside, claim: Claim) -> Asked[Chunk]:
+        """Return what a request asks for. Raises RequestError."""
+        caller = context.caller.scope
         request = await aside(partial(parse, body, ResponseRequest))
         conversation = await self.conversation(request, caller, claim)
         keeper = None
         if request.store is not False:
             keeper = Keeper(self._store, caller, conversation.own, insists=request.store is True)
-        answer = Answer(request, keeper)
-        return await aside(partial(responses.read, request, conversation, answer.id, caller)), answer
+        wire = ResponseWire(request, keeper)
+        asked = await aside(partial(responses.read, request, conversation, wire.id, caller))
+        return Asked(asked, wire, wire.store)
 
     async def conversation(
         self, request: ResponseRequest, caller: str, claim: Claim

@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from gateway.api import query
-from gateway.api.exchange import caller_of
+from gateway.api.exchange import context_of
 from gateway.api.stored import StoredAnswers
 from gateway.api.streaming import json_response
 from gateway.errors import InvalidValue, UnsupportedParameter
@@ -25,7 +25,7 @@ def router(store: ResponseStore, answers: StoredAnswers) -> APIRouter:
         query.only(request, ("include", "include[]", "stream"))
         if query.choice(request, "stream", ("true", "false"), "false") == "true":
             raise UnsupportedParameter("stream: a stored response cannot be streamed", param="stream")
-        caller = caller_of(request)
+        caller = context_of(request).caller.scope
 
         async def told() -> Response:
             return Response(await store.body(caller, response_id), media_type="application/json")
@@ -34,12 +34,12 @@ def router(store: ResponseStore, answers: StoredAnswers) -> APIRouter:
 
     @routes.delete("/v1/responses/{response_id}", response_model=None)
     async def delete_response(request: Request, response_id: str) -> Response:
-        await store.delete(caller_of(request), response_id)
+        await store.delete(context_of(request).caller.scope, response_id)
         return json_response({"id": response_id, "object": "response", "deleted": True})
 
     @routes.post("/v1/responses/{response_id}/cancel", response_model=None)
     async def cancel_response(request: Request, response_id: str) -> Response:
-        await store.body_size(caller_of(request), response_id)
+        await store.body_size(context_of(request).caller.scope, response_id)
         raise InvalidValue("the response was not created with `background`: it cannot be cancelled")
 
     @routes.get("/v1/responses/{response_id}/input_items", response_model=None)
@@ -47,7 +47,7 @@ def router(store: ResponseStore, answers: StoredAnswers) -> APIRouter:
         query.only(request, ("after", "include", "include[]", "limit", "order"))
         limit = query.integer(request, "limit", least=1, most=100, default=20)
         order = query.choice(request, "order", ("asc", "desc"), "desc")
-        caller = caller_of(request)
+        caller = context_of(request).caller.scope
         await store.body_size(caller, response_id)
         images = None if IMAGE_URLS in _included(request) else 0
         wanted = Wanted(caller, response_id, output=False, max_images=images)

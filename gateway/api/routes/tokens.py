@@ -1,12 +1,10 @@
 """`/tokenize`, `/detokenize`, `/v1/chat/completions/render`: the tokens of a prompt; nothing is generated."""
 
-from contextlib import AsyncExitStack
 from functools import partial
 
 from fastapi import APIRouter, Request, Response
 
-from gateway.access.callers import Caller
-from gateway.access.memory_budgets import Claim
+from gateway.answering.context import RequestContext
 from gateway.api.exchange import Exchange
 from gateway.api.streaming import json_response, while_connected
 from gateway.generation import chat, rendering
@@ -20,7 +18,8 @@ from gateway.schema.validation import checked, json_object, parse
 def router(exchange: Exchange) -> APIRouter:
     """Return the routes, wired to what they need."""
     routes = APIRouter()
-    tokenizing = Tokenizing(exchange.pipeline)
+    answering = exchange.answering
+    tokenizing = Tokenizing(answering.pipeline)
 
     @routes.post("/tokenize", response_model=None)
     async def tokenize(request: Request) -> Response:
@@ -34,36 +33,36 @@ def router(exchange: Exchange) -> APIRouter:
     async def render(request: Request) -> Response:
         return await exchange.compute(request, partial(rendered, request))
 
-    async def rendered(request: Request, body: bytes, caller: Caller, claim: Claim) -> Response:
+    async def rendered(request: Request, context: RequestContext, body: bytes) -> Response:
         def read() -> tuple[RenderRequest, GenerationRequest]:
             wanted = parse(body, RenderRequest)
-            return wanted, chat.read(wanted, "render", caller.scope)
+            return wanted, chat.read(wanted, "render", context.caller.scope)
 
-        async with AsyncExitStack() as held:
-            account = exchange.account(request, held)
-            async with while_connected(request.receive):
-                wanted, asked = await exchange.pipeline.aside(body, caller)(read)
-                found = await rendering.render(exchange.pipeline, asked, wanted.render_fits, account, claim)
-            account.foresee(0)
-            return json_response(found, headers=ignored_header(asked.ignored))
+        account = answering.account(context)
+        async with while_connected(request.receive):
+            wanted, asked = await answering.pipeline.aside(body, context.caller)(read)
+            fits, claim = wanted.render_fits, answering.claim(context)
+            found = await rendering.render(answering.pipeline, asked, fits, account, claim)
+        account.foresee(0)
+        return json_response(found, headers=ignored_header(asked.ignored))
 
-    async def tokenized(body: bytes, caller: Caller, _: Claim) -> Response:
+    async def tokenized(context: RequestContext, body: bytes) -> Response:
         def read() -> tuple[GenerationRequest, bool | None, bool]:
             content = json_object(body)
             if content.get("messages") is not None:
                 wanted = checked(content, TokenizeChat)
-                return chat.read(wanted, "tokenize", caller.scope), wanted.return_token_strs, True
+                return chat.read(wanted, "tokenize", context.caller.scope), wanted.return_token_strs, True
             text = checked(content, TokenizeText)
             prompts = (RawPrompt(text.prompt, "prompt"),)
-            asked = GenerationRequest("tokenize", text.model or "", (), caller.scope, prompts=prompts)
+            asked = GenerationRequest("tokenize", text.model or "", (), context.caller.scope, prompts=prompts)
             return asked, text.return_token_strs, text.add_special_tokens is not False
 
-        asked, strings, opened = await exchange.pipeline.aside(body, caller)(read)
-        found = await tokenizing.tokenize(asked, caller, strings=strings, opened=opened)
+        asked, strings, opened = await answering.pipeline.aside(body, context.caller)(read)
+        found = await tokenizing.tokenize(asked, context.caller, strings=strings, opened=opened)
         return json_response(found, headers=ignored_header(asked.ignored))
 
-    async def detokenized(body: bytes, caller: Caller, _: Claim) -> Response:
-        wanted = await exchange.pipeline.aside(body, caller)(partial(parse, body, Detokenize))
+    async def detokenized(context: RequestContext, body: bytes) -> Response:
+        wanted = await answering.pipeline.aside(body, context.caller)(partial(parse, body, Detokenize))
         return json_response(tokenizing.detokenize(wanted.tokens, wanted.model or ""))
 
     return routes
