@@ -17,7 +17,7 @@ class Phase(IntEnum):
 
 
 class Lifecycle:
-    """The phase that the gateway is in."""
+    """The gateway's current phase."""
 
     def __init__(self) -> None:
         self.phase = Phase.SERVING
@@ -28,6 +28,6 @@ class Lifecycle:
         return self.phase >= Phase.DRAINING
 
     def check(self) -> None:
-        """Raise ShuttingDown (503) where no new request is taken."""
+        """Raise ShuttingDown (503) if new requests are refused."""
         if self.phase is Phase.CLOSING:
             raise ShuttingDown("the gateway is shutting down")

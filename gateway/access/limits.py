@@ -23,10 +23,10 @@ from gateway.telemetry.metrics import Metrics
 
 UNREACHABLE_PAUSE = 1.0  # seconds without another try after Redis did not answer
 REDIS_TIMEOUT = 0.5  # seconds
-TOLD_EVERY: Final = 10.0  # seconds between two lines in the log about one reason
+TOLD_EVERY: Final = 10.0  # seconds between log lines with the same reason
 KINDS = ("requests", "tokens", "images")
 # Tokens reserved for an answer whose length the client does not limit: at most these, and at most one part in
-# SHARE of the limit, so that a low limit is not taken whole by one short answer.
+# SHARE of the limit, so that one short answer does not use up a low limit.
 USUAL: Final = 1024
 SHARE: Final = 4
 
@@ -59,7 +59,7 @@ class Limits:
         """Count a request, and return OpenAI's `x-ratelimit-…` headers for its answer."""
         self._metrics.caller_requests.labels(caller.label, caller.klass.name).inc()
         limits = _limits(caller).items()
-        # Whoever owes tokens or images must wait, too, but a request costs none of them yet.
+        # A caller in debt for tokens or images must wait too, but the request costs none of them yet.
         asks = [Ask(kind, limit, int(kind == "requests"), needed=1) for kind, limit in limits]
         return _headers((await self._take(caller, asks)).windows)
 
@@ -82,7 +82,7 @@ class Limits:
         return await self._take(caller, asks)
 
     async def settle(self, caller: Caller, reserved: int, prompt: int, generated: int) -> None:
-        """Count what a request has used in place of what it `reserved`; a debt counts whole."""
+        """Replace what a request `reserved` with what it used; a debt counts in full."""
         self._metrics.caller_tokens.labels(caller.label, caller.klass.name).inc(generated)
         most = caller.klass.tokens_per_minute
         if most is not None and (more := prompt + generated - reserved):
@@ -128,7 +128,7 @@ class Limits:
         return error
 
     async def _counted(self, caller: Caller, asks: Sequence[Ask]) -> Taken | None:
-        """Count `asks`; None where that cannot be done, or Unavailable where the settings say so."""
+        """Count `asks`. If Redis fails, return None, or raise Unavailable if the settings say so."""
         if not asks:
             return Taken(())
         if time.monotonic() < self._away_until:
@@ -142,7 +142,7 @@ class Limits:
             now = time.monotonic()
             if reason == "unreachable":
                 self._away_until = now + UNREACHABLE_PAUSE
-            # An error of one caller's key pauses nothing: others are counted.
+            # An error in one caller's key does not stop counting the others.
             if now - self._logged.get(reason, -TOLD_EVERY) >= TOLD_EVERY:
                 self._logged[reason] = now
                 log.error("limits_unchecked", reason=reason, caller=caller.name, error=str(error))  # noqa: TRY400

@@ -54,14 +54,14 @@ class MemoryBudgets:
             metrics.memory_waiting.labels(kind).set_function(partial(_waiting, shares))
 
     def body(self, caller: Caller, announced: int | None) -> AbstractAsyncContextManager[Permit]:
-        """Hold memory for a body of `announced` bytes, or for the largest where that is not known."""
+        """Hold memory for a body of `announced` bytes, or for the largest allowed if its size is unknown."""
         size = self._body_max if announced is None else announced
         return self._bodies.hold(caller, 0 if size <= FREE else _kib(COPIES * size))
 
     def log_probabilities(
         self, caller: Caller, tokens: int, number: int
     ) -> AbstractAsyncContextManager[Permit]:
-        """Hold memory for `number` log probabilities of `tokens`; the request's body is given back.
+        """Hold memory for `number` log probabilities of `tokens`; the body's memory is released.
 
         Raises InvalidValue where they need more than there is for all.
         """
@@ -75,7 +75,7 @@ class MemoryBudgets:
         return self._bodies.hold(caller, 0 if size <= FREE else _kib(size))
 
     def stored(self, caller: Caller, size: int) -> AbstractAsyncContextManager[Permit]:
-        """Hold memory for `size` bytes that are read from the storage, and what is made of them."""
+        """Hold memory for `size` bytes read from the storage, and for the values parsed from them."""
         return self._stored.hold(caller, 0 if size <= FREE else _kib(COPIES * size))
 
     def image(self, caller: Caller, size: int) -> AbstractAsyncContextManager[Permit]:
@@ -117,7 +117,7 @@ def at_most(settings: Settings, threads: int) -> dict[str, int]:
 
 
 def keep(holding: Permit, size: int) -> None:
-    """Give back all but `size` bytes."""
+    """Release all but `size` bytes."""
     holding.keep(_kib(size))
 
 

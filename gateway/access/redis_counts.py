@@ -1,4 +1,4 @@
-"""What callers have sent in the last minutes, counted in a Redis that replicas share."""
+"""Rate-limit counters per caller, kept in a Redis that replicas share."""
 
 import asyncio
 from collections import deque
@@ -119,7 +119,7 @@ class RedisCounts:
         return await answer
 
     async def _travel(self) -> None:
-        """Make round trips until nobody waits for one."""
+        """Make round trips until no call is waiting."""
         while self._waiting:
             calls = [self._waiting.popleft() for _ in range(min(CALLS, len(self._waiting)))]
             answers = await self._trip(calls)
@@ -139,7 +139,7 @@ class RedisCounts:
             pipeline.eval(SCRIPT, 1, key, *arguments)
         try:
             return await pipeline.execute(raise_on_error=False)
-        except Exception as error:  # noqa: BLE001  # whatever it is, each call is told
+        except Exception as error:  # noqa: BLE001  # every waiting call gets the error
             return [error] * len(calls)
 
 

@@ -1,4 +1,4 @@
-"""The requests that run, and what ends them from outside: a deadline, a stalled engine, a shutdown.
+"""Running requests, and what can end them: a deadline, a stalled engine, a shutdown.
 
 Such an end cancels the request's task and is then raised there as the error that it is: the client gets a
 status or an error event, and everything that the request holds is released on the way.
@@ -17,13 +17,13 @@ from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
 
 WAITS = "the client says it waits (x-stainless-read-timeout)"
-LOOK_EVERY = 0.5  # seconds between two looks for requests that have stalled
+LOOK_EVERY = 0.5  # seconds between checks for stalled requests
 
 log = structlog.get_logger()
 
 
 class Running:
-    """One request that runs, in the task that made it. Times are in seconds."""
+    """One running request, in the task that created it. Times are in seconds."""
 
     def __init__(self) -> None:
         task = asyncio.current_task()
@@ -33,11 +33,11 @@ class Running:
         self._began = asyncio.get_running_loop().time()
         self._timer: asyncio.TimerHandle | None = None
         self._patience = self._client_timeout = self._longest = inf
-        self.tokens = 0  # that were generated
+        self.tokens = 0  # generated so far
         self.heard = time.perf_counter()  # when the engine last gave it something, or its turn came
 
     def end(self, error: GatewayError) -> None:
-        """End the request with `error`, raised where its task is. The first end counts."""
+        """End the request: `error` is raised in its task. Only the first call counts."""
         if self._error is None and not self._task.done():
             self._error = error
             self._task.cancel()
@@ -89,7 +89,7 @@ class Running:
             self._answer_within(self._client_timeout, clients_own=True)
 
     def look(self, now: float) -> EngineStalled | DeadlineExceeded | None:
-        """Return why the request must end, if the engine gave nothing for too long."""
+        """Return why the request must end, if the engine produced no output for too long."""
         silent = now - self.heard
         if silent > self._client_timeout:
             late = DeadlineExceeded(f"nothing was generated for the {self._client_timeout:g} s that {WAITS}")
@@ -144,7 +144,7 @@ class RunningRequests:
             running.end(error)
 
     async def watch(self) -> None:
-        """End, for as long as this runs, the requests that hear nothing from the engine for too long."""
+        """End requests that get no output from the engine for too long, until cancelled."""
         while True:
             await asyncio.sleep(LOOK_EVERY)
             now = time.perf_counter()

@@ -1,4 +1,4 @@
-"""A question about a picture, through the `openai` package."""
+"""Asks a question about an image through the `openai` package."""
 
 import base64
 import mimetypes

@@ -54,7 +54,7 @@ class Server:
             timeout=900,
             http_client=DefaultAsyncHttpxClient(trust_env=uses_environment(self.base_url)),
         ) as made:
-            # Without this, each of many requests would try for long to reach nobody.
+            # Otherwise each of many requests would keep retrying an address that does not answer.
             await made.with_options(max_retries=0).models.list()
             yield made
 

@@ -117,7 +117,7 @@ class Watch:
         self._lost = ""  # why the last look failed
 
     def look(self) -> None:
-        """Scrape once more. Raises ScrapeError; `view` then shows what was seen last, and tells why."""
+        """Scrape again. Raises ScrapeError; `view` then shows the last figures and the reason."""
         try:
             now = self._scrape()
         except ScrapeError as error:

@@ -66,7 +66,7 @@ def _show(watch: "Watch", console: "Console", interval: float) -> None:
             if console.is_terminal:
                 screen.start()
             while not pressed(interval):
-                with suppress(ScrapeError):  # The view tells it.
+                with suppress(ScrapeError):  # The view shows it.
                     watch.look()
                 if console.is_terminal:
                     screen.update(watch.view(), refresh=True)

@@ -1,4 +1,4 @@
-"""Keeps an engine running: starts it, says at which stage that is, and replaces it when it dies or hangs."""
+"""Keeps an engine running: starts it, reports the stage, and replaces it when it dies or hangs."""
 
 import asyncio
 import time
@@ -15,13 +15,13 @@ from gateway.engine.suspects import Suspects
 from gateway.errors import EngineDied, EngineNotReady, GatewayError
 from gateway.telemetry.metrics import Metrics
 
-POLL = 0.25  # seconds between two looks at a running engine's health
-ATTEMPTS = 5  # starts that may fail one after the other before the gateway gives up
+POLL = 0.25  # seconds between health checks of a running engine
+ATTEMPTS = 5  # failed starts in a row before the gateway gives up
 LONGEST_PAUSE = 30.0  # seconds between two of them
-RUNS = 2  # of a job that has sent nothing when the engine dies
+RUNS = 2  # tries of a job whose engine dies before its first output
 IDLE = 0.05  # cores: an engine that uses less of them and says nothing is stuck
 LOG_EVERY = 10.0  # seconds between two log lines about one stage
-MOST_SILENT = 20  # times the heartbeat's timeout that an engine may work without a word
+MOST_SILENT = 20  # an engine that works may be silent for so many heartbeat timeouts
 
 
 class Report(Protocol):
@@ -36,8 +36,8 @@ log = structlog.get_logger()
 class Supervisor:
     """Runs the engine that `make` returns, and another when it dies; `make` gets a function to report with.
 
-    An engine that has neither given a token nor answered a probe for `heartbeat_timeout` seconds is killed
-    where it does not work either: a long step of a slow machine looks alike but for that.
+    An engine that produced no token and answered no probe for `heartbeat_timeout` seconds is killed
+    only if it also uses no CPU: a slow machine can be busy with one long step.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Supervisor:
         self._make = make
         self._metrics = metrics
         self._timeout = heartbeat_timeout
-        self._silent = 0.0  # seconds, as far as we ran ourselves: who was paused has heard nothing
+        self._silent = 0.0  # seconds, without the time while this process was suspended
         self._looked = time.monotonic()
         self._effort = 0.0  # CPU seconds of the engine when it had been silent for `_since` seconds
         self._since = 0.0
@@ -186,7 +186,7 @@ class Supervisor:
         self._tell()
 
     async def _another(self, dead: Engine) -> None:
-        """Return when another engine than `dead` runs, or none will."""
+        """Wait until another engine than `dead` runs, or the supervisor gives up."""
         while self._engine is dead or (self._engine is None and self._stage != "stopped"):
             await self._changed.wait()
 
@@ -197,12 +197,12 @@ class Supervisor:
         return self._running()
 
     def _tell(self) -> None:
-        """Wake those who wait for another engine."""
+        """Wake the jobs that wait for another engine."""
         self._changed.set()
         self._changed = asyncio.Event()
 
     def _listen(self) -> None:
-        """Kill the engine where it is stuck; ask it for a sign of life where it has been silent."""
+        """Kill the engine if it is stuck; probe it if it has been silent."""
         engine, now = self._running(), time.monotonic()
         self._silent += min(now - self._looked, 2 * POLL)
         self._looked = now

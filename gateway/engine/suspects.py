@@ -1,4 +1,4 @@
-"""Which jobs may have killed the engine.
+"""Finds the jobs that kill the engine, and refuses them.
 
 All that ran when it died are suspected for a while. A suspect that comes again runs before anything else
 begins: until its first delta no other job waits for its own. One that runs to its end is cleared.
@@ -39,7 +39,7 @@ class Trial:
 
 @dataclass(slots=True, eq=False)
 class _Waiting:
-    """A trial that may not begin yet."""
+    """A trial that must wait before it begins."""
 
     trial: Trial
     admitted: asyncio.Future[None]
@@ -54,7 +54,7 @@ class _Record:
 
 
 class Suspects:
-    """The jobs that run, and those that ran when the engine died."""
+    """Running jobs, and the suspects: jobs that ran when the engine died."""
 
     def __init__(self) -> None:
         self._running: set[Trial] = set()

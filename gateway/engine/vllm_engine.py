@@ -42,7 +42,7 @@ def _ignore(stage: str, progress: Progress | None = None) -> None:
 
 
 class VLLMEngine:
-    """LLaVA on vLLM, as a profile says. `report` is told each stage of the start."""
+    """LLaVA on vLLM, configured by a profile. `report` is called with each stage of the start."""
 
     def __init__(self, profile: EngineProfile, max_images: int, report: Report = _ignore) -> None:
         self._profile = profile
@@ -92,7 +92,7 @@ class VLLMEngine:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(settle, value, error)
 
-        # A daemon: a process that was told to leave must not wait for vLLM to come up.
+        # A daemon: a process that is shutting down must not wait for vLLM to start.
         threading.Thread(target=build, name="engine-start", daemon=True).start()
         self._llm = await done
         from gateway.engine.vllm_constraints import Constraints
@@ -147,7 +147,7 @@ class VLLMEngine:
                             yield delta
                     else:
                         return
-                if told:  # of another choice: nothing may be said twice
+                if told:  # of another choice: no output may be repeated
                     break
         except GatewayError:
             raise

@@ -1,4 +1,4 @@
-"""What vLLM is told of a profile, and what the gateway has to know of the model. Imports no vLLM."""
+"""Turns a profile into vLLM's arguments, and its model into `Model`. Does not import vLLM."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +18,7 @@ def engine_arguments(profile: EngineProfile, max_images: int) -> dict[str, Any]:
         "model": profile.model_path,
         "served_model_name": profile.served_name,  # else vLLM's metrics are labelled with the model's path
         "limit_mm_per_prompt": {"image": max_images},
-        "scheduling_policy": "priority",  # batches come after everybody else
+        "scheduling_policy": "priority",  # batch lines run after all other requests
     }
     if profile.revision and not profile.is_local:
         own |= {"revision": profile.revision, "tokenizer_revision": profile.revision}

@@ -1,4 +1,4 @@
-"""Which addresses a picture may be fetched from."""
+"""Decides which addresses images may be fetched from."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -76,7 +76,7 @@ class AddressPolicy:
         return cls(frozenset(names), tuple(networks))
 
     def admits(self, host: str, address: Address) -> bool:
-        """Whether a picture of `host` may be fetched from `address`."""
+        """Whether an image of `host` may be fetched from `address`."""
         if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
             address = address.ipv4_mapped
         if _plain(host) in self.names or any(address in network for network in self.networks):

@@ -47,7 +47,7 @@ class _Flight:
 
 
 class Flights:
-    """Work that is under way, by key: whoever asks for the same waits for the same."""
+    """Running work by key: callers that ask for the same key share one result."""
 
     def __init__(self) -> None:
         self._flights: dict[str, _Flight] = {}
@@ -72,7 +72,7 @@ class Flights:
         finally:
             flight.waiters -= 1
             if flight.waiters == 0:
-                # Whoever asks from now on must not join what is being cancelled.
+                # A new caller must not join work that is being cancelled.
                 del self._flights[key]
                 flight.task.cancel()
 

@@ -64,7 +64,7 @@ class _UnfetchableError(Exception):
 
 
 class Fetcher:
-    """Fetches pictures. `lookup` returns a host name's addresses, and raises OSError where it has none."""
+    """Fetches images. `lookup` returns a host name's addresses; it raises OSError if there are none."""
 
     def __init__(self, settings: Settings, metrics: Metrics, lookup: Lookup | None = None) -> None:
         self._failures = metrics.fetch_failures
@@ -187,7 +187,7 @@ class Fetcher:
 
 
 class _Waiting:
-    """The clock of one fetch, which stands still while the fetch waits for others of ours."""
+    """The clock of one fetch; it stops while the fetch waits for our other fetches."""
 
     def __init__(self, clock: asyncio.Timeout, caller: Caller, claim: Claim) -> None:
         self.caller = caller

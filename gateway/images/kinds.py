@@ -1,4 +1,4 @@
-"""Names of the files that people send as pictures and that are none, or none that is read here."""
+"""Recognises common files that are not images, or images in a format that is not supported."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""From an image_url to a square picture with its key: everything heavy in threads, each thing done once."""
+"""Turns an image_url into a square image with its key; heavy work runs in threads and is shared."""
 
 import asyncio
 import hashlib
@@ -80,7 +80,7 @@ class PictureLoader:
         self._cache = cache = PictureCache(settings.image_cache_bytes)
         metrics.image_cache_bytes.set_function(lambda: cache.bytes)
         self._flights = Flights()
-        # Nobody outside can compute a key, and so nobody can look for a picture that makes the same.
+        # Clients cannot compute a key, so they cannot search for an image with the same one.
         self._secret = secrets.token_bytes(hashlib.blake2b.MAX_KEY_SIZE)
 
     async def load(

@@ -27,7 +27,7 @@ from gateway.errors import ImageError, Overloaded, Unavailable
 from gateway.images.worker import Task, receive, send
 from gateway.settings import Settings
 
-LEFT = 0.2  # seconds that an image may still take once nobody waits for it
+LEFT = 0.2  # seconds that an image may still take after its request has gone
 LATE = 4  # times an image's processor time that it may take by the clock
 
 _PROGRAM = "from gateway.images import worker; worker.main()"
@@ -139,7 +139,7 @@ class _Worker:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
             )
-        self.sound = True  # what it says next is the answer to what it is asked next
+        self.sound = True  # no stale reply is pending
         self._unwanted = False
 
     @property
@@ -178,7 +178,7 @@ class _Worker:
                 raise TimeoutError
 
     def kill(self) -> None:
-        """End the process, because nobody waits any more; the thread that waits for its answer then knows."""
+        """End the process, because its request has gone; the thread that waits for its answer notices."""
         self._unwanted = True
         self._process.kill()
 

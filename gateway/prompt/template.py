@@ -1,4 +1,4 @@
-"""Messages become segments: text, places for pictures, and ends of replies.
+"""Turns messages into segments: text, image slots, and ends of replies.
 
 What a user typed is only ever part of a text segment, so no spelling of `<image>` or `</s>` gets beyond text.
 """

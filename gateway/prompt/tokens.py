@@ -1,4 +1,4 @@
-"""Segments become token ids."""
+"""Turns segments into token ids."""
 
 from collections.abc import Sequence
 
@@ -36,7 +36,7 @@ def encode(segments: Sequence[Segment], model: Model, param: str = "messages") -
 
 
 def length(ids: Sequence[int], model: Model) -> int:
-    """Return the prompt's length in tokens as the engine will see it, with every picture at its full size."""
+    """Return the prompt's length in the engine's tokens, each image at its full length."""
     return len(ids) + ids.count(model.image_token) * (model.tokens_per_image - 1)
 
 

@@ -20,8 +20,8 @@ from gateway.errors import ShuttingDown
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
 
-TO_TELL = 2.0  # seconds for those that are ended to be told
-LAST = 0.3  # seconds in which connections that came last still get an answer
+TO_TELL = 2.0  # seconds for ended requests to send their error
+LAST = 0.3  # seconds in which the newest connections still get an answer
 ACCEPTS = 32  # connections that are accepted in one round of the event loop
 
 
@@ -84,7 +84,7 @@ class Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Drain, close, and end what still runs after its time. The port answers until all is told."""
+        """Drain, close, and end overdue requests. The port answers until every client has its answer."""
         self._lifecycle.phase = Phase.DRAINING
         await self._until(self._settings.drain_delay)
         self._lifecycle.phase = Phase.CLOSING
@@ -93,7 +93,7 @@ class Server(uvicorn.Server):
         await self._until(TO_TELL, lambda: not self.server_state.tasks)
         for listener in self.servers:
             listener.close()
-        # Nobody comes any more. Whoever has just connected has sent nothing yet, and is told, not reset.
+        # The listener is closed. A client that has just connected gets an error rather than a reset.
         await self._until(LAST, lambda: not self.server_state.connections)
         await super().shutdown(sockets)
 

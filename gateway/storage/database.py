@@ -1,4 +1,4 @@
-"""One SQLite file for everything that is stored, used by one thread: the event loop never waits for a disk.
+"""One SQLite file for everything stored. One thread uses it, so that the event loop never waits for a disk.
 
 The file is opened when it is first needed: on a read-only disk, only the routes that store fail. On a full
 disk, what deletes may use the room of a reserve.
@@ -83,7 +83,7 @@ class Database:
             return False
 
     async def read(self, work: Callable[[sqlite3.Connection, *_Ts], _T], *args: *_Ts) -> _T:
-        """Return what `work` returns, which runs in a transaction of its own, on the storage thread.
+        """Run `work` in its own transaction on the storage thread, and return its result.
 
         Raises StorageUnavailable (503), and whatever `work` raises.
         """
@@ -252,7 +252,7 @@ def _set_up(connection: sqlite3.Connection, max_bytes: int, max_bytes_per_caller
         raise
     connection.execute("CREATE TEMP TABLE beyond_quota (one)")
     if max_bytes_per_caller is not None:
-        # Whoever has more, since the limit was lowered, may still delete.
+        # A caller over a limit that was lowered may still delete.
         connection.execute(
             "CREATE TEMP TRIGGER quota AFTER UPDATE OF bytes ON main.usage"  # noqa: S608  # a number of ours
             f" WHEN NEW.bytes > OLD.bytes AND NEW.bytes > {max_bytes_per_caller}"
@@ -330,7 +330,7 @@ def _is_full(error: sqlite3.OperationalError) -> bool:
 
 
 def _told(error: Exception, max_bytes_per_caller: int | None) -> GatewayError | None:
-    """Return what a client is told of a failing disk; None for any other error, which is our own."""
+    """Return the client's error for a failing disk; None for any other error, which is a bug."""
     if isinstance(error, OSError):
         return StorageUnavailable(f"nothing can be stored: {error.strerror or 'the disk fails'}")
     code = getattr(error, "sqlite_errorcode", 0)

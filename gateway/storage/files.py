@@ -1,4 +1,4 @@
-"""Files that callers uploaded, and those that batches wrote for them. A caller sees none but its own."""
+"""Files that callers uploaded or batches wrote for them. A caller sees only its own."""
 
 import sqlite3
 import time

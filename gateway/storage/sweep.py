@@ -31,7 +31,7 @@ async def sweep_forever(database: Database) -> None:
 
 
 async def sweep(database: Database, now: int) -> int:
-    """Delete all that expired at `now` (Unix seconds) or before; return how many rows that were."""
+    """Delete everything that expired by `now` (Unix seconds); return the number of rows."""
     total = 0
     while deleted := await database.free(_step, now):
         total += deleted

@@ -1,4 +1,4 @@
-"""What is known of one request while it runs: its stage, where its time went, and how it ended."""
+"""Records one request while it runs: its stage, its timings, and how it ended."""
 
 import time
 from collections import defaultdict
@@ -11,7 +11,7 @@ from gateway.errors import EngineNotReady, GatewayError, Overloaded, RequestErro
 Cause = tuple[type[GatewayError], GatewayError, TracebackType | None]  # as `exc_info`
 Stage = Literal["edge", "waiting", "body", "images", "seat", "first_token", "answer"]
 
-# Nothing is wrong with the gateway or the engine: the request was not let in.
+# The gateway and the engine are healthy: the request was not admitted.
 REFUSALS: Final = (RequestError, Overloaded, EngineNotReady, ShuttingDown)
 CLIENT_LIMIT: Final = "client_limit"
 # Outcomes that are the clients' doing. Any client can cause any number of them, so the log has a sample.
@@ -35,7 +35,7 @@ class RequestLog:
     def __init__(self) -> None:
         self.stage: Stage = "edge"
         self.facts: dict[str, Any] = {}  # for the log line: sizes and names, no content
-        self.error: GatewayError | None = None  # that the client was told with a status
+        self.error: GatewayError | None = None  # reported to the client with a status
         self._traceback: TracebackType | None = None  # the former's
         self.broke: GatewayError | None = None  # that ended the generation
         self.steps: list[Step] = []
@@ -86,7 +86,7 @@ class RequestLog:
 
     @property
     def timing(self) -> dict[str, float]:
-        """Return the times in milliseconds, as clients are told them, and their request's until now."""
+        """Return the times in milliseconds, as reported to clients, and the request's total until now."""
         told = self.times | {"total": time.perf_counter() - self.began}
         return {step: round(seconds * 1000, 1) for step, seconds in told.items()}
 
@@ -106,7 +106,7 @@ class RequestLog:
         return ("refused" if isinstance(error, REFUSALS) else "failed"), error.code
 
     def answered(self, error: GatewayError) -> None:
-        """Keep the error that the client was told, and its traceback: Starlette takes that off the error."""
+        """Keep the error reported to the client, and its traceback, which Starlette removes."""
         self.error, self._traceback = error, error.__traceback__
 
     def cause(self) -> Cause | None:
@@ -132,5 +132,5 @@ def begin() -> RequestLog:
 
 
 def current() -> RequestLog:
-    """Return the trail of the request that this runs for; one that nobody reads where there is none."""
+    """Return the current request's log, or one that is discarded if there is no request."""
     return _CURRENT.get() or RequestLog()

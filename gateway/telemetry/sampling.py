@@ -1,4 +1,4 @@
-"""Fewer lines in the log when many say the same."""
+"""Limits how many log lines of one kind are written."""
 
 import time
 from collections.abc import Callable

@@ -142,7 +142,7 @@ class Tracing:
         self._propagate.inject(trail.trace_headers, self._trace.set_span_in_context(span))
 
     def end(self, trail: RequestLog, route: str, status: int, outcome: str, code: str, **told: str) -> None:
-        """Close the request's span, with a child for each of its steps; `told` is what the log line has."""
+        """Close the span, with a child for each of its steps; `told` has the fields of the log line."""
         span, trail.span = trail.span, None
         if span is None or not span.is_recording():
             return
@@ -176,7 +176,7 @@ class Tracing:
 
         def send() -> None:
             for provider in (self._provider, self._trace.get_tracer_provider()):
-                with suppress(Exception):  # There is nobody left to tell.
+                with suppress(Exception):  # Too late to report an error.
                     getattr(provider, "shutdown", lambda: None)()
             with suppress(RuntimeError):  # The loop did not wait.
                 loop.call_soon_threadsafe(done.set)
