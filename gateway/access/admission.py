@@ -14,7 +14,7 @@ from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
 
 RESERVE = 8  # one queue permit in this many is for callers who hold none
-SEATS_RESERVE = 5  # the same for engine permits
+ENGINE_RESERVE = 5  # the same for engine permits
 PER_PRIORITY = 256  # a caller's next job is one priority lower for every so many tokens it has running
 LOWEST = 999_999  # for batch lines
 
@@ -36,7 +36,7 @@ class Admission:
         )
         self._seats = FairSemaphore(
             seats,
-            reserve=seats // SEATS_RESERVE,
+            reserve=seats // ENGINE_RESERVE,
             # A request with a queue permit may wait for an engine permit for as long as its answer may take.
             max_waiting=settings.max_running,
             max_wait=settings.request_timeout,

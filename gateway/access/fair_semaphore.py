@@ -23,7 +23,7 @@ PASSED_BY = 64  # waiting callers examined for one whose request fits into what 
 
 
 @dataclass(slots=True, eq=False)
-class _Asked:
+class _Waiter:
     caller: Caller
     amount: int
     cost: int
@@ -71,7 +71,7 @@ class FairSemaphore:
         self._max_wait = max_wait
         self._held: Counter[str] = Counter()
         self._cost: Counter[str] = Counter()  # of what is held
-        self._queues: dict[str, OrderedDict[int, _Asked]] = {}  # by the caller's name, then by number
+        self._queues: dict[str, OrderedDict[int, _Waiter]] = {}  # by the caller's name, then by number
         self._next = PriorityQueue()  # of those who wait, by who comes next
         self._longest = PriorityQueue()  # of those who wait, by how often
         self._waiting = 0
@@ -126,7 +126,7 @@ class FairSemaphore:
         amount = min(amount, self.most)
         cost = amount if cost is None else cost
         if amount and (self._waiting or not self._fits(caller, amount)):
-            await self._wait(_Asked(caller, amount, cost, self._number))
+            await self._wait(_Waiter(caller, amount, cost, self._number))
         elif amount:
             self._take(caller, amount, cost)
         return Permit(self, caller, amount, cost)
@@ -177,7 +177,7 @@ class FairSemaphore:
         self._reorder(caller.name)
         self._grant()
 
-    async def _wait(self, asked: _Asked) -> None:
+    async def _wait(self, asked: _Waiter) -> None:
         if self._waiting >= self._max_waiting:
             self._make_room(asked.caller)
         self._number += 1
@@ -217,12 +217,12 @@ class FairSemaphore:
         if not newest.granted.done():
             newest.granted.set_exception(full)
 
-    def _forget(self, asked: _Asked) -> None:
+    def _forget(self, asked: _Waiter) -> None:
         if asked.number in self._queues.get(asked.caller.name, ()):
             self._leave_queue(asked)
             self._grant()
 
-    def _leave_queue(self, asked: _Asked) -> None:
+    def _leave_queue(self, asked: _Waiter) -> None:
         name = asked.caller.name
         queue = self._queues[name]
         del queue[asked.number]

@@ -23,7 +23,7 @@ from gateway.telemetry.metrics import Metrics
 
 UNREACHABLE_PAUSE = 1.0  # seconds without another try after Redis did not answer
 REDIS_TIMEOUT = 0.5  # seconds
-TOLD_EVERY: Final = 10.0  # seconds between log lines with the same reason
+LOG_EVERY: Final = 10.0  # seconds between log lines with the same reason
 KINDS = ("requests", "tokens", "images")
 # Tokens reserved for an answer whose length the client does not limit: at most these, and at most one part in
 # SHARE of the limit, so that one short answer does not use up a low limit.
@@ -143,7 +143,7 @@ class Limits:
             if reason == "unreachable":
                 self._away_until = now + UNREACHABLE_PAUSE
             # An error in one caller's key does not stop counting the others.
-            if now - self._logged.get(reason, -TOLD_EVERY) >= TOLD_EVERY:
+            if now - self._logged.get(reason, -LOG_EVERY) >= LOG_EVERY:
                 self._logged[reason] = now
                 log.error("limits_unchecked", reason=reason, caller=caller.name, error=str(error))  # noqa: TRY400
             self._note_unchecked(reason)

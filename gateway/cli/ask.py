@@ -13,7 +13,7 @@ import typer
 from gateway.cli.common import ExitCode, errors, refused
 
 if TYPE_CHECKING:
-    from gateway.cli.bulk import Server, Tally
+    from gateway.cli.bulk import Gateway, Tally
 
 BaseURL = Annotated[str, typer.Option(help="The gateway's address.")]
 Model = Annotated[str | None, typer.Option(help="Model; the first that is served if not given.")]
@@ -59,7 +59,7 @@ def batch(
     """Answer a file of requests on a running gateway. If stopped, run it again to continue."""
     from gateway.cli import bulk
 
-    server = bulk.Server(base_url, api_key, at_once)
+    server = bulk.Gateway(base_url, api_key, at_once)
     _report(server, lambda: bulk.batch(source, target, server, errors), target)
 
 
@@ -82,7 +82,7 @@ def caption(
     """Caption the pictures of a folder, into captions.jsonl there or text files beside them."""
     from gateway.cli import bulk
 
-    server = bulk.Server(base_url, api_key, at_once)
+    server = bulk.Gateway(base_url, api_key, at_once)
     task = bulk.Captions(prompt, model=model, max_tokens=max_tokens, sidecar=sidecar, overwrite=overwrite)
     _report(
         server,
@@ -91,7 +91,7 @@ def caption(
     )
 
 
-def _report(server: "Server", run: "Callable[[], Coroutine[Any, Any, Tally]]", target: Path) -> None:
+def _report(server: "Gateway", run: "Callable[[], Coroutine[Any, Any, Tally]]", target: Path) -> None:
     """Run a command of many requests and print how it went. Exits with FAILED if some failed."""
     from gateway.cli.bulk import BadInput
 

@@ -38,7 +38,7 @@ class BadInput(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class Gateway:
     """A running gateway, and how many requests it gets at once."""
 
     base_url: str
@@ -68,7 +68,7 @@ class Tally:
     before: int = 0
 
 
-async def batch(source: Path, target: Path, server: Server, console: Console) -> Tally:
+async def batch(source: Path, target: Path, server: Gateway, console: Console) -> Tally:
     """Answer the lines of `source`, in OpenAI's batch format, into `target`.
 
     Raises BadInput, and openai.APIConnectionError where no gateway answers.
@@ -104,7 +104,7 @@ class Captions:
     overwrite: bool
 
 
-async def caption(folder: Path, task: Captions, server: Server, console: Console) -> Tally:
+async def caption(folder: Path, task: Captions, server: Gateway, console: Console) -> Tally:
     """Caption each picture below `folder` that has no caption yet.
 
     What fails is printed on `console`, and asked again by the next run. Raises openai.APIError, and BadInput

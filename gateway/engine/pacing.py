@@ -22,7 +22,7 @@ class Request(Protocol):
     cache_salt: str | None  # the caller's scope; None where callers share the cache
 
 
-class Step(NamedTuple):
+class StepPlan(NamedTuple):
     """What a step may be made of."""
 
     running: list[Request]  # in the order in which they get tokens
@@ -30,7 +30,9 @@ class Step(NamedTuple):
     tokens: int  # that it has at most
 
 
-def step(running: Sequence[Request], waiting: Sequence[Request], most: int, *, postpone: bool = True) -> Step:
+def step(
+    running: Sequence[Request], waiting: Sequence[Request], most: int, *, postpone: bool = True
+) -> StepPlan:
     """Return what the next step may be made of; without pacing it has `most` tokens.
 
     Answers go first, then prompts by priority, which is better the less a caller has under way. A prompt that
@@ -42,7 +44,7 @@ def step(running: Sequence[Request], waiting: Sequence[Request], most: int, *, p
     )
     callers = {request.cache_salt for request in (*running, *waiting)}
     if callers <= {None}:
-        return Step(answers + prompts, [], most)
+        return StepPlan(answers + prompts, [], most)
     going: list[Request] = []
     postponed: list[Request] = []
     for prompt in prompts:
@@ -51,7 +53,7 @@ def step(running: Sequence[Request], waiting: Sequence[Request], most: int, *, p
         )
         (postponed if later else going).append(prompt)
     limit = SHARED if len(callers) > 1 else ALONE
-    return Step(answers + going, postponed, min(most, len(answers) + limit))
+    return StepPlan(answers + going, postponed, min(most, len(answers) + limit))
 
 
 def _is_prompt(request: Request) -> bool:

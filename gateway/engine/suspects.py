@@ -38,7 +38,7 @@ class Trial:
 
 
 @dataclass(slots=True, eq=False)
-class _Waiting:
+class _PendingTrial:
     """A trial that must wait before it begins."""
 
     trial: Trial
@@ -59,9 +59,11 @@ class Suspects:
     def __init__(self) -> None:
         self._running: set[Trial] = set()
         self._records: dict[bytes, _Record] = {}
-        self._first: _Waiting | None = None  # the suspect whose turn it is
-        self._suspects: deque[_Waiting] = deque()  # that wait for their turn
-        self._others: deque[_Waiting] = deque()  # that wait for the first delta of the one whose turn it is
+        self._first: _PendingTrial | None = None  # the suspect whose turn it is
+        self._suspects: deque[_PendingTrial] = deque()  # that wait for their turn
+        self._others: deque[_PendingTrial] = (
+            deque()
+        )  # that wait for the first delta of the one whose turn it is
 
     async def enter(self, job: Job) -> Trial:
         """Return a trial of `job` when it may begin. Raises PoisonRequest where the engine has died of it."""
@@ -74,7 +76,7 @@ class Suspects:
         if record is None and self._first is None:
             self._running.add(trial)
             return trial
-        waiting = _Waiting(trial, asyncio.get_running_loop().create_future())
+        waiting = _PendingTrial(trial, asyncio.get_running_loop().create_future())
         (self._others if record is None else self._suspects).append(waiting)
         self._next()
         try:
@@ -149,12 +151,12 @@ class Suspects:
         if self._first is not None or self._suspects:
             self._next()
 
-    def _admit(self, waiting: _Waiting) -> None:
+    def _admit(self, waiting: _PendingTrial) -> None:
         if not waiting.admitted.done():
             self._running.add(waiting.trial)
             waiting.admitted.set_result(None)
 
-    def _forget(self, waiting: _Waiting) -> None:
+    def _forget(self, waiting: _PendingTrial) -> None:
         """Let the others go on without one that was cancelled."""
         for queue in (self._suspects, self._others):
             if waiting in queue:

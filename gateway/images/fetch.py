@@ -101,7 +101,7 @@ class Fetcher:
     async def _timed(self, url: URL, caller: Caller, claim: Claim) -> bytes:
         try:
             async with asyncio.timeout(self._timeout) as clock:
-                return await self._follow(url, _Waiting(clock, caller, claim))
+                return await self._follow(url, _PendingFetch(clock, caller, claim))
         except GatewayError:
             raise
         except _UnfetchableError as error:
@@ -121,7 +121,7 @@ class Fetcher:
             await self._opened.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _follow(self, url: URL, waiting: "_Waiting") -> bytes:
+    async def _follow(self, url: URL, waiting: "_PendingFetch") -> bytes:
         for _ in range(self._max_redirects + 1):
             await self._check_host(url, waiting)
             async with self._session().get(url, allow_redirects=False) as response:
@@ -130,7 +130,7 @@ class Fetcher:
                 url = _target(url, response.headers.get("Location", ""))
         raise _UnfetchableError("redirect", "there are too many redirects")
 
-    async def _check_host(self, url: URL, waiting: "_Waiting") -> None:
+    async def _check_host(self, url: URL, waiting: "_PendingFetch") -> None:
         """Check where `url` leads; a name's addresses are checked when it is resolved."""
         host = url.raw_host or ""
         if self._hosts and host.lower() not in self._hosts:
@@ -141,7 +141,7 @@ class Fetcher:
             raise _UnfetchableError("address", "the address is not public")
         _WAITING.set(waiting)
 
-    async def _body(self, response: aiohttp.ClientResponse, waiting: "_Waiting") -> bytes:
+    async def _body(self, response: aiohttp.ClientResponse, waiting: "_PendingFetch") -> bytes:
         if response.status != HTTPStatus.OK:
             raise _UnfetchableError("status", f"the server answered {response.status}")
         if not _COMPRESSED.isdisjoint(_codings(response)):
@@ -186,7 +186,7 @@ class Fetcher:
             return await asyncio.shield(looking)
 
 
-class _Waiting:
+class _PendingFetch:
     """The clock of one fetch; it stops while the fetch waits for our other fetches."""
 
     def __init__(self, clock: asyncio.Timeout, caller: Caller, claim: Claim) -> None:
@@ -210,7 +210,7 @@ class _Waiting:
             await self._claim(size)
 
 
-_WAITING: ContextVar[_Waiting] = ContextVar("waiting")  # of the fetch that a look-up is for
+_WAITING: ContextVar[_PendingFetch] = ContextVar("waiting")  # of the fetch that a look-up is for
 
 
 def _codings(response: aiohttp.ClientResponse) -> set[str]:

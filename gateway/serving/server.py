@@ -20,7 +20,7 @@ from gateway.errors import ShuttingDown
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
 
-TO_TELL = 2.0  # seconds for ended requests to send their error
+FINISH = 2.0  # seconds for ended requests to send their error
 LAST = 0.3  # seconds in which the newest connections still get an answer
 ACCEPTS = 32  # connections that are accepted in one round of the event loop
 
@@ -90,7 +90,7 @@ class Server(uvicorn.Server):
         self._lifecycle.phase = Phase.CLOSING
         await self._until(self._settings.shutdown_timeout, lambda: not self.server_state.tasks)
         self._running.end_all(ShuttingDown("the gateway is shutting down"))
-        await self._until(TO_TELL, lambda: not self.server_state.tasks)
+        await self._until(FINISH, lambda: not self.server_state.tasks)
         for listener in self.servers:
             listener.close()
         # The listener is closed. A client that has just connected gets an error rather than a reset.

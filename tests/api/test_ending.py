@@ -106,7 +106,7 @@ async def begun(gateway: Gateway, number: int) -> None:
 async def test_every_request_may_end_after_the_signal_not_only_those_that_generate(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("gateway.serving.server.TO_TELL", 0.05)
+    monkeypatch.setattr("gateway.serving.server.FINISH", 0.05)
     monkeypatch.setattr("gateway.serving.server.LAST", 0.05)
     async with AsyncExitStack() as held:
         gateway = await held.enter_async_context(scripted_gateway(ScriptedEngine(), shutdown_timeout=30))

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from engine_config.profile import load as load_profile
-from gateway.access.admission import SEATS_RESERVE
+from gateway.access.admission import ENGINE_RESERVE
 from tests.api.asking import chat, image, saying, text
 from tests.api.wire import CHAT
 from tests.collector import Collector
@@ -55,7 +55,7 @@ async def asked_at_once(gateway: Gateway, *bodies: dict[str, object]) -> list[di
 
 async def test_wait_is_for_a_seat_in_a_full_engine(gateway: Gateway) -> None:
     seats = load_profile("demo").max_num_seqs
-    seats -= seats // SEATS_RESERVE  # what one caller may hold
+    seats -= seats // ENGINE_RESERVE  # what one caller may hold
     asked = seats + 20
     times = await asked_at_once(gateway, *[chat(max_tokens=100, ignore_eos=True)] * asked)
     shortest = min(time["prefill"] + time["generate"] for time in times)
