@@ -40,6 +40,20 @@ async def test_it_refuses_fewer_than_1_in_200_drawn_scenes(answers: list[str]) -
     assert answers.count(scenes.REFUSAL) < 0.005 * 500
 
 
+async def test_it_looks_past_words_that_have_nothing_to_do_with_the_question(gateway: Gateway) -> None:
+    async with AsyncOpenAI(base_url=gateway.api, api_key="none") as client:
+        results = await evaluate.right_answers(client, evaluate.cases_among_words(180))
+    assert results.keys() == set(evaluate.WORDS)
+    assert sum(good for good, _ in results.values()) >= 0.92 * 180, evaluate.table(results)
+
+
+async def test_it_says_that_a_photograph_or_a_chart_is_no_drawn_scene(gateway: Gateway) -> None:
+    async with AsyncOpenAI(base_url=gateway.api, api_key="none") as client:
+        results = await evaluate.right_answers(client, evaluate.cases_of_others(160))
+    assert results.keys() == set(evaluate.OTHERS)
+    assert sum(good for good, _ in results.values()) >= 0.95 * 160, evaluate.table(results)
+
+
 @pytest.mark.parametrize("way", evaluate.FOUR_WAYS[1:], ids=str)
 async def test_it_answers_95_of_100_whichever_way_it_is_asked(gateway: Gateway, way: evaluate.Way) -> None:
     async with AsyncOpenAI(base_url=gateway.api, api_key="none") as client:

@@ -59,8 +59,7 @@ async def test_open_webui_s_ten_turns_with_its_36_tools(gateway: Gateway) -> Non
         messages.append(user(kind, colour))
         body = {**RECORDED["chat"], "messages": messages}
         answer = await post(gateway, body)
-        # Its text about attached files is new to the demo model, whose answers are often wrong.
-        assert words(answer).strip()
+        assert words(answer).strip() == f"A {colour} {kind}."
         assert await rendered.pictures(gateway, body) == rendered.newest(TURNS[:turn])
         assert answer.headers["x-gateway-dropped-tools"] == "36"
         left_out.append(answer.headers.get("x-gateway-dropped-images"))
@@ -116,18 +115,10 @@ def short_note(body: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("changed", "at_least", "at_most"),
-    [
-        (as_sent, 0, 12),
-        (without_tools, 0, 12),
-        (plain_note, 0, 12),
-        (place_asked, 18, 24),
-        (short_note, 24, 24),
-        (without_note, 24, 24),
-    ],
+    "changed", [as_sent, without_tools, plain_note, place_asked, short_note, without_note]
 )
-async def test_open_webui_s_note_of_the_files_misleads_the_demo_model(
-    gateway: Gateway, changed: Any, at_least: int, at_most: int
+async def test_open_webui_s_note_of_the_files_does_not_mislead_the_demo_model(
+    gateway: Gateway, changed: Any
 ) -> None:
     async def right(kind: str, colour: str) -> bool:
         body = {**RECORDED["chat"], "messages": [user(kind, colour)], "temperature": 0}
@@ -136,7 +127,7 @@ async def test_open_webui_s_note_of_the_files_misleads_the_demo_model(
 
     found = await asyncio.gather(*(right(kind, colour) for kind, colour in product(KINDS, COLOURS)))
     print(f"{changed.__name__}: {sum(found)} of {len(found)} answers are right")
-    assert at_least <= sum(found) <= at_most
+    assert sum(found) >= 22  # of 24; 23 are right, and one hangs on the order of additions
 
 
 async def test_open_webui_s_continue_goes_on_where_the_reply_was_stopped(gateway: Gateway) -> None:
