@@ -26,7 +26,7 @@ test: ## Set up and run the tests, those on the real engine included.
 	@.venv/bin/pytest -m "not engine" -n 2 --dist worksteal
 	@.venv/bin/pytest -m "engine and not proof"
 
-proofs: ## The long tests: two layers of the 7B against transformers, the notebook, the GPU check, clients.
+proofs: ## The long tests: two layers of the 7B against transformers, the notebook, the GPU check, a forked core.
 	$(SETUP) --dev
 	@.venv/bin/pytest -m proof --timeout 900 -rP $(ARGS)
 

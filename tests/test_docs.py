@@ -1,4 +1,4 @@
-"""The docs hold what the code has: rooms, links, commands, settings and errors by name."""
+"""The docs hold what the code has: packages, links, commands, settings and errors by name."""
 
 import re
 import subprocess
@@ -20,7 +20,7 @@ PAGES = sorted(chain(ROOT.glob("*.md"), (ROOT / "docs").rglob("*.md"), (ROOT / "
 ARCHITECTURE = (ROOT / "docs/architecture.md").read_text()
 
 
-def rooms() -> set[str]:
+def packages() -> set[str]:
     """Return the names of the modules and packages of `gateway/`."""
     found = (ROOT / "gateway").iterdir()
     names = {path.stem for path in found if path.suffix == ".py" or (path / "__init__.py").exists()}
@@ -28,11 +28,11 @@ def rooms() -> set[str]:
 
 
 def test_the_architecture_names_every_room_and_no_other() -> None:
-    table = ARCHITECTURE.partition("<!-- rooms -->")[2].partition("<!-- /rooms -->")[0]
-    assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == rooms()
+    table = ARCHITECTURE.partition("<!-- packages -->")[2].partition("<!-- /packages -->")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == packages()
 
 
-def test_the_drawn_life_goes_through_rooms() -> None:
+def test_the_drawn_life_goes_through_packages() -> None:
     drawing = ARCHITECTURE.partition("```text")[2].partition("```")[0]
     drawn = re.findall(r"^ (\w+)  |──▶ (\w+)  ", drawing, re.MULTILINE)
     names = [name for pair in drawn for name in pair if name]
@@ -40,6 +40,7 @@ def test_the_drawn_life_goes_through_rooms() -> None:
         "api",
         "access",
         "schema",
+        "answering",
         "generation",
         "prompt",
         "images",
@@ -47,7 +48,7 @@ def test_the_drawn_life_goes_through_rooms() -> None:
         "generation",
         "api",
     ]
-    assert set(names) <= rooms()
+    assert set(names) <= packages()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
