@@ -4,6 +4,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
 
+import hypothesis
 import pytest
 import structlog
 
@@ -11,6 +12,10 @@ from tests import watching
 from tests.collector import Collector, collecting
 from tests.prompt.llama import LlamaTokenizerJS
 from tests.servers import Gateway, served_gateway
+
+# A busy machine takes its time: what is too slow fails by pytest's timeout.
+hypothesis.settings.register_profile("any machine", deadline=None)
+hypothesis.settings.load_profile("any machine")
 
 
 def pytest_configure() -> None:
