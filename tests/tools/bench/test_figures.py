@@ -100,9 +100,9 @@ def test_a_target_without_figures_on_both_sides_has_no_outcome() -> None:
     assert [outcome.target.name for outcome in found] == ["text-32 tokens_per_s"]
 
 
-def test_only_a_ratio_below_seven_tenths_of_the_recorded_one_has_fallen() -> None:
-    assert fallen({"a": 1.4}, {"a": 2.0}) == []
-    assert fallen({"a": 1.39}, {"a": 2.0}) == ["a: 1.39 now, 2.00 recorded"]
+def test_only_a_ratio_below_half_of_the_recorded_one_has_fallen() -> None:
+    assert fallen({"a": 1.0}, {"a": 2.0}) == []
+    assert fallen({"a": 0.99}, {"a": 2.0}) == ["a: 0.99 now, 2.00 recorded"]
     assert fallen({}, {"a": 2.0}) == ["a: nan now, 2.00 recorded"]
 
 
