@@ -27,7 +27,7 @@ def packages() -> set[str]:
     return names - {"__init__"}
 
 
-def test_the_architecture_names_every_room_and_no_other() -> None:
+def test_the_architecture_names_every_package_and_no_other() -> None:
     table = ARCHITECTURE.partition("<!-- packages -->")[2].partition("<!-- /packages -->")[0]
     assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == packages()
 
