@@ -137,7 +137,7 @@ class ResponseWire:
 
 
 def _exhaust(events: Iterable[Event]) -> None:
-    """Have `events` made, which none is sent of: the response adds them up."""
+    """Run through `events` without sending any: the response adds them up."""
     for _ in events:
         pass
 

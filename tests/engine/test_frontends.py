@@ -127,7 +127,7 @@ async def test_open_webui_s_note_of_the_files_does_not_mislead_the_demo_model(
 
     found = await asyncio.gather(*(right(kind, colour) for kind, colour in product(KINDS, COLOURS)))
     print(f"{changed.__name__}: {sum(found)} of {len(found)} answers are right")
-    assert sum(found) >= 22  # of 24; 23 are right, and one hangs on the order of additions
+    assert sum(found) >= 0.95 * len(found)
 
 
 async def test_open_webui_s_continue_goes_on_where_the_reply_was_stopped(gateway: Gateway) -> None:

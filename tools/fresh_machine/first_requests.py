@@ -10,7 +10,7 @@ from typing import Any
 import httpx2
 
 from tests.api.asking import MODEL, chat
-from tests.engine.test_one_life import FIELDS, FORMS, LATER, OTHERS
+from tests.engine.test_one_life import FIELDS, FORMS, LATER, OTHERS, SHORTEST
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +27,10 @@ class Timing:
 
 
 def kinds() -> dict[str, tuple[str, dict[str, Any]]]:
-    """Return path and body of a request of every kind; log probabilities come first, as in the playground."""
+    """Return path and body of a request of every kind: the shortest first, then log probabilities."""
     chats = {name: ("chat/completions", chat(max_tokens=5) | more) for name, more in (FIELDS | FORMS).items()}
     others = {name: (path, {"model": MODEL} | body) for name, (path, body) in OTHERS.items()}
-    return {"logprobs": chats.pop("logprobs")} | chats | others
+    return SHORTEST | {"logprobs": chats.pop("logprobs")} | chats | others
 
 
 def sweep(api: str) -> list[Timing]:
