@@ -10,20 +10,21 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Browser, Page
 
+from tests import environments
 from tests.chromium import chromium
-from tests.frontends import environments
 from tests.servers import Gateway, served_gateway
 
 KEY = "sk-frontends"
 
 
 @pytest.fixture(scope="session")
-def site() -> Iterator[str]:
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Yield the address of a static server with the page and OpenAI's package for JavaScript."""
-    modules = environments.node("openai-js", "openai@6.49.0") / "node_modules"
-    page = Path(__file__).with_name("programs") / "page.html"
-    (modules / "page.html").write_bytes(page.read_bytes())
-    handler = functools.partial(_Quiet, directory=str(modules))
+    package = environments.node(environments.FRONTENDS / "openai-js", "openai@6.49.0") / "node_modules/openai"
+    folder = tmp_path_factory.mktemp("site")
+    (folder / "openai").symlink_to(package)
+    (folder / "page.html").symlink_to(Path(__file__).with_name("programs") / "page.html")
+    handler = functools.partial(_Quiet, directory=str(folder))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Locator, Page, expect
 
-from tests.frontends import engine, environments, pictures
+from tests import environments
+from tests.frontends import engine, pictures
 from tests.frontends.conftest import KEY
 from tests.frontends.pictures import QUESTION, TURNS
 from tests.frontends.processes import Frontend, serving
@@ -20,7 +21,10 @@ PROGRAM = Path(__file__).with_name("programs") / "gradio_chat.py"
 @pytest.fixture(scope="module")
 async def chat(gateway: Gateway, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Frontend]:
     """Yield Gradio's chat with the gateway behind it."""
-    python = environments.python("gradio", "gradio==6.31.0", "openai==3.57.0") / "bin/python"
+    python = (
+        environments.python(environments.FRONTENDS / "gradio", "gradio==6.31.0", "openai==3.57.0")
+        / "bin/python"
+    )
     folder = tmp_path_factory.mktemp("gradio")
     async with recording(gateway.url) as recorder:
         environment = {

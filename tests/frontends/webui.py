@@ -7,7 +7,8 @@ from pathlib import Path
 from playwright.async_api import Locator, Page
 from playwright.async_api import TimeoutError as NotSeen
 
-from tests.frontends import environments, pictures
+from tests import environments
+from tests.frontends import pictures
 from tests.frontends.conftest import KEY
 from tests.frontends.processes import Frontend, serving
 from tests.frontends.recording import Exchange, recording
@@ -23,7 +24,9 @@ TASKS = {
 @asynccontextmanager
 async def open_webui(gateway: Gateway, folder: Path, **settings: str) -> AsyncIterator[Frontend]:
     """Run Open WebUI with the gateway behind it, its data in `folder`."""
-    command = environments.python("open-webui", "open-webui==0.12.4") / "bin/open-webui"
+    command = (
+        environments.python(environments.FRONTENDS / "open-webui", "open-webui==0.12.4") / "bin/open-webui"
+    )
     async with recording(gateway.url) as recorder:
         environment = {
             "OPENAI_API_BASE_URL": recorder.api,

@@ -122,18 +122,8 @@ def slug(name: str) -> str:
 
 def install(client: Client) -> None:
     """Make the client's environment, unless it is there with just these packages."""
-    folder = home(client)
-    stamp = folder / "installed.json"
-    if stamp.exists() and json.loads(stamp.read_text()) == list(client.packages):
-        return
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    if client.kind == "python":
-        environments.make(folder, client.packages, timeout=500)
-    else:
-        npm = [require("npm"), "install", "--silent", "--no-audit", "--no-fund", "--no-package-lock"]
-        subprocess.run([*npm, "--prefix", str(folder), *client.packages], check=True, timeout=500)
-    stamp.write_text(json.dumps(list(client.packages)))
+    make = environments.python if client.kind == "python" else environments.node
+    make(home(client), *client.packages)
 
 
 def show(client: Client, gateway: Gateway, away: str = "") -> Results:
