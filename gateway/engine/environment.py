@@ -4,8 +4,12 @@ vLLM starts its processes from this one and they inherit its environment, so it 
 as a start takes, and no longer. vLLM's half in this process reads it at its import and while it starts.
 """
 
+import importlib.util
 import os
+import re
+import runpy
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +21,7 @@ from engine_config.profile import EngineProfile
 
 LOGGING = Path(__file__).with_name("vllm_logging.json")
 CUDA = Path("/usr/local/cuda")  # where vLLM and FlashInfer look for nvcc last
+NVCC_TIMEOUT = 20.0  # seconds for `nvcc --version`
 
 
 def of_engine(profile: EngineProfile, outside: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -55,14 +60,44 @@ def of_cpu_engine(profile: EngineProfile, outside: Mapping[str, str] = os.enviro
 
 
 def has_compiler(path: str, outside: Mapping[str, str]) -> bool:
-    """Say whether FlashInfer can compile its kernels, looking where vllm.utils.flashinfer does."""
+    """Say whether FlashInfer can compile kernels: ninja, and an nvcc of the CUDA that torch is built with.
+
+    nvcc is looked for where vllm.utils.flashinfer does.
+    """
     home = outside.get("CUDA_HOME") or outside.get("CUDA_PATH")
     nvcc = shutil.which("nvcc", path=path)
     if home is None and nvcc is None:
         home = str(CUDA)
     if home is not None:
         nvcc = shutil.which(str(Path(home, "bin/nvcc")))
-    return nvcc is not None and shutil.which("ninja", path=path) is not None
+    if nvcc is None or shutil.which("ninja", path=path) is None:
+        return False
+    # Kernels compiled for another major version fail to load, or to compile against torch's headers.
+    return _nvcc_major(nvcc) == _torch_major()
+
+
+def _nvcc_major(nvcc: str) -> str | None:
+    """Return the major version of this compiler's toolkit; None if it does not say."""
+    try:
+        answer = subprocess.run(  # noqa: S603  # a fixed argument; the program is the one FlashInfer would run
+            [nvcc, "--version"], capture_output=True, text=True, timeout=NVCC_TIMEOUT, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    found = re.search(r"release (\d+)\.", answer.stdout)
+    return found and found[1]
+
+
+def _torch_major() -> str:
+    """Return the major version of the CUDA that torch is built with, "none" for a CPU build.
+
+    torch is not imported: it reads variables such as OMP_NUM_THREADS at its import.
+    """
+    spec = importlib.util.find_spec("torch")
+    if spec is None or spec.origin is None:
+        return "none"
+    version = runpy.run_path(str(Path(spec.origin).with_name("version.py"))).get("cuda")
+    return str(version or "none").partition(".")[0]
 
 
 @contextmanager

@@ -34,13 +34,25 @@ def test_tools_beside_the_interpreter_are_found_by_the_engine() -> None:
     assert of(BARE)["PATH"] == f"{Path(sys.executable).parent}:/usr/bin"
 
 
+NVCC = """#!/bin/sh
+echo 'nvcc: NVIDIA (R) Cuda compiler driver'
+echo 'Cuda compilation tools, release {0}, V{0}.93'
+"""
+
+
 @pytest.fixture
 def toolkit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a folder with toolkits of torch's CUDA, and one that is older (`old`)."""
     monkeypatch.setattr(environment, "CUDA", tmp_path / "cuda")
-    for name in ("cuda/bin/nvcc", "home/bin/nvcc", "path/nvcc", "ninja/ninja"):
+    monkeypatch.setattr(environment, "_torch_major", lambda: "13")
+    releases = {"cuda/bin/nvcc": "13.0", "home/bin/nvcc": "13.2", "path/nvcc": "13.0", "old/bin/nvcc": "12.8"}
+    for name, release in {**releases, "ninja/ninja": ""}.items():
         tool = tmp_path / name
         tool.parent.mkdir(parents=True, exist_ok=True)
-        tool.touch(mode=0o755)
+        tool.write_text(NVCC.format(release))
+        tool.chmod(0o755)
+    (tmp_path / "mute/bin").mkdir(parents=True)
+    (tmp_path / "mute/bin/nvcc").touch(mode=0o755)
     return tmp_path
 
 
@@ -52,6 +64,10 @@ def toolkit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ({"PATH": "{0}/ninja", "CUDA_HOME": "{0}/home"}, True),
         ({"PATH": "{0}/ninja", "CUDA_HOME": "{0}/nowhere"}, False),
         ({"PATH": "{0}/path"}, False),
+        # Colab has 12.8: FlashInfer would be compiled against it, beside torch's 13.
+        ({"PATH": "{0}/ninja", "CUDA_HOME": "{0}/old"}, False),
+        ({"PATH": "{0}/old/bin:{0}/ninja"}, False),
+        ({"PATH": "{0}/ninja", "CUDA_HOME": "{0}/mute"}, False),
     ],
 )
 def test_sampler_is_compiled_only_where_it_can_be(
@@ -59,6 +75,16 @@ def test_sampler_is_compiled_only_where_it_can_be(
 ) -> None:
     here = {name: value.format(toolkit) for name, value in outside.items()}
     assert environment.has_compiler(here["PATH"], here) == found
+
+
+def test_torchs_cuda_is_known_without_importing_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert environment._torch_major() == "none"  # the engine for CPUs, which the tests run on
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch/__init__.py").write_text("raise AssertionError('imported')")
+    (tmp_path / "torch/version.py").write_text("cuda = '13.0'\n")
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert environment._torch_major() == "13"
 
 
 def test_without_a_compiler_vllm_takes_its_other_sampler(toolkit: Path) -> None:
