@@ -1,8 +1,12 @@
-"""What vLLM's engine takes of a job: token ids with every slot at its full length, and the pictures' tensors.
+"""Builds vLLM's engine input from a job: token ids with every slot at its full length, and image tensors.
 
-vLLM's renderer makes the same, one request at a time in a thread of its own and through the hub's processor.
-This is several times faster, and in step with vLLM's cache: what `build` returns must go to the engine before
-anything else is asked of it. Tests hold the two ways against each other. Written against vLLM 0.32.
+vLLM's renderer does the same, one request at a time in its own thread and through the hub's processor. This
+is several times faster and keeps vLLM's cache in step: what `build` returns must go to the engine before
+anything else is asked of it. Tests compare the two. Written against vLLM 0.32.
+
+Before an upgrade: if the engine has lost an image, vLLM 0.32's output handler removes it from the cache at
+once. 0.33 queues the removal, and only its renderer drains that queue (`_drain_mm_cache_invalidations`),
+which this module bypasses. `tests/engine/test_upgrade.py` fails there.
 """
 
 import asyncio
