@@ -144,10 +144,21 @@ def test_settings_are_frozen() -> None:
         setattr(Settings(), "port", 1)  # noqa: B010  # mypy knows better than to assign
 
 
-def test_misspelt_variable_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GATEWAY_MAX_RUNING", "3")
-    with pytest.raises(UnknownSetting, match=r"^GATEWAY_MAX_RUNING: there is no such setting$"):
+@pytest.mark.parametrize(
+    ("name", "question"),
+    [
+        ("GATEWAY_MAX_RUNING", "; did you mean GATEWAY_MAX_RUNNING?"),
+        ("GATEWAY_API_KEY", "; did you mean GATEWAY_API_KEYS?"),
+        ("GATEWAY_X", ""),  # the prefix, which all share, does not count
+    ],
+)
+def test_misspelt_variable_is_refused_with_the_closest_name(
+    name: str, question: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "3")
+    with pytest.raises(UnknownSetting) as caught:
         settings.load()
+    assert str(caught.value) == f"{name}: there is no such setting{question}"
 
 
 @pytest.mark.parametrize(("name", "value"), BAD)
@@ -163,7 +174,11 @@ def test_bad_value_is_told_with_its_variable(name: str, value: str, monkeypatch:
 @pytest.mark.parametrize(
     ("variables", "options", "told"),
     [
-        ({"GATEWAY_MAX_RUNING": "3"}, [], "error: GATEWAY_MAX_RUNING: there is no such setting"),
+        (
+            {"GATEWAY_MAX_RUNING": "3"},
+            [],
+            "error: GATEWAY_MAX_RUNING: there is no such setting; did you mean GATEWAY_MAX_RUNNING?",
+        ),
         (
             {},
             ["--port", "70000"],

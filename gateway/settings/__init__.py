@@ -1,5 +1,6 @@
 """Every setting of the gateway: an environment variable `GATEWAY_<NAME>`, checked once, then frozen."""
 
+import difflib
 import os
 from typing import Any, Self
 
@@ -49,9 +50,16 @@ def load(**chosen: Any) -> Settings:
     Raises UnknownSetting for a misspelt GATEWAY_ variable and pydantic's ValidationError for a bad value.
     """
     for name in os.environ:
-        if name.startswith(PREFIX) and name.removeprefix(PREFIX).lower() not in Settings.model_fields:
-            raise UnknownSetting(f"{name}: there is no such setting")
+        field = name.removeprefix(PREFIX).lower()
+        if name.startswith(PREFIX) and field not in Settings.model_fields:
+            raise UnknownSetting(f"{name}: there is no such setting{_did_you_mean(field)}")
     return Settings(**{name: value for name, value in chosen.items() if value is not None})
+
+
+def _did_you_mean(name: str) -> str:
+    """Return a question that names the closest setting, or nothing if none is close."""
+    close = difflib.get_close_matches(name, Settings.model_fields, n=1, cutoff=0.65)
+    return f"; did you mean {PREFIX}{close[0].upper()}?" if close else ""
 
 
 def explain(error: ValidationError) -> str:

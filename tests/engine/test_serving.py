@@ -36,7 +36,7 @@ def test_a_port_that_is_taken_is_said_and_ends_with_1(gateway: Gateway, tmp_path
     ("arguments", "settings", "said"),
     [
         (("--profile", "no-such"), {}, "no such profile"),
-        ((), {"prot": "8000"}, "GATEWAY_PROT: there is no such setting"),
+        ((), {"prot": "8000"}, "GATEWAY_PROT: there is no such setting; did you mean GATEWAY_PORT?"),
         ((), {"max_images": "many"}, "GATEWAY_MAX_IMAGES"),
     ],
 )
