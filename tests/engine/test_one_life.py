@@ -19,70 +19,22 @@ import httpx2
 import psutil
 import pytest
 from openai import AsyncOpenAI
-from PIL import Image
 
 from gateway.engine.runtime_directory import PREFIX
 from gateway.schema.completions import CompletionRequest
 from gateway.schema.sampling import SamplingFields
-from tests.api.asking import MODEL, chat, image, saying, text
+from tests.api.asking import chat
 from tests.api.wire import CHAT
-from tests.images.pictures import url_of
 from tests.servers import Gateway, core, metric, start, wait_until_ready
 from tests.shapes import data_url
+from tools.fresh_machine.first_requests import FIELDS, sweep
 
 pytestmark = pytest.mark.engine
 
 COMPILERS = re.compile(r".*(g\+\+|gcc|clang|cpp).*|c\+\+.*|cc|c89.*|c99.*")
 CACHES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "XDG_CACHE_HOME", "VLLM_CACHE_ROOT")
 LONG = 73  # characters: with vLLM's names, more than a socket's path may have
-LATER = 1.0  # seconds that the first request of a kind may take more than the second
 SOON = 5.0  # seconds; an idle gateway takes half of one, and vLLM killed its core after ten
-SCHEMA = {"type": "object", "properties": {"sides": {"type": "integer"}}, "required": ["sides"]}
-TOOL = {"type": "function", "function": {"name": "count", "parameters": SCHEMA}}
-FIELDS: dict[str, Any] = {  # a request each, with what it needs beside
-    "max_tokens": {"max_tokens": 5},
-    "max_completion_tokens": {"max_completion_tokens": 5},
-    "temperature": {"temperature": 1},
-    "top_p": {"top_p": 0.5},
-    "top_k": {"top_k": 5},
-    "min_p": {"min_p": 0.1},
-    "n": {"n": 3},
-    "seed": {"seed": 1, "temperature": 1},
-    "stop": {"stop": "x"},
-    "stop_token_ids": {"stop_token_ids": [5]},
-    "presence_penalty": {"presence_penalty": 1},
-    "frequency_penalty": {"frequency_penalty": 1},
-    "repetition_penalty": {"repetition_penalty": 1.1},
-    "logit_bias": {"logit_bias": {"5": -100}},
-    "min_tokens": {"min_tokens": 3},
-    "ignore_eos": {"ignore_eos": True},
-    "logprobs": {"logprobs": True},
-    "top_logprobs": {"logprobs": True, "top_logprobs": 20},
-}
-PICTURE = image(url_of(Image.effect_noise((90, 70), 90)))
-FORMS: dict[str, Any] = {
-    "text": {},
-    "stream": {"stream": True},
-    "picture": {"messages": saying(PICTURE, text("What is it?"))},
-    "json_object": {"response_format": {"type": "json_object"}},
-    "json_schema": {
-        "response_format": {"type": "json_schema", "json_schema": {"name": "shape", "schema": SCHEMA}}
-    },
-    "regex": {"structured_outputs": {"regex": "[a-z]{3}"}},
-    "choice": {"structured_outputs": {"choice": ["red", "blue"]}},
-    "grammar": {"structured_outputs": {"grammar": 'root ::= "a" | "b"'}},
-    "tools": {"tools": [TOOL]},
-    "tool_choice": {"tools": [TOOL], "tool_choice": "required"},
-}
-# The first of all: AMX was not allowed yet when the attention of so short a prompt used it.
-SHORTEST: dict[str, tuple[str, dict[str, Any]]] = {
-    "two tokens": ("completions", {"model": MODEL, "prompt": [1, 20], "max_tokens": 2})
-}
-OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
-    "completions": ("completions", {"prompt": ["Hello", "Hi"]}),
-    "echo": ("completions", {"prompt": "Hello", "echo": True, "logprobs": 5}),
-    "responses": ("responses", {"input": "Hello", "max_output_tokens": 5}),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,13 +83,6 @@ def bare(started: Started) -> Started:
     return started
 
 
-def seconds(gateway: Gateway, path: str, body: dict[str, Any]) -> float:
-    began = time.monotonic()
-    answer = httpx2.post(f"{gateway.api}/{path}", json=body, timeout=120, trust_env=False)
-    assert answer.status_code == 200, answer.text
-    return time.monotonic() - began
-
-
 def test_it_listens_within_10_s_and_sends_away_until_the_engine_is_up(started: Started) -> None:
     while not listens(started.gateway):
         assert started.process.poll() is None
@@ -152,19 +97,11 @@ def test_it_listens_within_10_s_and_sends_away_until_the_engine_is_up(started: S
 
 
 def test_the_first_request_of_every_kind_is_as_fast_as_the_second(bare: Started) -> None:
-    assert set(FIELDS) == set(SamplingFields.model_fields)  # a new one belongs here
+    assert set(FIELDS) == set(SamplingFields.model_fields)  # a new one belongs there
     assert set(CompletionRequest.model_fields) - set(FIELDS) == {
         *("model", "prompt", "echo", "stream", "stream_options")
     }
-    chats = {name: ("chat/completions", chat(**{"max_tokens": 40} | more)) for name, more in FORMS.items()}
-    chats |= {name: ("chat/completions", chat(**{"max_tokens": 5} | more)) for name, more in FIELDS.items()}
-    others = {name: (path, {"model": MODEL} | body) for name, (path, body) in OTHERS.items()}
-    slow = {}
-    for name, (path, body) in (SHORTEST | chats | others).items():
-        first, second = seconds(bare.gateway, path, body), seconds(bare.gateway, path, body)
-        if first > second + LATER:
-            slow[name] = (first, second)
-    assert slow == {}
+    assert [timing for timing in sweep(bare.gateway.api) if timing.late] == []
 
 
 # Of the next requests: their texts, their picture, and how vLLM and Python would show them.
