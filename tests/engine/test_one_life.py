@@ -1,4 +1,4 @@
-"""One gateway from its start to its end: its first requests, an engine that dies, one that hangs, SIGTERM.
+"""One gateway from start to end: first requests, an engine that dies or hangs, a killed batch, SIGTERM.
 
 The machine has no compiler, empty caches and a long path for temporary files: a PATH without compilers stands
 for it. What else a machine may lack, `make fresh-machine` shows. The tests stand in the order of that life.
@@ -11,7 +11,6 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +22,10 @@ from openai import AsyncOpenAI
 from gateway.engine.runtime_directory import PREFIX
 from gateway.schema.completions import CompletionRequest
 from gateway.schema.sampling import SamplingFields
+from gateway.storage.database import NAME
 from tests.api.asking import chat
 from tests.api.wire import CHAT
+from tests.engine.batch import LINES, answer, answers_by_name, begin, client, completed, results_in, wait
 from tests.servers import Gateway, core, metric, start, wait_until_ready
 from tests.shapes import data_url
 from tools.fresh_machine.first_requests import FIELDS, sweep
@@ -37,21 +38,29 @@ LONG = 73  # characters: with vLLM's names, more than a socket's path may have
 SOON = 5.0  # seconds; an idle gateway takes half of one, and vLLM killed its core after ten
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
+class Life:
     """A gateway, its process, and when that was started (`time.monotonic`)."""
 
     gateway: Gateway
     process: subprocess.Popen[bytes]
     at: float
 
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def begin(self) -> None:
+        self.at = time.monotonic()
+        self.gateway, self.process = start(self.folder, profile="demo", heartbeat_timeout="3")
+
     @property
-    def core(self) -> psutil.Process:
-        return core(self.gateway)
+    def family(self) -> list[psutil.Process]:
+        found = psutil.Process(self.process.pid).children(recursive=True)
+        assert any("EngineCore" in member.name() for member in found)
+        return found
 
 
 @pytest.fixture(scope="module")
-def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Life]:
     """Yield a gateway that comes up on such a machine; a test ends it."""
     folder = tmp_path_factory.mktemp("bare")
     programs = folder / "bin"
@@ -62,28 +71,28 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
                 (programs / program.name).symlink_to(program)
     temporary = folder / "temporary".ljust(LONG, "x")
     temporary.mkdir()
+    life = Life(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", str(programs))
         patch.setenv("TMPDIR", str(temporary))
         for name in CACHES:
             patch.setenv(name, str(folder / "cache"))
-        began = time.monotonic()
-        gateway, process = start(folder, profile="demo", heartbeat_timeout="3")
-    try:
-        yield Started(gateway, process, began)
-    finally:
-        process.kill()
-        process.wait()
+        life.begin()
+        try:
+            yield life
+        finally:
+            life.process.kill()
+            life.process.wait()
 
 
 @pytest.fixture(scope="module")
-def bare(started: Started) -> Started:
+def bare(started: Life) -> Life:
     """Return it when it is ready."""
     wait_until_ready(started.gateway, started.process)
     return started
 
 
-def test_it_listens_within_10_s_and_sends_away_until_the_engine_is_up(started: Started) -> None:
+def test_it_listens_within_10_s_and_sends_away_until_the_engine_is_up(started: Life) -> None:
     while not listens(started.gateway):
         assert started.process.poll() is None
     assert time.monotonic() - started.at < 10
@@ -96,7 +105,7 @@ def test_it_listens_within_10_s_and_sends_away_until_the_engine_is_up(started: S
     assert answer.json()["error"]["code"] == "engine_not_ready"
 
 
-def test_the_first_request_of_every_kind_is_as_fast_as_the_second(bare: Started) -> None:
+def test_the_first_request_of_every_kind_is_as_fast_as_the_second(bare: Life) -> None:
     assert set(FIELDS) == set(SamplingFields.model_fields)  # a new one belongs there
     assert set(CompletionRequest.model_fields) - set(FIELDS) == {
         *("model", "prompt", "echo", "stream", "stream_options")
@@ -143,7 +152,7 @@ async def answers(gateway: Gateway, count: int) -> list[str | None]:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 async def test_requests_that_had_sent_nothing_are_answered_by_the_next_engine(
-    number: signal.Signals, bare: Started
+    number: signal.Signals, bare: Life
 ) -> None:
     gateway = bare.gateway
     restarts, hangs = [
@@ -151,7 +160,7 @@ async def test_requests_that_had_sent_nothing_are_answered_by_the_next_engine(
     ]
     asked = asyncio.create_task(answers(gateway, 6))
     await asyncio.sleep(1)
-    bare.core.send_signal(number)
+    core(bare.gateway).send_signal(number)
     assert await asked == ["length"] * 6
     assert await metric(gateway, "gateway_engine_restarts_total") == restarts + 1
     hung = number is signal.SIGSTOP
@@ -162,10 +171,39 @@ async def test_requests_that_had_sent_nothing_are_answered_by_the_next_engine(
     assert [one for one in NEVER_LOGGED if one in logged] == []
 
 
-def test_it_leaves_soon_with_0_and_no_process_or_file_behind(bare: Started) -> None:
+def test_a_batch_of_a_killed_gateway_goes_on_and_no_line_is_lost_or_repeated(bare: Life) -> None:
+    database = bare.folder / "state" / NAME
+    family = bare.family
+    with client(bare.gateway) as asking:
+        batch = wait(asking, begin(asking), lambda now: completed(now) >= LINES // 4)
+    assert batch.status == "in_progress"
+    bare.process.kill()
+    bare.process.wait(30)
+    _, alive = psutil.wait_procs(family, timeout=30)
+    assert alive == []  # The engine ends with its gateway.
+    finished = results_in(database)
+    assert LINES // 4 <= len(finished) < LINES
+
+    bare.begin()
+    wait_until_ready(bare.gateway, bare.process)
+    with client(bare.gateway) as asking:
+        batch = wait(asking, batch, lambda now: now.status not in ("in_progress", "finalizing"))
+        results = asking.files.content(batch.output_file_id or "").read().splitlines()
+    assert batch.status == "completed"
+    assert batch.request_counts is not None
+    assert batch.request_counts.to_dict() == {"total": LINES, "completed": LINES, "failed": 0}
+    counted = asyncio.run(metric(bare.gateway, "gateway_batch_lines_total", outcome="completed"))
+    assert counted == LINES - len(finished)  # what the killed process finished does not count again
+    assert finished <= set(results)  # What was finished is as it was, to the byte.
+    texts = answers_by_name(results)
+    assert len(texts) == len(results) == LINES
+    right = sum(texts[str(number)] == answer(number) for number in range(LINES))
+    assert right >= LINES * 0.95
+
+
+def test_it_leaves_soon_with_0_and_no_process_or_file_behind(bare: Life) -> None:
     gateway, process = bare.gateway, bare.process
-    family = psutil.Process(process.pid).children(recursive=True)
-    assert any("EngineCore" in child.name() for child in family)
+    family = bare.family
     sockets = [str(opened.laddr) for opened in psutil.Process(process.pid).net_connections("unix")]
     (directory,) = {Path(path).parent for path in sockets if path.startswith("/")}
     assert directory.name.startswith(PREFIX)

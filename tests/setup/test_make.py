@@ -46,6 +46,17 @@ def checkout(tmp_path: Path) -> Path:
 def test_serve_ends_with_the_gateway_and_without_noise(
     checkout: Path, send: Callable[[int, int], None], number: signal.Signals
 ) -> None:
+    for _ in range(3):
+        said, code = _interrupted(checkout, send, number)
+        if b"No child processes" not in said:
+            break  # Once in some hundred times GNU make 4.3 waits for what its signal handler has reaped.
+    assert (said, code) == (b"left\n", -number)
+
+
+def _interrupted(
+    checkout: Path, send: Callable[[int, int], None], number: signal.Signals
+) -> tuple[bytes, int]:
+    """Return what `make serve` prints from the signal on, and its exit code."""
     command = [require("make"), "serve", "PORT=81", "PROFILE=demo"]
     made = subprocess.Popen(
         command, cwd=checkout, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -53,10 +64,10 @@ def test_serve_ends_with_the_gateway_and_without_noise(
     assert made.stdout is not None
     assert made.stdout.readline() == b"serve --port 81 --profile demo\n"
     send(made.pid, number)
-    assert made.communicate(timeout=60)[0] == b"left\n"
-    assert made.returncode == -number
+    said, _ = made.communicate(timeout=60)
     with pytest.raises(ProcessLookupError):
         os.killpg(made.pid, 0)
+    return said, made.returncode
 
 
 def test_what_make_starts_sees_no_modules_from_elsewhere(checkout: Path) -> None:
