@@ -52,7 +52,7 @@ class GatewayError(Exception):
     status: ClassVar[int] = 500
     type: ClassVar[str] = "server_error"
     code: ClassVar[str] = "internal_error"
-    clients_own = False  # whether a limit that the client set itself, or its own quota, is the reason
+    clients_own = False  # whether the cause is a limit that the client set itself, or its quota
 
     def __init__(self, message: str, *, param: str | None = None) -> None:
         super().__init__(message)
@@ -60,7 +60,7 @@ class GatewayError(Exception):
         self.param = param
 
     @property
-    def told(self) -> dict[str, Any]:
+    def error_object(self) -> dict[str, Any]:
         """OpenAI's error object, with all four of its keys."""
         return {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
 
@@ -121,8 +121,8 @@ class ContextLengthExceeded(RequestError):
     code = "context_length_exceeded"
 
     def __init__(self, message: str, *, context_length: int, param: str) -> None:
-        # Clients look for these words and then send less, or to another model: LiteLLM's
-        # `context_window_fallbacks`, LangChain, Cline.
+        # LiteLLM (`context_window_fallbacks`), LangChain and Cline search for these words, and then shorten
+        # the conversation or try another model.
         words = f"This model's maximum context length is {context_length} tokens."
         super().__init__(f"{words} {message}", param=param)
 
@@ -164,7 +164,7 @@ class PreviousResponseNotFound(RequestError):
 
 
 class PoisonRequest(RequestError):
-    """The request killed the engine twice, or the gateway three times in a batch, and is not run again."""
+    """The request crashed the engine twice, or the gateway three times in a batch, and is not run again."""
 
     code = "poison_request"
 
@@ -177,7 +177,7 @@ class InvalidAPIKey(RequestError):
 
 
 class HostNotAllowed(RequestError):
-    """The `Host` header has a name that this gateway does not answer to; see `GATEWAY_ALLOWED_HOSTS`."""
+    """The `Host` header names a host that is not allowed; see `GATEWAY_ALLOWED_HOSTS`."""
 
     status = 403
     code = "host_not_allowed"
@@ -191,7 +191,7 @@ class OriginNotAllowed(RequestError):
 
 
 class ModelNotFound(RequestError):
-    """The model is not served here; `GET /v1/models` lists what is."""
+    """The model is not served here; `GET /v1/models` lists those that are."""
 
     status = 404
     code = "model_not_found"
@@ -205,21 +205,21 @@ class NotFound(RequestError):
 
 
 class MethodNotAllowed(RequestError):
-    """The path exists but not for this method; the `Allow` header lists the methods."""
+    """The path does not allow this method; the `Allow` header lists those that it does."""
 
     status = 405
     code = "method_not_allowed"
 
 
 class BodyTimeout(RequestError):
-    """The request body took too long to arrive."""
+    """The request body was not received in time."""
 
     status = 408
     code = "request_timeout"
 
 
 class HeaderTimeout(RequestError):
-    """The request's headers took too long to arrive."""
+    """The request headers were not received in time."""
 
     status = 408
     code = "header_timeout"
@@ -249,7 +249,7 @@ class RateLimited(RequestError):
     def __init__(self, message: str, *, retry_after: float) -> None:
         super().__init__(message)
         self.retry_after = retry_after
-        self.headers: dict[str, str] = {}  # what is left of the caller's limits
+        self.headers: dict[str, str] = {}  # `x-ratelimit-…` of the caller
 
 
 class HeadersTooLarge(RequestError):
@@ -266,14 +266,14 @@ class GenerationFailed(GatewayError):
 
 
 class EngineStalled(GatewayError):
-    """The engine gave nothing for too long."""
+    """The engine produced no output for too long."""
 
     status = 504
     code = "engine_stalled"
 
 
 class DeadlineExceeded(GatewayError):
-    """The answer was not finished within the time limit, or within the time that the client itself allows."""
+    """The answer was not finished within the time limit, or within the client's own timeout."""
 
     status = 504
     code = "deadline_exceeded"
@@ -287,7 +287,7 @@ class StorageFull(GatewayError):
 
 
 class StorageQuotaExceeded(StorageFull):
-    """The caller has stored as much as one caller may."""
+    """The caller's stored data has reached the limit per caller."""
 
     clients_own = True
     code = "storage_quota_exceeded"
@@ -305,7 +305,7 @@ class Unavailable(GatewayError):
 
 
 class Overloaded(Unavailable):
-    """All places are taken and no more requests may wait, or the wait was too long."""
+    """The queue is full, or the request waited in it for too long."""
 
     code = "overloaded"
 
@@ -329,7 +329,7 @@ class ShuttingDown(Unavailable):
 
 
 class StorageUnavailable(Unavailable):
-    """The state directory cannot be used; requests that store nothing still work."""
+    """The state directory cannot be used; requests that need no storage still work."""
 
     code = "storage_unavailable"
 
@@ -339,7 +339,7 @@ def page() -> str:
     lines = [
         "# Errors",
         "",
-        "Every error is OpenAI's error object with all four of its keys: `message`, `type`, `param`, `code`.",
+        "Every error is OpenAI's error object with all four keys: `message`, `type`, `param`, `code`.",
         "`param` names the field that is wrong, if there is one. `llava-gateway errors` writes this page.",
         "",
         "A 429 and every 503 have `Retry-After`; OpenAI's clients retry them by themselves. Before the first",
@@ -355,7 +355,7 @@ def page() -> str:
 
 
 def _all(kind: type[GatewayError]) -> Iterator[type[GatewayError]]:
-    """Yield the class and those below it that this module defines."""
+    """Yield `kind` and its subclasses in this module."""
     yield kind
     for child in kind.__subclasses__():
         if child.__module__ == __name__:

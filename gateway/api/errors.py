@@ -26,7 +26,7 @@ from gateway.telemetry import request_log
 
 def error_body(error: GatewayError) -> bytes:
     """Return OpenAI's error object, with all four of its keys."""
-    return orjson.dumps({"error": error.told})
+    return orjson.dumps({"error": error.error_object})
 
 
 def error_response(error: GatewayError) -> Response:

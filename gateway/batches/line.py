@@ -162,7 +162,7 @@ def caller_of(owned: Owned) -> Caller:
 
 
 def _failed(line: InputLine, error: GatewayError) -> Outcome:
-    body = orjson.dumps({"error": error.told})
+    body = orjson.dumps({"error": error.error_object})
     return Outcome(result_line(_id(), line.custom_id, status=error.status, body=body), None)
 
 

@@ -1,4 +1,4 @@
-"""Every setting of the gateway: an environment variable `GATEWAY_<NAME>`, checked once, then frozen."""
+"""Settings of the gateway, read from environment variables `GATEWAY_<NAME>`, validated once and frozen."""
 
 import difflib
 import os
@@ -23,18 +23,18 @@ GROUPS = (Service, Access, Connections, Requests, Conversations, Images, Memory,
 
 
 class UnknownSetting(ValueError):
-    """An environment variable begins with GATEWAY_ but there is no such setting."""
+    """An environment variable starts with GATEWAY_ but names no setting."""
 
 
 class Settings(Service, Access, Connections, Requests, Conversations, Images, Memory, Storage, BaseSettings):
-    """What an operator may choose: the settings of all groups, each by its name alone."""
+    """All settings of the gateway, grouped by the base classes."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
 
     def completed(self, max_num_seqs: int, *, keyed: bool) -> Self:
-        """Return the settings with those chosen that depend on the engine and on whether keys are asked for.
+        """Return the settings with the defaults that depend on the engine and on whether keys are required.
 
-        With fewer requests at once than twice what the engine runs, a large engine would wait for work.
+        `max_running` is at least twice `max_num_seqs`: with fewer requests a large engine would idle.
         """
         chosen: dict[str, Any] = {"cache_scope": self.cache_scope or ("caller" if keyed else "shared")}
         if self.state_max_bytes_per_caller is None and keyed:
@@ -45,7 +45,7 @@ class Settings(Service, Access, Connections, Requests, Conversations, Images, Me
 
 
 def load(**chosen: Any) -> Settings:
-    """Return the settings of the environment, overridden by `chosen`.
+    """Return the settings from the environment, overridden by `chosen`.
 
     Raises UnknownSetting for a misspelt GATEWAY_ variable and pydantic's ValidationError for a bad value.
     """
@@ -63,9 +63,9 @@ def _did_you_mean(name: str) -> str:
 
 
 def explain(error: ValidationError) -> str:
-    """Return what is wrong with which setting, and the value it got."""
+    """Return a message that names each wrong setting, the reason and the value it got."""
     return "; ".join(
         f"{PREFIX}{str(found['loc'][0]).upper()}: {found['msg']}; got {found['input']!r}"
         for found in error.errors(include_url=False)
-        if found["type"] != "default_factory_not_called"  # It follows from another that is wrong.
+        if found["type"] != "default_factory_not_called"  # It depends on another setting that is wrong.
     )

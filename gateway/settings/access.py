@@ -1,4 +1,4 @@
-"""Who may come in, and how much each caller may ask for."""
+"""Settings of API keys, allowed clients and rate limits."""
 
 import re
 from ipaddress import ip_network
@@ -15,7 +15,7 @@ CacheScope = Literal["caller", "shared"]
 
 
 class Access(Group):
-    """Who may come in, and how much each caller may ask for."""
+    """API keys, allowed clients and rate limits."""
 
     api_keys: Names = Field(
         default=(),
@@ -32,43 +32,44 @@ class Access(Group):
     )
     allowed_hosts: Names = Field(
         default=(),
-        description="Host names that clients may use beside loopback ones; `*` allows all. The `Host` header "
-        "is checked if this is set, and on a loopback address without API keys.",
+        description="Host names that clients may use in addition to loopback ones; `*` allows all. The "
+        "`Host` header is checked if this is set, and on a loopback address without API keys.",
     )
     trusted_proxies: Names = Field(
-        default=(), description="Networks of proxies whose `GATEWAY_CLIENT_ADDRESS_HEADER` is trusted."
+        default=(),
+        description="Networks of proxies whose `GATEWAY_CLIENT_ADDRESS_HEADER` is trusted.",
     )
     client_address_header: str | None = Field(
         default=None,
-        description="Header in which a trusted proxy sends the client's address (the last in a list counts).",
+        description="Header in which a trusted proxy sends the client's address; the last of a list is used.",
     )
     cache_scope: CacheScope | None = Field(
         default=None,
-        description="Whether the prefix cache is per `caller` or `shared`. Shared, `cached_tokens` and "
-        "response times can show what others sent. Default: `caller` with API keys, else `shared`.",
+        description="Whether the prefix cache is per `caller` or `shared`. With `shared`, a caller can learn "
+        "whether someone sent the same prompt. Default: `caller` with API keys, else `shared`.",
     )
     requests_per_minute: PositiveInt | None = Field(
         default=None, description="Requests per minute per caller. Classes in the keys file can override it."
     )
     tokens_per_minute: PositiveInt | None = Field(
         default=None,
-        description="Prompt and answer tokens per minute per caller; `max_tokens` are reserved before. "
-        "Classes can override it.",
+        description="Prompt and answer tokens per minute per caller; `max_tokens` are reserved when a "
+        "request starts. Classes in the keys file can override it.",
     )
     images_per_minute: PositiveInt | None = Field(
-        default=None, description="Images per minute per caller. Classes can override it."
+        default=None, description="Images per minute per caller. Classes in the keys file can override it."
     )
     requests_at_once: PositiveInt | None = Field(
-        default=None, description="Concurrent requests per caller. Classes can override it."
+        default=None, description="Concurrent requests per caller. Classes in the keys file can override it."
     )
     limits_url: str | None = Field(
         default=None,
-        description="Redis where replicas share their limits, `redis://…`. By default limits are in memory.",
+        description="URL of the Redis in which replicas share rate limits, `redis://…`. By default they are "
+        "counted in memory.",
     )
     limits_unreachable: Literal["allow", "refuse"] = Field(
         default="allow",
-        description="Whether to `allow` or `refuse` requests that cannot be counted because Redis is away or "
-        "answers with an error.",
+        description="Whether to `allow` or `refuse` requests when Redis is unreachable or returns an error.",
     )
 
     @field_validator("trusted_proxies")
@@ -83,7 +84,9 @@ class Access(Group):
     def _are_hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
         for host in hosts:
             if host != "*" and HOST.fullmatch(host) is None:
-                raise ValueError(f"{host!r} is not a host: a name or an address alone, in lower case")
+                raise ValueError(
+                    f"{host!r} is not a host; expected a name or an address in lower case, without port"
+                )
         return hosts
 
     @field_validator("client_address_header")

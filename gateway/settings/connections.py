@@ -1,4 +1,4 @@
-"""Connections, headers and bodies."""
+"""Settings of connections, headers and bodies."""
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
@@ -10,13 +10,13 @@ class Connections(Group):
 
     max_connections: PositiveInt = Field(
         default=1000,
-        description="Maximum open connections; past it the longest idle one is closed.",
+        description="Maximum open connections; at the limit, a new one closes the one idle longest.",
     )
     max_connections_per_address: NonNegativeInt = Field(
         default=800, description="Maximum open connections per client address; 0 means no limit."
     )
     header_max_bytes: PositiveInt = Field(
-        default=32 * 2**10, description="Maximum size of request line and headers."
+        default=32 * 2**10, description="Maximum size of the request line and headers."
     )
     header_timeout: PositiveFloat = Field(
         default=20,
@@ -25,5 +25,5 @@ class Connections(Group):
     body_max_bytes: PositiveInt = Field(default=64 * 2**20, description="Maximum request body size.")
     body_timeout: PositiveFloat = Field(default=30, description="Maximum time to receive a request body.")
     send_timeout: PositiveFloat = Field(
-        default=60, description="Maximum time for a client to accept a piece of its answer."
+        default=60, description="Maximum time for a client to accept the next part of its answer."
     )

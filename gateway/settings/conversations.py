@@ -1,4 +1,4 @@
-"""What a conversation may hold."""
+"""Settings of what a conversation may contain."""
 
 from typing import Literal
 
@@ -13,7 +13,7 @@ Overflow = Literal["refuse", "sample"]
 
 
 class Conversations(Group):
-    """What a conversation may hold."""
+    """Tokens, images and tools of a conversation."""
 
     max_tokens_over: Literal["cut", "refuse"] = Field(
         default="cut",
@@ -22,18 +22,18 @@ class Conversations(Group):
     max_images: PositiveInt = Field(default=7, description="Maximum images per request.")
     image_history: History = Field(
         default="keep_last",
-        description="What to do with more images than fit: `keep_last` drops the oldest, `strict` "
-        "refuses the request.",
+        description="What to do if a conversation has too many images: `keep_last` drops the oldest, "
+        "`strict` refuses the request.",
     )
     image_overflow: Overflow = Field(
         default="refuse",
-        description="What to do with more images in the newest message than fit: `refuse` the request, or "
-        "`sample`: keep evenly spaced ones, the first and the last among them.",
+        description="What to do if the newest message has too many images: `refuse` the request, or "
+        "`sample`: keep evenly spaced ones, including the first and the last.",
     )
     image_place: Place | None = Field(
         default=None,
-        description="Where images stand in a message: `auto` puts them first unless there is text between "
-        "two of them, `asked` keeps the client's order. By default as the profile says.",
+        description="Where a message's images go: `auto` puts them first unless there is text between two of "
+        "them, `asked` keeps the client's order. Default: the profile's.",
     )
     auto_tools: AutoTools = Field(
         default="without_images",

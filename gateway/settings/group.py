@@ -1,4 +1,4 @@
-"""What the groups of settings share."""
+"""The base class of the groups of settings."""
 
 from typing import Annotated, Any
 
@@ -9,7 +9,7 @@ Names = Annotated[tuple[str, ...], NoDecode]  # separated by commas
 
 
 class Group(BaseModel):
-    """Settings that belong together. Sizes are in bytes, times in seconds; lists are separated by commas."""
+    """A group of settings. Sizes are in bytes, times in seconds; lists are separated by commas."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -1,4 +1,4 @@
-"""How images are fetched and decoded."""
+"""Settings of fetching and decoding images."""
 
 from ipaddress import ip_network
 from typing import Annotated, Literal
@@ -13,25 +13,25 @@ _HeaderText = Annotated[str, Field(pattern=r"^[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e
 
 
 class Images(Group):
-    """How images are fetched and decoded."""
+    """Fetching and decoding of images."""
 
     image_max_bytes: PositiveInt = Field(default=20 * 2**20, description="Maximum size of an encoded image.")
     image_max_pixels: PositiveInt = Field(
         default=64_000_000,
-        description="Maximum pixels of an image, checked before it is decoded. Of a JPEG of one scan that is "
-        "decoded at an eighth of its scale (`GATEWAY_IMAGE_DECODE=fast`) four times as many.",
+        description="Maximum pixels of an image, checked before it is decoded. Four times as many for a "
+        "single-scan JPEG decoded at 1/8 scale (`GATEWAY_IMAGE_DECODE=fast`).",
     )
     image_fit: Fit | None = Field(
         default=None,
-        description="How an image is made square: `pad`, `crop` or `squash`. By default as the profile says.",
+        description="How an image is made square: `pad`, `crop` or `squash`. Default: the profile's.",
     )
     image_decode: Decode = Field(
         default="fast", description="`fast` decodes large JPEGs at reduced scale; `exact` never does."
     )
     image_decode_timeout: PositiveFloat = Field(
         default=10,
-        description="Maximum CPU time to decode a WebP, AVIF, HEIC, TIFF or a JPEG of many scans, in a "
-        "process of its own; four times as long by the clock.",
+        description="Maximum CPU time to decode a WebP, AVIF, HEIC, TIFF or multi-scan JPEG, in a separate "
+        "process. The wall-clock limit is four times that.",
     )
     image_threads: NonNegativeInt = Field(default=0, description="Decoding threads; 0 means one per core.")
     image_cache_bytes: NonNegativeInt = Field(
@@ -39,7 +39,7 @@ class Images(Group):
     )
     fetch_images: bool = Field(default=True, description="Whether images may be fetched from URLs.")
     fetch_hosts: Names = Field(
-        default=(), description="The only host names that images may be fetched from. By default any."
+        default=(), description="The only host names that images may be fetched from. Default: any."
     )
     fetch_allow: Names = Field(
         default=(),
@@ -53,8 +53,8 @@ class Images(Group):
     )
     fetch_user_agent: _HeaderText | None = Field(
         default=None,
-        description="`User-Agent` of fetches. By default `llava-gateway/VERSION (+ADDRESS)`, the project's "
-        "address. Some sites, Wikimedia's among them, ask for a way to reach whoever runs the program.",
+        description="`User-Agent` of fetches. Default: `llava-gateway/VERSION (+ADDRESS)`, the project's "
+        "address. Some sites, Wikimedia for example, require contact details of the operator.",
     )
 
     @field_validator("fetch_allow")

@@ -1,4 +1,4 @@
-"""docs/settings.md, written from the settings themselves."""
+"""Writes docs/settings.md from the settings."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -8,7 +8,7 @@ from pydantic_core import PydanticUndefined
 
 from gateway.settings import GROUPS, PREFIX, Settings
 
-# What most operators set, in the order in which they come to it.
+# The settings that most operators change, in the order in which they need them.
 FIRST: Final = (
     "profile",
     "host",
@@ -32,7 +32,7 @@ def page() -> str:
         "# Settings",
         "",
         "Environment variables; sizes are in bytes, times in seconds, lists are separated by commas. A",
-        "misspelt variable is refused at the start. This page is written by `llava-gateway settings`.",
+        "misspelt variable stops the start with an error. `llava-gateway settings` writes this page.",
         "",
         *_table({name: Settings.model_fields[name] for name in FIRST}),
         "",
@@ -54,7 +54,7 @@ def _table(fields: Mapping[str, FieldInfo]) -> list[str]:
 
 def _default(value: Any) -> str:
     if value is PydanticUndefined:
-        return "a share"
+        return "derived"
     if value in (None, ()):
         return "none"
     return f"`{value}`"

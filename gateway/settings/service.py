@@ -1,4 +1,4 @@
-"""The model, the address and the logs."""
+"""Settings of the model, the address and the logs."""
 
 import re
 from typing import Literal
@@ -16,20 +16,21 @@ class Service(Group):
     """The model, the address and the logs."""
 
     profile: str | None = Field(
-        default=None, description="Profile: model and engine settings. By default chosen to fit the machine."
+        default=None,
+        description="Name of the profile (model and engine settings). By default one that fits the machine.",
     )
     aliases: Names = Field(default=(), description="Additional model names that clients may use.")
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on.")
     playground: Literal["auto", "on", "off"] = Field(
         default="auto",
-        description="Serve the playground at `/`; `auto` does where the gateway listens on loopback.",
+        description="Whether to serve the playground at `/`; `auto` does if the gateway listens on loopback.",
     )
     log_format: Literal["auto", "json", "console"] = Field(
-        default="auto", description="`auto` is `console` on a terminal and `json` elsewhere."
+        default="auto", description="Log format; `auto` is `console` on a terminal and `json` otherwise."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="Lowest log level that is printed."
+        default="info", description="Lowest level that is logged."
     )
     metrics_access: Literal["open", "key"] = Field(
         default="open", description="Whether `/metrics` needs an API key."
@@ -50,5 +51,7 @@ class Service(Group):
     def _origins_are_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
         for origin in origins:
             if origin != "*" and ORIGIN.fullmatch(origin) is None:
-                raise ValueError(f"{origin!r} is not an origin: scheme, host and port alone, in lower case")
+                raise ValueError(
+                    f"{origin!r} is not an origin; expected scheme, host and port in lower case, without path"
+                )
         return origins

@@ -1,4 +1,4 @@
-"""Stored files, batches and responses."""
+"""Settings of stored files, batches and responses."""
 
 from pathlib import Path
 
@@ -12,19 +12,18 @@ class Storage(Group):
 
     state_dir: Path | None = Field(
         default=None,
-        description="Folder for files, batches and stored responses; `$XDG_STATE_HOME/llava-gateway` if not "
-        "set.",
+        description="Folder for files, batches and responses. Default: `$XDG_STATE_HOME/llava-gateway`.",
     )
     state_max_bytes: PositiveInt = Field(
         default=10 * 2**30, description="Maximum total size of everything stored."
     )
     state_max_bytes_per_caller: PositiveInt | None = Field(
         default=None,
-        description="Maximum that one caller's files, batches and responses may take. Default: with API keys "
-        "a quarter of `GATEWAY_STATE_MAX_BYTES`, else no limit of its own.",
+        description="Maximum size of one caller's files, batches and responses. Default: a quarter of "
+        "`GATEWAY_STATE_MAX_BYTES` with API keys, else no limit per caller.",
     )
     state_ttl: PositiveInt = Field(
-        default=30 * 86400, description="How long responses, batches and their files are stored."
+        default=30 * 86400, description="How long responses, batches and their files are kept."
     )
     upload_max_bytes: PositiveInt = Field(
         default=200 * 10**6, description="Maximum size of an uploaded file."
@@ -36,5 +35,5 @@ class Storage(Group):
         default=8, description="Maximum concurrent uploads; each takes 2 MB of memory."
     )
     batch_max_running: PositiveInt = Field(
-        default=8, description="Maximum concurrent batch requests when nothing else runs."
+        default=8, description="Maximum concurrent batch requests while no other request runs."
     )
