@@ -16,7 +16,7 @@ from typing import TypeVar, TypeVarTuple
 import structlog
 
 from gateway.errors import GatewayError, StorageFull, StorageQuotaExceeded, StorageUnavailable
-from gateway.storage.migrations import STEPS
+from gateway.storage.migrations import MIGRATIONS
 from gateway.storage.reserve import Reserve
 
 NAME = "state.sqlite3"
@@ -309,18 +309,18 @@ def beyond_quota(connection: sqlite3.Connection) -> Iterator[None]:
 def _migrate(connection: sqlite3.Connection) -> None:
     """Take the steps that the file has not taken yet. Raises StorageUnavailable for a newer gateway's."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version == len(STEPS):
+    if version == len(MIGRATIONS):
         return  # On a full disk, not even the same number can be written.
-    if version > len(STEPS):
+    if version > len(MIGRATIONS):
         raise StorageUnavailable(
-            f"nothing can be stored: the state has version {version} and this gateway knows {len(STEPS)}"
+            f"nothing can be stored: the state file has version {version}; this gateway supports up to {len(MIGRATIONS)}"
         )
-    for step in STEPS[version:]:
+    for step in MIGRATIONS[version:]:
         # `executescript` would commit the transaction, which makes the step whole.
         for statement in step.split(";\n"):
             if statement.strip():
                 connection.execute(statement)
-    connection.execute(f"PRAGMA user_version = {len(STEPS)}")
+    connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
 
 
 def _is_full(error: sqlite3.OperationalError) -> bool:

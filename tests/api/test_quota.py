@@ -5,10 +5,8 @@ from pathlib import Path
 
 import httpx2
 import orjson
-import pytest
 
 from gateway.storage.database import NAME
-from gateway.storage.migrations import STEPS
 from tests.api.asking import reaches, sdk
 from tests.api.test_batches import ended, line, lines_of, start
 from tests.scripted_engine import ScriptedEngine
@@ -127,36 +125,6 @@ async def test_what_is_deleted_is_not_counted(tmp_path: Path) -> None:
         assert 1000 < sum(usage(tmp_path).values()) < 10_000
         await eve.delete(f"/v1/responses/{response['id']}")
     assert usage(tmp_path) == {}
-
-
-@pytest.mark.parametrize("result", [None, b"y" * 500])
-def test_an_older_state_is_counted_when_it_is_opened(result: bytes | None) -> None:
-    connection = sqlite3.connect(":memory:")
-    connection.execute("PRAGMA foreign_keys = ON")
-    for step in STEPS[:2]:
-        connection.executescript(step)
-    connection.execute("INSERT INTO files VALUES ('f', 'eve', 'é', 'p', 10, 1, 0, NULL)")
-    connection.execute("INSERT INTO file_chunks VALUES ('f', 0, ?)", (bytes(5000),))
-    connection.execute(
-        "INSERT INTO batches (id, caller, status, state, output_ttl) VALUES ('b', 'eve', '', ?, 0)",
-        (orjson.dumps({}),),
-    )
-    connection.execute("INSERT INTO batch_lines VALUES ('b', 1, 'x', ?, NULL, 0)", (b"x" * 300,))
-    for step in STEPS[2:]:
-        for statement in step.split(";\n"):
-            connection.execute(statement)
-    file, batch, line = 500 + len("é".encode()) + 5000 + 200, 500 + len("{}"), 300 + 2 * len("x")
-    assert connection.execute("SELECT * FROM usage").fetchall() == [("eve", file + batch + line + 300)]
-    connection.execute("UPDATE batch_lines SET result = ?, request = NULL", (result,))
-    found = connection.execute("SELECT bytes FROM usage").fetchone()
-    assert found == (file + batch + line + len(result or b""),)
-    connection.execute("UPDATE batches SET state = ?", (b"{" + b" " * 98 + b"}",))
-    assert connection.execute("SELECT stored FROM batches").fetchone() == (600 + line + len(result or b""),)
-    connection.execute("DELETE FROM batches")
-    assert connection.execute("SELECT * FROM usage").fetchall() == [("eve", file)]
-    connection.execute("DELETE FROM files")
-    assert connection.execute("SELECT * FROM usage").fetchall() == []
-    connection.close()
 
 
 async def test_uploads_and_batches_count_as_requests() -> None:

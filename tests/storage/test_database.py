@@ -16,7 +16,7 @@ import pytest
 from gateway.errors import StorageFull, StorageUnavailable
 from gateway.storage.database import NAME, Database
 from gateway.storage.files import Files
-from gateway.storage.migrations import STEPS
+from gateway.storage.migrations import MIGRATIONS
 from gateway.storage.reserve import NAME as RESERVE
 from gateway.storage.sweep import sweep
 
@@ -361,7 +361,9 @@ async def test_state_of_a_newer_gateway_is_refused(tmp_path: Path) -> None:
         connection.execute("PRAGMA user_version = 1000")
     connection.close()
     older = Database(tmp_path, GIB)
-    with pytest.raises(StorageUnavailable, match="the state has version 1000 and this gateway knows"):
+    with pytest.raises(
+        StorageUnavailable, match="the state file has version 1000; this gateway supports up to 1$"
+    ):
         await older.write(put)
     await older.close()
 
@@ -373,7 +375,7 @@ async def test_steps_that_are_new_run_once_and_keep_what_is_there(
     await first.write(put)
     await first.close()
     step = "ALTER TABLE files ADD COLUMN colour TEXT DEFAULT 'red';\n"
-    monkeypatch.setattr("gateway.storage.database.STEPS", (*STEPS, step))
+    monkeypatch.setattr("gateway.storage.database.MIGRATIONS", (*MIGRATIONS, step))
     for _ in range(2):
         newer = Database(tmp_path, GIB)
         colours = await newer.read(
@@ -391,7 +393,7 @@ async def test_step_that_fails_leaves_the_file_as_it_was(
     await first.close()
     step = "CREATE TABLE half (id TEXT);\nCREATE TABLE half (id TEXT);\n"
     with monkeypatch.context() as patched:
-        patched.setattr("gateway.storage.database.STEPS", (*STEPS, step))
+        patched.setattr("gateway.storage.database.MIGRATIONS", (*MIGRATIONS, step))
         newer = Database(tmp_path, GIB)
         with pytest.raises(sqlite3.OperationalError, match="already exists"):
             await newer.read(count)

@@ -10,6 +10,7 @@ from gateway.schema.batches import Batch, InputLine
 from gateway.storage.batches import Owned, _add_lines, _insert
 from gateway.storage.database import Database
 from gateway.storage.files import _add_chunk, _begin
+from gateway.storage.migrations import MIGRATIONS
 from gateway.storage.responses import _begin as _begin_response
 from gateway.storage.responses import _finish
 from gateway.storage.stored_history import StoredItem
@@ -132,3 +133,38 @@ async def test_what_is_counted_is_what_is_stored(
         await database.write(empty, table)
     assert await database.read(counted) == 0
     await database.close()
+
+
+@pytest.mark.parametrize("result", [None, b"y" * 500])
+def test_usage_follows_every_change_of_a_row(result: bytes | None) -> None:
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    connection.execute("PRAGMA foreign_keys = ON")
+    for migration in MIGRATIONS:
+        connection.executescript(migration)
+    usage = "SELECT * FROM usage"
+
+    _begin(connection, "f", "eve", "é", 1)
+    _add_chunk(connection, "f", 0, bytes(5000))
+    file = 500 + len("é".encode()) + 5000 + 200
+    assert connection.execute(usage).fetchall() == [("eve", file)]
+
+    connection.execute(
+        "INSERT INTO batches (id, caller, status, state, output_ttl) VALUES ('b', 'eve', '', '{}', 0)"
+    )
+    connection.execute(
+        "INSERT INTO batch_lines (batch_id, line, custom_id, request) VALUES ('b', 1, 'x', ?)", (b"x" * 300,)
+    )
+    line = 300 + 2 * len("x")
+    assert connection.execute(usage).fetchall() == [("eve", file + 500 + len("{}") + line + 300)]
+
+    connection.execute("UPDATE batch_lines SET result = ?, request = NULL", (result,))
+    line += len(result or b"")
+    assert connection.execute(usage).fetchall() == [("eve", file + 500 + len("{}") + line)]
+    connection.execute("UPDATE batches SET state = ?", (b"{" + b" " * 98 + b"}",))
+    assert connection.execute("SELECT stored FROM batches").fetchone() == (500 + 100 + line,)
+
+    connection.execute("DELETE FROM batches")
+    assert connection.execute(usage).fetchall() == [("eve", file)]
+    connection.execute("DELETE FROM files")
+    assert connection.execute(usage).fetchall() == []
+    connection.close()
