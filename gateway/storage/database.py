@@ -313,7 +313,8 @@ def _migrate(connection: sqlite3.Connection) -> None:
         return  # On a full disk, not even the same number can be written.
     if version > len(MIGRATIONS):
         raise StorageUnavailable(
-            f"nothing can be stored: the state file has version {version}; this gateway supports up to {len(MIGRATIONS)}"
+            f"nothing can be stored: the state file has version {version}; "
+            f"this gateway supports up to {len(MIGRATIONS)}"
         )
     for step in MIGRATIONS[version:]:
         # `executescript` would commit the transaction, which makes the step whole.
