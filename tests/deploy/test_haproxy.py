@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import random
 import subprocess
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -12,11 +13,13 @@ from typing import Any
 import httpx2
 import orjson
 import pytest
+from PIL import Image
 
-from tests.api.asking import chat, send
+from tests.api.asking import chat, image, saying, send, text
 from tests.api.wire import CHAT
 from tests.debian import require
 from tests.haproxy import CONFIGURATION, haproxy
+from tests.images.pictures import url_of
 from tests.scripted_engine import ScriptedEngine
 from tests.servers import PROMPTLY, Gateway, free_port, scripted_gateway, until
 
@@ -109,6 +112,58 @@ async def test_a_rolling_restart_loses_no_request(tmp_path: Path) -> None:
         assert set(seen) == {"right"}
 
 
+def turns(number: int) -> list[bytes]:
+    """Return the bodies of a conversation's three turns about an image of its own."""
+    noise = Image.frombytes("L", (90, 70), random.Random(number).randbytes(6300))
+    messages = saying(image(url_of(noise)), text("What is it?"))
+    bodies = []
+    for _ in range(3):
+        bodies.append(orjson.dumps(chat(messages=messages)))
+        messages = [*messages, {"role": "assistant", "content": ANSWER}, *saying(text("Are you sure?"))]
+    return bodies
+
+
+async def answered_by(gateway: Gateway, replicas: list[Replica], body: bytes) -> int:
+    """Return the place of the replica that answered."""
+    before = [len(replica.engine.jobs) for replica in replicas]
+    answer = await send(gateway, "POST", CHAT, content=body)
+    assert answer.status == 200
+    (place,) = (place for place, had in enumerate(before) if len(replicas[place].engine.jobs) > had)
+    return place
+
+
+async def test_a_conversation_stays_on_one_replica_and_moves_while_that_one_is_away(tmp_path: Path) -> None:
+    conversations = [turns(number) for number in range(12)]
+    async with two_replicas(tmp_path) as (gateway, replicas):
+        for replica in replicas:
+            replica.engine.pause = 0
+        places = [
+            {await answered_by(gateway, replicas, body) for body in conversation}
+            for conversation in conversations
+        ]
+        assert [len(place) for place in places] == [1] * 12
+        assert set.union(*places) == {0, 1}
+
+        asked = next(
+            conversation for conversation, place in zip(conversations, places, strict=True) if 0 in place
+        )
+        await replicas[0].stop()
+        assert [await answered_by(gateway, replicas, body) for body in asked] == [1, 1, 1]
+        await replicas[0].start()
+
+        async with asyncio.timeout(PROMPTLY):
+            while await answered_by(gateway, replicas, asked[2]) == 1:
+                pass  # haproxy has not seen yet that it is back
+        assert [await answered_by(gateway, replicas, body) for body in asked] == [0, 0, 0]
+
+
+async def test_what_everybody_asks_at_once_reaches_both_replicas(tmp_path: Path) -> None:
+    async with two_replicas(tmp_path) as (gateway, replicas):
+        answers = await asyncio.gather(*(send(gateway, "POST", CHAT, content=turns(0)[0]) for _ in range(24)))
+        assert [answer.status for answer in answers] == [200] * 24
+        assert min(len(replica.engine.jobs) for replica in replicas) >= 4
+
+
 async def test_a_client_that_leaves_haproxy_leaves_the_gateway(tmp_path: Path) -> None:
     async with two_replicas(tmp_path) as (gateway, replicas):
         for replica in replicas:
@@ -144,6 +199,8 @@ async def test_what_a_dying_replica_had_not_answered_goes_to_the_other(tmp_path:
     alive = Replica()
     async with server, scripted_gateway(alive.engine, port=alive.port, **BEHIND):
         with haproxy(tmp_path, [port, alive.port], "100ms") as url:
-            answers = [await send(Gateway(url), "POST", CHAT, content=orjson.dumps(chat())) for _ in range(6)]
+            answers = [
+                await send(Gateway(url), "POST", CHAT, content=turns(number)[0]) for number in range(6)
+            ]
     assert [answer.status for answer in answers] == [200] * 6
     assert dropped > 0
