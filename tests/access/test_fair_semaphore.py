@@ -1,7 +1,6 @@
 """Places are shared fairly: a caller's flood waits behind itself, and the last places are for others."""
 
 import asyncio
-import time
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import suppress
@@ -13,6 +12,7 @@ from gateway.access.callers import Caller
 from gateway.access.fair_semaphore import FairSemaphore
 from gateway.access.keys import CallerClass
 from gateway.errors import Overloaded
+from tests.growth import assert_linear
 
 
 def caller(name: str, weight: float = 1.0) -> Caller:
@@ -275,17 +275,15 @@ async def test_eight_times_as_many_callers_who_wait_take_about_eight_times_as_lo
         with suppress(Overloaded):
             (await shares.take(who)).release()
 
-    async def cost(number: int) -> float:
-        """Return the seconds in which so many callers wait for one place, one after the other."""
+    async def wait(number: int) -> None:
+        """Let so many callers wait for one place, one after the other."""
         shares = FairSemaphore(1, reserve=0, max_waiting=number if full else 2 * number, max_wait=100)
         holding = await shares.take(EVE)
         # Where the queue is full, each of the second half sends one of the first half's away.
         asked = [caller(f"caller-{at // 2 if at < number else at}") for at in range(2 * number)]
-        began = time.process_time()
         tasks = [asyncio.create_task(stay(shares, who)) for who in asked]
         await asyncio.sleep(0)
         holding.release()
         await asyncio.gather(*tasks)
-        return time.process_time() - began
 
-    assert min([await cost(800) for _ in range(2)]) < 24 * min([await cost(100) for _ in range(4)])
+    await assert_linear(wait, 200)

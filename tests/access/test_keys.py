@@ -20,6 +20,7 @@ from gateway.access.keys import CallerClass, KeysError
 from gateway.cli import app
 from gateway.errors import InvalidAPIKey
 from gateway.settings import Settings
+from tests.growth import assert_linear
 from tests.servers import until
 
 HERE = "127.0.0.1"
@@ -335,18 +336,13 @@ def test_a_name_of_the_setting_is_none_of_the_file(file: Path) -> None:
     assert problem == f"{file}: [keys.alice]: GATEWAY_API_KEYS has this name or key, too"
 
 
-def test_twice_as_many_keys_take_about_twice_as_long(file: Path) -> None:
-    def cost(number: int) -> float:
+async def test_eight_times_as_many_keys_take_about_eight_times_as_long(file: Path) -> None:
+    def add(number: int) -> None:
         file.write_text("".join(f"[keys.k{at}]\nhash = '{keys.hashed(str(at))}'\n" for at in range(number)))
-        times: list[float] = []
-        for _ in range(3):
-            began = time.process_time()
-            keys.add(file, f"more-{len(times)}", None)
-            Callers(Settings(keys_file=file))
-            times.append(time.process_time() - began)
-        return min(times)
+        keys.add(file, "more", None)
+        Callers(Settings(keys_file=file))
 
-    assert cost(400) < 3 * cost(200)
+    await assert_linear(add, 100)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import asyncio
 import random
 import subprocess
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -23,6 +23,7 @@ from gateway.errors import RateLimited, Unavailable
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
 from tests.debian import require
+from tests.growth import assert_ratio
 from tests.servers import free_port
 
 
@@ -205,19 +206,19 @@ async def test_memory_and_redis_count_alike(redis: str) -> None:
 
 
 async def test_a_call_takes_as_long_with_many_addresses_as_with_few() -> None:
-    async def cost(addresses: int) -> float:
-        counts, ask = MemoryCounts(), Ask("requests", 10, 1, 1)
-        for number in range(addresses):
-            await counts.take(f"address:{number}", [ask])
-        times = []
-        for _ in range(9):
-            began = time.process_time()
-            for number in range(100):
-                await counts.take(f"address:{number}", [ask])
-            times.append(time.process_time() - began)
-        return min(times)
+    ask = Ask("requests", 10, 1, 1)
 
-    assert await cost(16_000) < 4 * await cost(1000)
+    async def counting(addresses: int) -> Callable[[], Awaitable[None]]:
+        counts = MemoryCounts()
+
+        async def take(number: int) -> None:
+            for at in range(number):
+                await counts.take(f"address:{at}", [ask])
+
+        await take(addresses)
+        return lambda: take(100)
+
+    await assert_ratio(await counting(1000), await counting(16_000), 4)
 
 
 async def test_addresses_of_which_nothing_counts_any_more_are_forgotten() -> None:

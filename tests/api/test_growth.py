@@ -28,8 +28,8 @@ from tests.growth import assert_linear
 from tests.scripted_engine import ScriptedEngine
 
 FEW, TIMES = 1_500, 4
-# Of the memory for FEW: what is linear takes 4 times as much, what is quadratic 16.
-MOST = 6.5
+# Four times as much takes four times the memory if it is linear, 16 if quadratic.
+MOST_BYTES = 6.5
 SLACK_BYTES = 2**18
 
 Make = Callable[[int], dict[str, Any]]
@@ -279,25 +279,27 @@ def test_every_list_of_a_request_is_measured_here(route: str) -> None:
 
 @pytest.mark.parametrize(("route", "make"), ASKED)
 async def test_work_grows_no_faster_than_what_is_asked(route: str, make: Make, tmp_path: Path) -> None:
-    few, many = (orjson.dumps({"model": "m", **make(size)}) for size in (FEW, FEW * TIMES))
+    bodies = {
+        size: orjson.dumps({"model": "m", **make(size)}) for size in (FEW // 2, FEW, FEW * 2, FEW * TIMES)
+    }
     engine: Any = ScriptedEngine()
     conversations = PromptBuilder(engine, load("demo"), Settings(state_dir=tmp_path))
 
     async def work(size: int) -> None:
-        await prepare(route, few if size == FEW else many, conversations)
+        await prepare(route, bodies[size], conversations)
 
-    async def peak(body: bytes) -> float:
+    async def peak(size: int) -> float:
         tracemalloc.start()
         try:
-            await prepare(route, body, conversations)
+            await work(size)
             return tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
 
-    await prepare(route, few, conversations)
+    await work(FEW)
     try:
         await assert_linear(work, FEW, times=TIMES)
-        assert await peak(many) < MOST * await peak(few) + SLACK_BYTES
+        assert await peak(FEW * 2) < MOST_BYTES * await peak(FEW // 2) + SLACK_BYTES
     finally:
         await conversations.close()
 
