@@ -11,10 +11,10 @@ from starlette.middleware.cors import CORSMiddleware
 from engine_config.profile import EngineProfile
 from gateway.access.admission import Admission
 from gateway.access.callers import Callers, is_loopback
+from gateway.access.deadlines import RunningRequests
 from gateway.access.lifecycle import Lifecycle
 from gateway.access.limits import Limits
 from gateway.access.memory_budgets import MemoryBudgets
-from gateway.access.running import RunningRequests
 from gateway.answering.answer import Answering
 from gateway.api.browsers import BrowserGuard
 from gateway.api.errors import answer_errors

@@ -11,8 +11,8 @@ import orjson
 import structlog
 
 from gateway.access.callers import Caller
+from gateway.access.deadlines import Running
 from gateway.access.keys import CallerClass
-from gateway.access.running import Running
 from gateway.answering.answer import Answering, Asked, Read
 from gateway.answering.context import RequestContext
 from gateway.errors import (

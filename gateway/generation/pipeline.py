@@ -10,9 +10,9 @@ from typing import Any, Final, TypeVar
 
 from engine_config.profile import EngineProfile
 from gateway.access.callers import Caller
+from gateway.access.deadlines import Running
 from gateway.access.fair_threads import Aside, at_once
 from gateway.access.limits import Account
-from gateway.access.running import Running
 from gateway.engine.interface import Delta, Job, Model, Picture
 from gateway.engine.supervisor import Supervisor
 from gateway.errors import GatewayError, ModelNotFound

@@ -1,18 +1,18 @@
 """What an AVIF file may be before libavif reads its header."""
 
 from gateway.errors import UnsupportedImage
-from gateway.images import boxes
-from gateway.images.boxes import MAX_META
+from gateway.images import isobmff
+from gateway.images.isobmff import MAX_META
 
 __all__ = ["MAX_META", "check", "is_avif"]
 
 
 def is_avif(data: bytes) -> bool:
     """Say whether the first box names the brand of AVIF, alone or among others."""
-    return not boxes.brands(data).isdisjoint({b"avif", b"avis"})
+    return not isobmff.brands(data).isdisjoint({b"avif", b"avis"})
 
 
 def check(data: bytes) -> None:
     """Raise ImageError where reading the header could take long: many items, frames or boxes."""
-    if b"moov" in boxes.check(data, "AVIF"):
+    if b"moov" in isobmff.check(data, "AVIF"):
         raise UnsupportedImage("the image is an AVIF sequence; only still AVIF images are supported")

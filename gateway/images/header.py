@@ -17,7 +17,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from gateway.errors import ImageError, ImageTooLarge, UnsupportedImage
-from gateway.images import avif, boxes, heic, jpeg, kinds, png, structure, tiff
+from gateway.images import avif, heic, isobmff, jpeg, png, structure, tiff, unsupported
 
 # These and no other: `Image.open` looks further, and judges sizes by a limit of the whole process.
 _READERS: dict[str, type[ImageFile]] = {
@@ -149,7 +149,7 @@ def _declared(data: bytes, format_: str) -> tuple[tuple[int, int], int]:
             size = structure.webp_size(data)
             opaque = not structure.webp_may_be_transparent(data)
         case _:
-            opaque, size = False, boxes.size(data)
+            opaque, size = False, isobmff.size(data)
     return size, _DECODERS_BYTES[format_] + (_BYTES_PER_PIXEL["RGB"] if opaque else _LAYERED)
 
 
@@ -200,7 +200,7 @@ def open_image(data: bytes, *, max_pixels: int, shrink: Shrink = not_at_all) -> 
 def _checked_format(data: bytes) -> str:
     format_ = format_of(data)
     if format_ is None:
-        kind = kinds.name(data)
+        kind = unsupported.name(data)
         if kind is None:
             raise UnsupportedImage("the image is not a JPEG, PNG, WebP, GIF, BMP, AVIF, HEIC or TIFF")
         raise UnsupportedImage(f"this is {kind}; send a JPEG or PNG")

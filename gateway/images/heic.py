@@ -9,7 +9,7 @@ import re
 from PIL.ImageFile import ImageFile
 
 from gateway.errors import ImageError, UnsupportedImage
-from gateway.images import boxes
+from gateway.images import isobmff
 
 _STILL = frozenset({b"heic", b"heix", b"heim", b"heis", b"mif1"})
 _HEVC = b"hvc1"
@@ -19,13 +19,13 @@ _ITEM = re.compile(rb"infe(?:\x02.{3}.{2}|\x03.{3}.{4}).{2}(.{4})", re.DOTALL)
 
 def is_heic(data: bytes) -> bool:
     """Say whether the first box names a brand of still HEIF pictures. AVIF's are among them too."""
-    return not boxes.brands(data).isdisjoint(_STILL)
+    return not isobmff.brands(data).isdisjoint(_STILL)
 
 
 def check(data: bytes) -> None:
     """Raise ImageError where the header is too large, and UnsupportedImage for HEIF without HEVC."""
-    boxes.check(data, "HEIC")
-    meta = boxes.meta(data)
+    isobmff.check(data, "HEIC")
+    meta = isobmff.meta(data)
     if _HEVC in (items := _ITEM.findall(meta)):
         return
     if not items or len(meta) < int.from_bytes(meta[:4], "big"):

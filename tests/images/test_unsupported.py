@@ -9,7 +9,7 @@ from PIL import Image
 
 from gateway.errors import UnsupportedImage
 from gateway.images.header import read_header
-from gateway.images.kinds import name
+from gateway.images.unsupported import name
 from tests.growth import assert_quick
 from tests.images.pictures import encoded
 
