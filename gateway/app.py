@@ -52,7 +52,8 @@ from gateway.storage.sweep import sweep_forever
 from gateway.telemetry import tracing
 from gateway.telemetry.metrics import Metrics
 
-OPEN_PATHS = frozenset({"/health", "/health/live", "/health/ready"}) | docs.PATHS | playground.PATHS
+STATIC_PATHS = docs.PATHS | playground.PATHS
+OPEN_PATHS = frozenset({"/health", "/health/live", "/health/ready"}) | STATIC_PATHS
 CORS_MAX_AGE = 7200  # seconds a browser keeps a preflight's answer; Chromium's maximum
 
 
@@ -87,6 +88,7 @@ def create_app(
         lifecycle=parts.lifecycle,
         callers=parts.callers,
         open_paths=_open_paths(settings),
+        static_paths=STATIC_PATHS,
         guard=BrowserGuard(settings, keyed=parts.callers.keyed),
         running=parts.running,
         tracing=parts.spans,

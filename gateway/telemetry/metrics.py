@@ -15,7 +15,7 @@ disable_created_metrics()  # type: ignore[no-untyped-call]  # the library is unt
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 _STEPS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
-_ROUTE = "a route's path, or `unmatched`"
+_ROUTE = "a route's path, `static` (files of the playground and the docs), or `unmatched`"
 _CLASS = "a class in the keys file, or `default`"
 _STEP = "`fetching`, `loading`"
 _CALLER = "an API key's name, or `no key`"

@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from structlog.testing import capture_logs
 
 from gateway.access.memory_budgets import LOGPROB
+from gateway.app import STATIC_PATHS
 from gateway.errors import GenerationFailed
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.sampling import PER_SECOND
@@ -88,6 +89,16 @@ async def test_known_traffic_is_counted_exactly() -> None:
     assert labelled["gateway_image_cache_total", ("result", "miss")] == 1
     assert labelled["gateway_image_seconds_count", ("step", "fit")] == 1
     assert labelled["gateway_request_seconds_count", ("route", CHAT)] == 7
+
+
+async def test_files_of_the_page_and_the_docs_share_one_label() -> None:
+    async with scripted_gateway(ScriptedEngine()) as gateway:
+        for path in sorted(STATIC_PATHS):
+            assert (await send(gateway, "GET", path)).status == 200
+        found = await samples(gateway)
+    routes = {labels["route"] for _, labels, _ in found if "route" in labels}
+    assert routes - {"/health/ready"} == {"static"}
+    assert [value for name, _, value in found if name == REQUESTS] == [len(STATIC_PATHS)]
 
 
 async def test_nothing_that_a_client_says_becomes_a_label() -> None:
