@@ -48,7 +48,7 @@ from gateway.storage.batches import Batches
 from gateway.storage.database import Database
 from gateway.storage.files import Files
 from gateway.storage.responses import ResponseStore
-from gateway.storage.sweep import sweep_forever
+from gateway.storage.expiry import sweep_forever
 from gateway.telemetry import tracing
 from gateway.telemetry.metrics import Metrics
 

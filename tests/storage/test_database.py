@@ -18,7 +18,7 @@ from gateway.storage.database import NAME, Database
 from gateway.storage.files import Files
 from gateway.storage.migrations import MIGRATIONS
 from gateway.storage.reserve import NAME as RESERVE
-from gateway.storage.sweep import sweep
+from gateway.storage.expiry import sweep
 
 GIB = 2**30
 

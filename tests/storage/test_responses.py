@@ -10,7 +10,7 @@ from gateway.errors import InvalidValue, NotFound, PreviousResponseNotFound
 from gateway.storage.database import Database
 from gateway.storage.responses import UNFINISHED_TTL, ResponseStore
 from gateway.storage.stored_history import LONGEST, StoredItem, Wanted
-from gateway.storage.sweep import sweep
+from gateway.storage.expiry import sweep
 
 TTL = 100
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from gateway.storage import sweep as room
+from gateway.storage import expiry
 from gateway.storage.database import NAME, Database
 from gateway.storage.migrations import EXPIRING
-from gateway.storage.sweep import sweep
+from gateway.storage.expiry import sweep
 
 NOW = 1_700_000_000
 
@@ -39,16 +39,16 @@ async def test_sweeping_goes_on_after_an_error(tmp_path: Path, monkeypatch: pyte
     await database.write(add, "a", None)
 
     async def broken_once(*_: object) -> int:
-        monkeypatch.setattr(room, "sweep", healthy)
+        monkeypatch.setattr(expiry, "sweep", healthy)
         raise ValueError
 
     async def healthy(*_: object) -> int:
         swept.set()
         return 0
 
-    monkeypatch.setattr(room, "EVERY", 0.01)
-    monkeypatch.setattr(room, "sweep", broken_once)
-    sweeping = asyncio.create_task(room.sweep_forever(database))
+    monkeypatch.setattr(expiry, "EVERY", 0.01)
+    monkeypatch.setattr(expiry, "sweep", broken_once)
+    sweeping = asyncio.create_task(expiry.sweep_forever(database))
     async with asyncio.timeout(30):
         await swept.wait()
     sweeping.cancel()
@@ -80,14 +80,14 @@ async def test_many_go_in_bounded_steps_and_the_file_shrinks(tmp_path: Path) -> 
     await database.write(fill)
     steps: list[int] = []
 
-    step = room._step
+    step = expiry._step
 
     def counted(connection: sqlite3.Connection, now: int) -> int:
         steps.append(step(connection, now))
         return steps[-1]
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(room, "_step", counted)
+        patched.setattr(expiry, "_step", counted)
         assert await sweep(database, NOW) == 350
     assert steps == [100, 100, 100, 50, 0]
     assert await database.read(chunks) == 0
@@ -110,8 +110,8 @@ async def test_every_table_that_expires_has_an_index_for_it(tmp_path: Path) -> N
 async def test_sweeper_makes_no_file_and_outlives_a_failing_disk(tmp_path: Path) -> None:
     database = Database(tmp_path / "state", 2**30)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(room, "EVERY", 0.01)
-        sweeping = asyncio.create_task(room.sweep_forever(database))
+        patched.setattr(expiry, "EVERY", 0.01)
+        sweeping = asyncio.create_task(expiry.sweep_forever(database))
         await asyncio.sleep(0.05)
         assert not (tmp_path / "state").exists()
         (tmp_path / "state").mkdir()
