@@ -44,11 +44,11 @@ from gateway.engine.supervisor import Report, Supervisor
 from gateway.generation.pipeline import Pipeline
 from gateway.images.loader import PictureLoader
 from gateway.settings import Settings
+from gateway.storage import expiry
 from gateway.storage.batches import Batches
 from gateway.storage.database import Database
 from gateway.storage.files import Files
 from gateway.storage.responses import ResponseStore
-from gateway.storage.expiry import sweep_forever
 from gateway.telemetry import tracing
 from gateway.telemetry.metrics import Metrics
 
@@ -201,7 +201,7 @@ class _Parts:
             for work in (
                 self.callers.watch(),
                 self.running.watch(),
-                sweep_forever(self.database),
+                expiry.run(self.database),
                 self.runner.run(),
             )
         ]

@@ -13,8 +13,8 @@ from gateway.schema.paths import short
 from gateway.storage.database import Database, beyond_quota
 from gateway.storage.files import Upload
 
-LISTED: Final = 10  # batches of a list that are read at once: each may have 40 kB of metadata
-READ_AT_ONCE: Final = 2**20  # bytes of results, when files are written; one may have more
+LISTED: Final = 10  # batches read at once for a list: each may have 40 kB of metadata
+READ_AT_ONCE: Final = 2**20  # bytes of results read at once for a file; a single one may be larger
 
 _COLUMNS = "status, state, total, completed, failed, input_tokens, cached_tokens, output_tokens"
 
@@ -30,7 +30,7 @@ class Used:
 
 @dataclass(frozen=True, slots=True)
 class Owned:
-    """A batch, whose it is, and how long its files are kept (seconds)."""
+    """A batch, its caller, and how long its files are kept (seconds)."""
 
     batch: Batch
     caller: str
@@ -39,7 +39,7 @@ class Owned:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A line that is to be answered: the size of its request, and how often it was tried before."""
+    """A line to answer: the size of its request, and how often it was tried before."""
 
     number: int
     bytes: int
@@ -48,7 +48,7 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The result of a line, as a line of a file; None for one that was never answered."""
+    """A line's result, as a line of the output file. `json` is None if the line was never answered."""
 
     line: int
     custom_id: str
@@ -70,23 +70,23 @@ class Batches:
         return await self._database.read(_get, batch_id, caller)
 
     async def pieces(self, caller: str, limit: int, after: str | None) -> AsyncGenerator[list[Batch]]:
-        """Yield the caller's batches after `after`, the newest first, and if there are more, one of these.
+        """Yield up to `limit` of the caller's batches after `after`, newest first, and one more if any.
 
-        They come LISTED at a time, so that nobody waits for a long list. Raises InvalidValue if `after` names
-        none of them.
+        They come LISTED at a time, so that a long list does not delay other requests. Raises InvalidValue if
+        the caller has no batch `after`.
         """
         left = limit + 1
-        place = await self._database.read(_place, caller, after)
+        last_row = await self._database.read(_row_of, caller, after)
         while left > 0:
-            found = await self._database.read(_listed, caller, place, min(left, LISTED))
+            found = await self._database.read(_listed, caller, last_row, min(left, LISTED))
             if not found:
                 return
-            place = found[-1][0]
+            last_row = found[-1][0]
             left -= len(found)
             yield [batch for _, batch in found]
 
     async def cancel(self, batch_id: str, caller: str, now: int) -> Batch:
-        """Begin to cancel the caller's batch. Raises NotFound, and InvalidValue where it has ended."""
+        """Begin to cancel the caller's batch. Raises NotFound, and InvalidValue if it has ended."""
         return await self._database.free(_cancel, batch_id, caller, now)
 
     async def unfinished(self, per_caller: int, limit: int) -> list[Owned]:
@@ -94,7 +94,7 @@ class Batches:
         return await self._database.read(_unfinished, per_caller, limit)
 
     async def update(self, batch_id: str, *statuses: Status, **changes: Any) -> bool:
-        """Change the fields of a batch that is in one of `statuses`; say whether it was."""
+        """Change fields of a batch if its status is one of `statuses`; return whether it was."""
         return await self._database.write(_update, batch_id, statuses, changes)
 
     async def end(
@@ -104,46 +104,46 @@ class Batches:
         files: Iterable[tuple[Upload, int | None]],
         until: int,
     ) -> None:
-        """Make the files of a batch visible, and end it; it is deleted at `until` and its lines now.
+        """Make a batch's files visible, end it and delete its lines; the batch is deleted at `until`.
 
-        Each file comes with the time that it expires.
+        Each file comes with its time of expiry.
         """
         await self._database.free(_end, batch_id, changes, tuple(files), until)
 
     async def clear_lines(self, batch_id: str) -> None:
-        """Delete the lines of a batch whose input is to be read again."""
+        """Delete a batch's lines, before its input is read again."""
         await self._database.free(_clear_lines, batch_id)
 
     async def give_up(self, batch_id: str, error: LineError, now: int) -> None:
-        """Have a batch end as failed, with `error`; requests without a result make room for the others."""
+        """Mark a batch to end as failed, with `error`, and delete the requests that have no result."""
         await self._database.free(_give_up, batch_id, error, now)
 
     async def add_lines(self, batch_id: str, lines: list[InputLine]) -> bool:
-        """Store lines of a batch that is being validated; say whether it still was."""
+        """Store lines of a batch that is being validated; return False if it no longer is."""
         return await self._database.write(_add_lines, batch_id, lines)
 
     async def next_line(self, batch_id: str, after: int) -> "Waiting | None":
-        """Return the next line to be answered; None where there is none, or the batch does not run."""
+        """Return the next line to answer; None if there is none, or the batch does not run."""
         return await self._database.read(_next_line, batch_id, after)
 
     async def read_line(self, batch_id: str, line: int) -> InputLine | None:
-        """Return a line that is to be answered; None where it is not, or the batch does not run."""
+        """Return a line's request; None if the line has a result, or the batch does not run."""
         return await self._database.read(_read_line, batch_id, line)
 
     async def count_try(self, batch_id: str, line: int, by: int) -> int:
-        """Count `by` more tries of a line; return how many there are, 0 where the batch does not run."""
+        """Add `by` to the tries of a line; return how many there are, or 0 if the batch does not run."""
         return await self._database.write(_count_try, batch_id, line, by)
 
     async def finish_line(self, batch_id: str, line: int, result: bytes, used: Used | None) -> None:
-        """Store a line's result. A line that has failed used nothing (None). The first result counts."""
+        """Store a line's result, unless it has one. `used` is None for a line that failed."""
         await self._database.write(_finish_line, batch_id, line, result, used)
 
     async def lines_left(self) -> int:
-        """Return how many lines of the unfinished batches, of all callers, have no result yet."""
+        """Return how many lines of all callers' unfinished batches have no result yet."""
         return await self._database.read(_lines_left)
 
     async def results(self, batch_id: str) -> AsyncIterator[Result]:
-        """Yield the results of all lines in their order."""
+        """Yield the results of all lines in order."""
         after = 0
         while found := await self._database.read(_results, batch_id, after):
             for result in found:
@@ -177,7 +177,7 @@ def _insert(connection: sqlite3.Connection, owned: Owned) -> None:
 
 def _get(connection: sqlite3.Connection, batch_id: str, caller: str) -> Batch:
     row = connection.execute(
-        f"SELECT {_COLUMNS} FROM batches WHERE id = ? AND caller = ?",  # our own words
+        f"SELECT {_COLUMNS} FROM batches WHERE id = ? AND caller = ?",  # our own column names
         (batch_id, caller),
     ).fetchone()
     if row is None:
@@ -185,8 +185,8 @@ def _get(connection: sqlite3.Connection, batch_id: str, caller: str) -> Batch:
     return _batch(row)
 
 
-def _place(connection: sqlite3.Connection, caller: str, after: str | None) -> int:
-    """Return the place of the batch `after` among all; it is after all others for None."""
+def _row_of(connection: sqlite3.Connection, caller: str, after: str | None) -> int:
+    """Return the row number of the batch `after`; for None, a number above all."""
     if after is None:
         return 2**62
     row = connection.execute(
@@ -197,12 +197,12 @@ def _place(connection: sqlite3.Connection, caller: str, after: str | None) -> in
     return int(row[0])
 
 
-def _listed(connection: sqlite3.Connection, caller: str, place: int, limit: int) -> list[tuple[int, Batch]]:
+def _listed(connection: sqlite3.Connection, caller: str, before: int, limit: int) -> list[tuple[int, Batch]]:
     rows = connection.execute(
         f"SELECT rowid, {_COLUMNS} FROM batches WHERE caller = ? AND rowid < ? ORDER BY rowid DESC LIMIT ?",
-        (caller, place, limit),
+        (caller, before, limit),
     )
-    return [(at, _batch(tuple(row))) for at, *row in rows]
+    return [(number, _batch(tuple(row))) for number, *row in rows]
 
 
 def _cancel(connection: sqlite3.Connection, batch_id: str, caller: str, now: int) -> Batch:
@@ -216,10 +216,10 @@ def _cancel(connection: sqlite3.Connection, batch_id: str, caller: str, now: int
 def _unfinished(connection: sqlite3.Connection, per_caller: int, limit: int) -> list[Owned]:
     rows = connection.execute(
         "WITH ranked AS ("
-        "SELECT rowid AS place, row_number() OVER (PARTITION BY caller ORDER BY rowid) AS turn"
+        "SELECT rowid AS number, row_number() OVER (PARTITION BY caller ORDER BY rowid) AS turn"
         f" FROM batches WHERE status IN {UNFINISHED})"
-        f" SELECT caller, output_ttl, {_COLUMNS} FROM ranked JOIN batches ON batches.rowid = place"
-        " WHERE turn <= ? ORDER BY turn, place LIMIT ?",
+        f" SELECT caller, output_ttl, {_COLUMNS} FROM ranked JOIN batches ON batches.rowid = number"
+        " WHERE turn <= ? ORDER BY turn, number LIMIT ?",
         (per_caller, limit),
     )
     return [Owned(_batch(tuple(row)), caller, output_ttl) for caller, output_ttl, *row in rows]
@@ -235,14 +235,14 @@ def _update(
     connection: sqlite3.Connection, batch_id: str, statuses: tuple[Status, ...], changes: Mapping[str, Any]
 ) -> bool:
     cursor = connection.execute(
-        f"SELECT {_COLUMNS} FROM batches WHERE id = ?",  # our own words
+        f"SELECT {_COLUMNS} FROM batches WHERE id = ?",  # our own column names
         (batch_id,),
     )
     row = cursor.fetchone()
     if row is None or row[0] not in statuses:
         return False
     batch = replace(_batch(row), **changes)
-    # Whatever its owner has stored, a batch must get on: to its end, too.
+    # A batch must be able to end, even if its caller's quota is used up.
     with beyond_quota(connection):
         connection.execute(
             "UPDATE batches SET status = ?, state = ?, total = ? WHERE id = ?",
@@ -272,8 +272,10 @@ def _give_up(connection: sqlite3.Connection, batch_id: str, error: LineError, no
     connection.execute(
         "UPDATE batch_lines SET request = NULL WHERE batch_id = ? AND result IS NULL", (batch_id,)
     )
-    told = {"object": "list", "data": [error]}
-    _update(connection, batch_id, UNFINISHED, {"status": "finalizing", "finalizing_at": now, "errors": told})
+    errors = {"object": "list", "data": [error]}
+    _update(
+        connection, batch_id, UNFINISHED, {"status": "finalizing", "finalizing_at": now, "errors": errors}
+    )
 
 
 def _clear_lines(connection: sqlite3.Connection, batch_id: str) -> None:
@@ -314,7 +316,7 @@ def _read_line(connection: sqlite3.Connection, batch_id: str, line: int) -> Inpu
 
 
 def _count_try(connection: sqlite3.Connection, batch_id: str, line: int, by: int) -> int:
-    # In a table of its own: to change a row of `batch_lines` writes its request again.
+    # In a separate table: changing a row of `batch_lines` would write its request again.
     row = connection.execute(
         "INSERT INTO batch_attempts SELECT batch_id, line, max(0, :by) FROM batch_lines"
         f" WHERE batch_id = :batch AND line = :line AND result IS NULL AND {_RUNS}"

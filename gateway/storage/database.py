@@ -1,7 +1,7 @@
-"""One SQLite file for everything stored. One thread uses it, so that the event loop never waits for a disk.
+"""One SQLite file for everything stored. Only one thread uses it, so the event loop never waits for a disk.
 
-The file is opened when it is first needed: on a read-only disk, only the routes that store fail. On a full
-disk, what deletes may use the room of a reserve.
+The file is opened at its first use: on a read-only disk, only the routes that store fail. On a full disk,
+deletions use space that a reserve file frees.
 """
 
 import asyncio
@@ -21,15 +21,15 @@ from gateway.storage.reserve import Reserve
 
 NAME = "state.sqlite3"
 BUSY_TIMEOUT = 5.0  # seconds to wait for another process that writes
-WAL_BYTES = 64 * 2**20  # what the write-ahead log may keep on the disk between two transactions
-HEADROOM = 256  # pages over the limit that what deletes may take
-TIDIED_PAGES = 500  # given back to the disk in one transaction, after a deletion from the reserve
+WAL_BYTES = 64 * 2**20  # size of the write-ahead log on the disk between two transactions
+HEADROOM = 256  # pages over the limit that a deletion may use
+TIDIED_PAGES = 500  # returned to the disk in one transaction, after a deletion that used the reserve
 TIDIED_STEPS = 4
 
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
 _READ, _WRITE = "BEGIN", "BEGIN IMMEDIATE"
-# SQLite's primary result codes (https://sqlite.org/rescode.html) that are the disk's fault and not ours.
+# SQLite's primary result codes (https://sqlite.org/rescode.html) caused by the disk, not by a bug.
 _REASONS = {
     sqlite3.SQLITE_PERM: "may not be written",
     sqlite3.SQLITE_BUSY: "is being written by another process",
@@ -49,9 +49,9 @@ log = structlog.get_logger()
 
 
 class Database:
-    """The SQLite file in `folder`, which grows to `max_bytes` at most. `folder` None is the user's own.
+    """The SQLite file in `folder`, of at most `max_bytes`. None means the user's state directory.
 
-    Each caller may store `max_bytes_per_caller`; None is no limit but that of all.
+    Each caller may store `max_bytes_per_caller`; with None, only the limit for all applies.
     """
 
     def __init__(self, folder: Path | None, max_bytes: int, max_bytes_per_caller: int | None = None) -> None:
@@ -60,13 +60,13 @@ class Database:
         self._max_bytes_per_caller = max_bytes_per_caller
         self._thread = ThreadPoolExecutor(1, "storage")
         self._connection: sqlite3.Connection | None = None
-        self._noted: str | None = None  # the last failure in the log
-        self._identity: tuple[int, int] | None = None  # device and inode of the file, once it was opened
+        self._logged: str | None = None  # the last failure in the log
+        self._identity: tuple[int, int] | None = None  # device and inode of the file, once opened
         self._reserve = Reserve()
 
     @property
     def folder(self) -> Path:
-        """The state directory. Raises StorageUnavailable where there is no home directory to find it in."""
+        """The state directory. Raises StorageUnavailable if it is not set and there is no home directory."""
         if self._folder is not None:
             return self._folder
         try:
@@ -76,36 +76,36 @@ class Database:
         return Path(home) / "llava-gateway"
 
     def exists(self) -> bool:
-        """Say whether anything was ever stored here."""
+        """Return whether anything was ever stored here."""
         try:
             return (self.folder / NAME).is_file()
         except (OSError, StorageUnavailable):
             return False
 
     async def read(self, work: Callable[[sqlite3.Connection, *_Ts], _T], *args: *_Ts) -> _T:
-        """Run `work` in its own transaction on the storage thread, and return its result.
+        """Run `work` in a transaction on the storage thread, and return its result.
 
-        Raises StorageUnavailable (503), and whatever `work` raises.
+        Raises StorageUnavailable (503), and what `work` raises.
         """
         return await self._run(_READ, False, work, *args)
 
     async def write(self, work: Callable[[sqlite3.Connection, *_Ts], _T], *args: *_Ts) -> _T:
-        """Do the same for work that writes. All of it is stored, or nothing is.
+        """Run `work` that writes, like `read`. All of it is stored, or nothing is.
 
-        Raises StorageFull (507) too. A caller that is cancelled doesn't stop the transaction.
+        Raises StorageFull (507) too. Cancelling the call does not stop the transaction.
         """
         return await self._run(_WRITE, False, work, *args)
 
     async def free(self, work: Callable[[sqlite3.Connection, *_Ts], _T], *args: *_Ts) -> _T:
-        """Do the same for work that deletes: it may use the reserve, on a full disk too."""
+        """Run `work` that deletes, like `write`. On a full disk it uses the reserve."""
         return await self._run(_WRITE, True, work, *args)
 
     async def renew_reserve(self) -> None:
-        """Take the room of the reserve again, if it was used and there is room."""
+        """Allocate the reserve again, if it was used and the disk has space."""
         await asyncio.get_running_loop().run_in_executor(self._thread, self._reserve.renew)
 
     async def close(self) -> None:
-        """Wait for what is under way and close the file."""
+        """Wait for the running transaction and close the file."""
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(self._thread, self._end)
         self._thread.shutdown()
@@ -123,18 +123,18 @@ class Database:
             try:
                 result = self._once(begin, work)
             except sqlite3.OperationalError as error:
-                # Without a connection it could not even be opened.
+                # Without a connection, opening the file has failed.
                 if not _is_full(error) or not (frees or self._connection is None):
                     raise
                 result = self._once_more(begin, work)
         except (sqlite3.DatabaseError, OSError) as error:
-            told = _told(error, self._max_bytes_per_caller)
-            if told is None:
+            reported = _client_error(error, self._max_bytes_per_caller)
+            if reported is None:
                 raise
-            if not isinstance(told, StorageQuotaExceeded):  # which is the caller's own affair
-                self._note(told, error)
-            raise told from error
-        self._noted = None
+            if not isinstance(reported, StorageQuotaExceeded):  # concerns its caller alone
+                self._handle_failure(reported, error)
+            raise reported from error
+        self._logged = None
         return result
 
     def _once(self, begin: str, work: Callable[[sqlite3.Connection], _T]) -> _T:
@@ -152,7 +152,7 @@ class Database:
         return result
 
     def _once_more(self, begin: str, work: Callable[[sqlite3.Connection], _T]) -> _T:
-        """Try again in the room of the reserve, then give back to the disk what was deleted."""
+        """Try again with the reserve's space, then return what was deleted to the disk."""
         self._reserve.release()
         try:
             connection = self._open()
@@ -166,22 +166,21 @@ class Database:
         return result
 
     def _check_in_place(self) -> None:
-        """Raise StorageUnavailable if the open file was moved, deleted or replaced: what it holds is lost."""
+        """Raise StorageUnavailable if the open file was moved, deleted or replaced."""
         found = self._found()
         if found is not None and found == self._identity:
             return
-        told = StorageUnavailable(MOVED)
-        if self._noted != told.message:
-            self._noted = told.message
+        if self._logged != MOVED:
+            self._logged = MOVED
             log.error("storage_failed", folder=str(self.folder), reason="the state file was moved or deleted")
         if self._connection is not None:
-            # The write-ahead log stays, by its name: it must hold nothing that another file would take over.
+            # The write-ahead log keeps its name: emptied, so that another state file cannot replay it.
             with suppress(sqlite3.Error):
                 self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._close()
-        if found is not None:  # Another file is in its place: that is used from now on.
+        if found is not None:  # The file was replaced: use the new one from now on.
             self._identity = None
-        raise told
+        raise StorageUnavailable(MOVED)
 
     def _found(self) -> tuple[int, int] | None:
         try:
@@ -190,13 +189,13 @@ class Database:
             return None
         return found.st_dev, found.st_ino
 
-    def _note(self, told: GatewayError, error: Exception) -> None:
-        """Log a failure once, however many requests meet it, and open the file again for the next."""
-        if self._noted != told.message:
-            self._noted = told.message
+    def _handle_failure(self, reported: GatewayError, error: Exception) -> None:
+        """Log a failure once, not once per request, and close the file: the next request reopens it."""
+        if self._logged != reported.message:
+            self._logged = reported.message
             log.error("storage_failed", folder=str(self.folder), reason=str(error))
-        if not isinstance(told, StorageFull):
-            self._close()  # the gateway need not be restarted after a repair
+        if not isinstance(reported, StorageFull):
+            self._close()  # so that no restart is needed after a repair
             self._identity = None
 
     def _open(self) -> sqlite3.Connection:
@@ -206,13 +205,13 @@ class Database:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             alone = self._reserve.open(self.folder)
             path = self.folder / NAME
-            # SQLite's companion files take over these permissions.
+            # SQLite's companion files get the same permissions.
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
             connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None)
             try:
                 _set_up(connection, self._max_bytes, self._max_bytes_per_caller)
                 if alone:
-                    with suppress(sqlite3.OperationalError):  # On a full disk, it expires by itself.
+                    with suppress(sqlite3.OperationalError):  # On a full disk, it expires later.
                         _expire_unfinished(connection)
             except BaseException:
                 connection.close()
@@ -235,11 +234,11 @@ def _set_up(connection: sqlite3.Connection, max_bytes: int, max_bytes_per_caller
     """Bring the schema up to date and set what SQLite doesn't keep in the file."""
     connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # only takes effect in a new file
     connection.execute("PRAGMA journal_mode = WAL")
-    # A killed process loses nothing that was committed; a power failure may lose the last transactions.
+    # A killed process loses no committed transaction; a power failure may lose the last ones.
     connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
-    # Debian's SQLite would write a deleted file's pages again, with zeros: on a full disk, that is too much.
+    # Debian's SQLite overwrites deleted pages with zeros, which a full disk has no space for.
     connection.execute("PRAGMA secure_delete = FAST")
     _limit(connection, max_bytes)
     connection.execute(_WRITE)
@@ -252,36 +251,36 @@ def _set_up(connection: sqlite3.Connection, max_bytes: int, max_bytes_per_caller
         raise
     connection.execute("CREATE TEMP TABLE beyond_quota (one)")
     if max_bytes_per_caller is not None:
-        # A caller over a limit that was lowered may still delete.
+        # Only growth is refused: a caller over a lowered limit may still delete.
         connection.execute(
-            "CREATE TEMP TRIGGER quota AFTER UPDATE OF bytes ON main.usage"  # noqa: S608  # a number of ours
+            "CREATE TEMP TRIGGER quota AFTER UPDATE OF bytes ON main.usage"  # noqa: S608  # our own number
             f" WHEN NEW.bytes > OLD.bytes AND NEW.bytes > {max_bytes_per_caller}"
             " AND NOT EXISTS (SELECT 1 FROM beyond_quota) BEGIN SELECT RAISE(ABORT, 'quota'); END"
         )
 
 
 def _limit(connection: sqlite3.Connection, max_bytes: int, more: int = 0) -> None:
-    """Let the file grow to `max_bytes` and `more` pages."""
+    """Limit the file to `max_bytes` plus `more` pages."""
     (page_size,) = connection.execute("PRAGMA page_size").fetchone()
     connection.execute(f"PRAGMA max_page_count = {max(1, max_bytes // page_size) + more}")
 
 
 def _expire_unfinished(connection: sqlite3.Connection) -> None:
-    """Have the next sweep delete what processes that were killed had begun.
+    """Expire what killed processes left unfinished, so that it is deleted.
 
-    Only for the first process that uses the file: nobody else is there to finish it.
+    Call it only in the first process that uses the file: no other process is left to finish it.
     """
     connection.execute("UPDATE files SET expires_at = 0 WHERE complete = 0")
     connection.execute("UPDATE responses SET expires_at = 0 WHERE body = x''")
 
 
 def _tidy(connection: sqlite3.Connection) -> None:
-    """Give free pages back to the disk, in steps that the reserve has room for."""
-    with suppress(sqlite3.OperationalError):  # What was deleted is deleted.
+    """Return free pages to the disk, in steps small enough for the reserve."""
+    with suppress(sqlite3.OperationalError):  # The deletion itself is committed.
         for _ in range(TIDIED_STEPS):
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             connection.execute(_WRITE)
-            more = give_back(connection, TIDIED_PAGES)
+            more = shrink(connection, TIDIED_PAGES)
             connection.execute("COMMIT")
             if not more:
                 break
@@ -290,11 +289,11 @@ def _tidy(connection: sqlite3.Connection) -> None:
         connection.execute("ROLLBACK")
 
 
-def give_back(connection: sqlite3.Connection, pages: int) -> bool:
-    """Shrink the file by its free pages, up to `pages`; say whether there are more."""
+def shrink(connection: sqlite3.Connection, pages: int) -> bool:
+    """Shrink the file by up to `pages` free pages; return whether there are more."""
     (free,) = connection.execute("PRAGMA freelist_count").fetchone()
     for _ in range(min(free, pages)):
-        connection.execute("PRAGMA incremental_vacuum")  # Python's driver takes one step of it: one page
+        connection.execute("PRAGMA incremental_vacuum")  # one page: Python's driver takes a single step
     return bool(free > pages)
 
 
@@ -303,35 +302,35 @@ def beyond_quota(connection: sqlite3.Connection) -> Iterator[None]:
     """Allow the writes inside, in one transaction, to exceed their caller's quota."""
     connection.execute("INSERT INTO temp.beyond_quota VALUES (1)")
     yield
-    connection.execute("DELETE FROM temp.beyond_quota")  # or the transaction is rolled back
+    connection.execute("DELETE FROM temp.beyond_quota")  # after an error, the rollback does this
 
 
 def _migrate(connection: sqlite3.Connection) -> None:
-    """Take the steps that the file has not taken yet. Raises StorageUnavailable for a newer gateway's."""
+    """Run the migrations that the file lacks. Raises StorageUnavailable if a newer gateway wrote it."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version == len(MIGRATIONS):
-        return  # On a full disk, not even the same number can be written.
+        return  # On a full disk, even writing the same version would fail.
     if version > len(MIGRATIONS):
         raise StorageUnavailable(
             f"nothing can be stored: the state file has version {version}; "
             f"this gateway supports up to {len(MIGRATIONS)}"
         )
-    for step in MIGRATIONS[version:]:
-        # `executescript` would commit the transaction, which makes the step whole.
-        for statement in step.split(";\n"):
+    for migration in MIGRATIONS[version:]:
+        # `executescript` would commit, and a migration that fails halfway could not be rolled back.
+        for statement in migration.split(";\n"):
             if statement.strip():
                 connection.execute(statement)
     connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
 
 
 def _is_full(error: sqlite3.OperationalError) -> bool:
-    """Say whether a full disk may be the reason: not each of SQLite's files fails by that name."""
+    """Return whether a full disk may be the cause: SQLite reports it under several codes."""
     code = error.sqlite_errorcode & 0xFF
     return code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
 
 
-def _told(error: Exception, max_bytes_per_caller: int | None) -> GatewayError | None:
-    """Return the client's error for a failing disk; None for any other error, which is a bug."""
+def _client_error(error: Exception, max_bytes_per_caller: int | None) -> GatewayError | None:
+    """Return the error that clients get for a failing disk; None for any other error, which is a bug."""
     if isinstance(error, OSError):
         return StorageUnavailable(f"nothing can be stored: {error.strerror or 'the disk fails'}")
     code = getattr(error, "sqlite_errorcode", 0)

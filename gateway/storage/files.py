@@ -12,9 +12,9 @@ from gateway.errors import InvalidValue, NotFound, StorageUnavailable
 from gateway.schema.paths import short
 from gateway.storage.database import Database, beyond_quota
 
-CHUNK_BYTES = 2**20  # of a file in one row, and in memory
-LISTED = 200  # files of a list that are read at once
-UPLOAD_TTL = 3600  # seconds after which an upload that never ended is deleted
+CHUNK_BYTES = 2**20  # bytes of a file in one row, and in memory
+LISTED = 200  # files read at once for a list
+UPLOAD_TTL = 3600  # seconds after which an unfinished upload is deleted
 
 _COLUMNS = "id, filename, purpose, bytes, created_at, expires_at"
 _VISIBLE = "caller = ? AND complete = 1 AND (expires_at IS NULL OR expires_at > ?)"
@@ -22,7 +22,7 @@ _VISIBLE = "caller = ? AND complete = 1 AND (expires_at IS NULL OR expires_at > 
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """A file as it is listed; times are Unix seconds."""
+    """A file's description; times are Unix seconds."""
 
     id: str
     filename: str
@@ -34,7 +34,7 @@ class StoredFile:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """Up to `limit` files by time, from the one that follows the file `after`."""
+    """Selects up to `limit` files in order of time, from the one after the file `after`."""
 
     limit: int
     order: Literal["asc", "desc"]
@@ -49,13 +49,13 @@ class Files:
         self._database = database
 
     async def begin(self, caller: str, filename: str) -> "Upload":
-        """Return a file to write to, which is invisible until it is finished."""
+        """Create a file to write to. It is invisible until it is finished."""
         file_id, now = f"file-{uuid4().hex}", int(time.time())
         await self._database.write(_begin, file_id, caller, filename, now)
         return Upload(self._database, file_id, now)
 
     async def begin_beyond_quota(self, caller: str, filename: str) -> "Upload":
-        """Do so for a copy of what is stored already, and deleted when the file is finished."""
+        """Create a file like `begin`, outside the quota: a copy of stored data that is deleted at the end."""
         file_id, now = f"file-{uuid4().hex}", int(time.time())
         await self._database.write(_beyond_quota, _begin, file_id, caller, filename, now)
         return Upload(self._database, file_id, now, beyond_quota=True)
@@ -65,23 +65,23 @@ class Files:
         return await self._database.read(get, file_id, caller)
 
     async def pieces(self, caller: str, wanted: Listing) -> AsyncGenerator[list[StoredFile]]:
-        """Yield the caller's files that are wanted and, if there are more, the one after them.
+        """Yield the caller's files that `wanted` selects, and one more if any is left.
 
-        They come LISTED at a time, so that nobody waits for a long list. Raises InvalidValue if `after` names
-        none of them.
+        They come LISTED at a time, so that a long list does not delay other requests. Raises InvalidValue if
+        the caller has no file `after`.
         """
         left = wanted.limit + 1
-        place = await self._database.read(_place, caller, wanted.after)
+        last_row = await self._database.read(_row_of, caller, wanted.after)
         while left > 0:
-            found = await self._database.read(_listed, caller, wanted, place, min(left, LISTED))
+            found = await self._database.read(_listed, caller, wanted, last_row, min(left, LISTED))
             if not found:
                 return
-            place = found[-1][0]
+            last_row = found[-1][0]
             left -= len(found)
             yield [file for _, file in found]
 
     async def count(self, caller: str) -> int:
-        """Return how many files the caller has, or had a while ago."""
+        """Return how many files the caller has, unfinished and expired ones included until their deletion."""
         return await self._database.read(_count, caller)
 
     async def delete(self, file_id: str, caller: str) -> None:
@@ -89,13 +89,13 @@ class Files:
         await self._database.free(_delete, file_id, caller)
 
     async def content(self, file_id: str, caller: str) -> bytes:
-        """Return all that the caller's file holds; check its size first. Raises NotFound."""
+        """Return the file's content as one object; check its size first. Raises NotFound."""
         return await self._database.read(_content, file_id, caller)
 
     async def chunks(self, file: StoredFile) -> AsyncGenerator[bytes]:
-        """Yield a file's content in order, CHUNK_BYTES at a time; whose file it is was checked before.
+        """Yield a file's content in order, CHUNK_BYTES at a time. The caller's access is already checked.
 
-        Raises NotFound where it is deleted meanwhile: its end must not be taken for the file's.
+        Raises NotFound if the file is deleted meanwhile, so that a part of it is not taken for all of it.
         """
         read = 0
         for place in count():
@@ -109,7 +109,7 @@ class Files:
 
 
 class Upload:
-    """A file that is being written. One that is neither finished nor dropped expires soon."""
+    """A file that is being written. It expires soon unless it is finished."""
 
     def __init__(
         self, database: Database, file_id: str, created_at: int, *, beyond_quota: bool = False
@@ -122,7 +122,7 @@ class Upload:
         self._place = 0
 
     async def write(self, data: bytes) -> None:
-        """Append `data`, CHUNK_BYTES at most. Raises StorageFull."""
+        """Append `data`, at most CHUNK_BYTES. Raises StorageFull."""
         if self._beyond_quota:
             await self._database.write(_beyond_quota, _add_chunk, self.id, self._place, data)
         else:
@@ -135,14 +135,14 @@ class Upload:
         await self._database.write(self.finish_in, purpose, expires_at)
 
     def finish_in(self, connection: sqlite3.Connection, purpose: str, expires_at: int | None) -> None:
-        """Do so in a transaction that does more."""
+        """Make the file visible, within a larger transaction."""
         connection.execute(
             "UPDATE files SET purpose = ?, bytes = ?, complete = 1, expires_at = ? WHERE id = ?",
             (purpose, self.bytes, expires_at, self.id),
         )
 
     async def drop(self) -> None:
-        """Delete what was written."""
+        """Delete the unfinished file."""
         await self._database.free(_drop, self.id)
 
 
@@ -162,7 +162,7 @@ def _begin(connection: sqlite3.Connection, file_id: str, caller: str, filename: 
 def get(connection: sqlite3.Connection, file_id: str, caller: str) -> StoredFile:
     """Return the caller's file. Raises NotFound."""
     row = connection.execute(
-        f"SELECT {_COLUMNS} FROM files WHERE id = ? AND {_VISIBLE}",  # noqa: S608  # our own words
+        f"SELECT {_COLUMNS} FROM files WHERE id = ? AND {_VISIBLE}",  # noqa: S608  # our own column names
         (file_id, caller, int(time.time())),
     ).fetchone()
     if row is None:
@@ -170,8 +170,8 @@ def get(connection: sqlite3.Connection, file_id: str, caller: str) -> StoredFile
     return StoredFile(*row)
 
 
-def _place(connection: sqlite3.Connection, caller: str, after: str | None) -> int | None:
-    """Return the place of the file `after` among all."""
+def _row_of(connection: sqlite3.Connection, caller: str, after: str | None) -> int | None:
+    """Return the row number of the file `after`."""
     if after is None:
         return None
     row = connection.execute(
@@ -183,22 +183,22 @@ def _place(connection: sqlite3.Connection, caller: str, after: str | None) -> in
 
 
 def _listed(
-    connection: sqlite3.Connection, caller: str, wanted: Listing, place: int | None, limit: int
+    connection: sqlite3.Connection, caller: str, wanted: Listing, last_row: int | None, limit: int
 ) -> list[tuple[int, StoredFile]]:
-    """Return files with their places, from the one that follows `place`."""
+    """Return files with their row numbers, from the one after `last_row`."""
     where = _VISIBLE
     values: list[str | int] = [caller, int(time.time())]
     if wanted.purpose is not None:
         where += " AND purpose = ?"
         values.append(wanted.purpose)
-    if place is not None:
+    if last_row is not None:
         where += f" AND rowid {'>' if wanted.order == 'asc' else '<'} ?"
-        values.append(place)
+        values.append(last_row)
     rows = connection.execute(
-        f"SELECT rowid, {_COLUMNS} FROM files WHERE {where} ORDER BY rowid {wanted.order} LIMIT ?",  # noqa: S608  # our own words
+        f"SELECT rowid, {_COLUMNS} FROM files WHERE {where} ORDER BY rowid {wanted.order} LIMIT ?",  # noqa: S608  # our own column names
         (*values, limit),
     )
-    return [(at, StoredFile(*row)) for at, *row in rows]
+    return [(number, StoredFile(*row)) for number, *row in rows]
 
 
 def _count(connection: sqlite3.Connection, caller: str) -> int:
@@ -235,4 +235,4 @@ def _add_chunk(connection: sqlite3.Connection, file_id: str, place: int, data: b
     except sqlite3.IntegrityError as error:
         if error.sqlite_errorcode != sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY:
             raise
-        raise StorageUnavailable("what was uploaded is no longer stored; send the file again") from None
+        raise StorageUnavailable("the file uploaded so far is no longer stored; send it again") from None

@@ -1,4 +1,4 @@
-"""Room on the disk that is kept for deleting: on a full one SQLite can't even write down what goes."""
+"""Keeps disk space for deletions: on a full disk, SQLite could not even write the log of one."""
 
 import fcntl
 import os
@@ -7,19 +7,19 @@ from pathlib import Path
 from typing import Final
 
 NAME: Final = "state.reserve"
-SIZES: Final = (2**24, 2**22, 2**20)  # bytes: the first that there is room for
+SIZES: Final = (2**24, 2**22, 2**20)  # bytes; the first that the disk has space for is used
 
 
 class Reserve:
-    """A file of 16 MiB, or less on a disk that has no more, shared by the processes that use a folder."""
+    """A file of 16 MiB (less if the disk is nearly full), shared by the processes that use a folder."""
 
     def __init__(self) -> None:
         self._file: int | None = None
 
     def open(self, folder: Path) -> bool:
-        """Open the file and take its room; say whether no other process had it open.
+        """Open the file and allocate it; return whether this is the only process that uses it.
 
-        A disk that has no room for it is no error.
+        A disk without space for it is not an error.
         """
         if self._file is not None:
             return False
@@ -27,17 +27,17 @@ class Reserve:
             self._file = os.open(folder / NAME, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError:
             return False
-        alone = _locked(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        alone = _lock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self.renew()
         return alone
 
     def share(self) -> None:
-        """Let other processes know that this one uses the folder, until it ends."""
+        """Mark the folder as in use, for other processes, until this one ends."""
         if self._file is not None:
-            _locked(self._file, fcntl.LOCK_SH)
+            _lock(self._file, fcntl.LOCK_SH)
 
     def renew(self) -> None:
-        """Take the room again, if there is enough."""
+        """Allocate the file again, if the disk has space."""
         if self._file is None:
             return
         for size in SIZES:
@@ -49,7 +49,7 @@ class Reserve:
                 return
 
     def release(self) -> bool:
-        """Give the room to the disk; say whether there was any."""
+        """Return the file's space to the disk; return whether it had any."""
         if self._file is None:
             return False
         try:
@@ -60,14 +60,14 @@ class Reserve:
         return had
 
     def close(self) -> None:
-        """Let go of the file, which keeps its room."""
+        """Close the file, which keeps its space."""
         file, self._file = self._file, None
         if file is not None:
             with suppress(OSError):
                 os.close(file)
 
 
-def _locked(file: int, how: int) -> bool:
+def _lock(file: int, how: int) -> bool:
     try:
         fcntl.flock(file, how)
     except OSError:

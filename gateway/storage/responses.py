@@ -1,6 +1,6 @@
-"""Stored responses: each has its own items and names the one before it; together they are a conversation.
+"""Stored responses. Each has its own items and names the previous one; a chain of them is a conversation.
 
-Images are stored beside their items: of a long conversation only the newest are needed again.
+Images are stored apart from their items: of a long conversation, only the newest are read again.
 """
 
 import sqlite3
@@ -15,14 +15,14 @@ from gateway.storage import stored_history
 from gateway.storage.database import Database
 from gateway.storage.stored_history import CHAIN, StoredItem, Wanted, named
 
-MOST_REFERENCES: Final = 1000  # items of other responses in a request
-UNFINISHED_TTL: Final = 3600  # seconds after which a response that never ended is deleted
+MAX_REFERENCES: Final = 1000  # items of other responses in one request
+UNFINISHED_TTL: Final = 3600  # seconds after which an unfinished response is deleted
 
 
 class ResponseStore:
-    """Keeps responses for `ttl` seconds after they were last continued. A caller sees none but its own.
+    """Keeps responses for `ttl` seconds after they were last continued. A caller sees only its own.
 
-    A conversation of more than `max_bytes` is not read. All methods raise StorageUnavailable.
+    Conversations of more than `max_bytes` are refused. All methods raise StorageUnavailable.
     """
 
     def __init__(self, database: Database, ttl: int, max_bytes: int) -> None:
@@ -37,7 +37,7 @@ class ResponseStore:
         previous_id: str | None,
         items: Sequence[StoredItem],
     ) -> None:
-        """Store a response's input. It is invisible until it is finished. Raises StorageFull too."""
+        """Store a response's input, invisible until `finish`. Raises StorageFull too."""
         pending = int(time.time()) + UNFINISHED_TTL
         work = partial(
             _begin,
@@ -50,9 +50,9 @@ class ResponseStore:
         await self._database.write(work)
 
     async def finish(self, caller: str, response_id: str, body: bytes, output: Sequence[StoredItem]) -> None:
-        """Store the response in JSON and its output; those before it are kept for longer.
+        """Store the response in JSON and its output; extend the life of the responses before it.
 
-        Raises NotFound where it was begun too long ago, and StorageFull too.
+        Raises NotFound if it was begun too long ago, and StorageFull too.
         """
         now = int(time.time())
         work = partial(
@@ -69,16 +69,16 @@ class ResponseStore:
 
     async def body(self, caller: str, response_id: str) -> bytes:
         """Return the response in JSON. Raises NotFound."""
-        body: bytes = await self._found("body", caller, response_id)
+        body: bytes = await self._select("body", caller, response_id)
         return body
 
     async def body_size(self, caller: str, response_id: str) -> int:
-        """Return how many bytes `body` returns. Raises NotFound."""
-        size: int = await self._found("length(body)", caller, response_id)
+        """Return the size of `body` in bytes. Raises NotFound."""
+        size: int = await self._select("length(body)", caller, response_id)
         return size
 
     async def delete(self, caller: str, response_id: str) -> None:
-        """Delete the response; those after it can no longer be continued. Raises NotFound."""
+        """Delete the response; the responses after it can no longer be continued. Raises NotFound."""
         deleted = await self._database.free(
             lambda connection: (
                 connection.execute(
@@ -91,7 +91,7 @@ class ResponseStore:
             raise _not_found(response_id)
 
     async def conversation_size(self, wanted: Wanted) -> int:
-        """Return how many bytes `conversation` returns; raises what it does."""
+        """Return the size of `conversation` in bytes. Raises the same errors."""
         return await self._database.read(
             partial(
                 stored_history.conversation_size,
@@ -102,13 +102,13 @@ class ResponseStore:
         )
 
     async def items_size(self, caller: str, ids: Sequence[str]) -> int:
-        """Return how many bytes the items `ids` have, each as often as it is named.
+        """Return the size of the items `ids` in bytes; an item that is named twice counts twice.
 
-        Raises InvalidValue where they are too many or too large.
+        Raises InvalidValue if they are too many or too large.
         """
-        if len(ids) > MOST_REFERENCES:
+        if len(ids) > MAX_REFERENCES:
             raise InvalidValue(
-                f"input: {len(ids)} items are referred to; the limit is {MOST_REFERENCES}", param="input"
+                f"input: {len(ids)} items are referred to; the limit is {MAX_REFERENCES}", param="input"
             )
         size = await self._database.read(
             partial(stored_history.items_size, caller=caller, ids=ids, now=int(time.time()))
@@ -123,8 +123,8 @@ class ResponseStore:
     async def conversation(self, wanted: Wanted) -> list[StoredItem]:
         """Return the conversation's items, the oldest first.
 
-        Raises PreviousResponseNotFound for a response that is not stored (any more), and InvalidValue where
-        the conversation is too long.
+        Raises PreviousResponseNotFound if one of its responses is not stored or has expired, and InvalidValue
+        if the conversation is too long.
         """
         return await self._database.read(
             partial(
@@ -133,12 +133,12 @@ class ResponseStore:
         )
 
     async def items(self, caller: str, ids: Sequence[str]) -> dict[str, StoredItem]:
-        """Return those of the items `ids` that are stored, by their id."""
+        """Return the items `ids` that are stored, by id."""
         return await self._database.read(
             partial(stored_history.items_by_id, caller=caller, ids=ids, now=int(time.time()))
         )
 
-    async def _found(self, what: str, caller: str, response_id: str) -> Any:
+    async def _select(self, what: str, caller: str, response_id: str) -> Any:
         found = await self._database.read(
             lambda connection: connection.execute(
                 f"SELECT {what} FROM responses"
@@ -181,7 +181,7 @@ def _finish(
     now: int,
     expires_at: int,
 ) -> bool:
-    """Say whether the response was there to be finished."""
+    """Store the response's body and output; return False if it is no longer stored."""
     if not connection.execute("UPDATE responses SET body = ? WHERE id = ?", (body, response_id)).rowcount:
         return False
     (place,) = connection.execute(
@@ -198,7 +198,7 @@ def _finish(
 def _add_items(
     connection: sqlite3.Connection, response_id: str, items: Sequence[StoredItem], first: int
 ) -> None:
-    """Add `items` to the response, the first of them at the place `first`."""
+    """Add `items` to the response, with positions from `first`."""
     placed = list(enumerate(items, first))
     connection.executemany(
         "INSERT INTO response_items (response_id, place, id, is_output, item) VALUES (?, ?, ?, ?, ?)",
@@ -206,7 +206,7 @@ def _add_items(
     )
     connection.executemany(
         "INSERT INTO response_images (response_id, place, part, url) VALUES (?, ?, ?, ?)",
-        # One by one: an item that is referred to many times holds its images once until here.
+        # A generator: an item that is referred to many times shares its images' memory until here.
         (
             (response_id, place, part, url.encode())
             for place, item in placed

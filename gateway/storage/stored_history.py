@@ -1,4 +1,4 @@
-"""Reads stored conversations (a response and those before it) and single items, on a connection."""
+"""Queries for stored conversations (a response and those before it) and single items."""
 
 import sqlite3
 from collections import Counter
@@ -11,7 +11,7 @@ from gateway.schema.paths import short
 
 LONGEST: Final = 1000  # responses in a conversation
 
-# The response `:id` and those before it; `depth` is how long before.
+# The response `:id` and the responses before it; `depth` is the distance from `:id`.
 CHAIN = """
     WITH RECURSIVE chain (id, previous_id, depth) AS (
         SELECT id, previous_id, 0 FROM responses
@@ -22,7 +22,7 @@ CHAIN = """
         WHERE before.caller = :caller AND before.expires_at > :now AND before.body <> x'' AND depth < :longest
     )
 """
-# Its items and their images, the output of `:id` only where `:output` is true.
+# Their items and images; the output of `:id` only if `:output` is true.
 _ITEMS = """
     FROM chain JOIN response_items AS item ON item.response_id = chain.id
     WHERE (depth > 0 OR :output OR NOT is_output)
@@ -38,9 +38,9 @@ _IMAGES = """
 
 @dataclass(frozen=True, slots=True)
 class StoredItem:
-    """An item of a response in JSON without its images, and these by the number of their part.
+    """An item of a response: its JSON without images, and the images by the number of their part.
 
-    An image that was not asked for is not in `images`.
+    Images that were not requested are not in `images`.
     """
 
     id: str
@@ -51,9 +51,9 @@ class StoredItem:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which part of a conversation: up to the response `id`, its output included or not.
+    """Selects a conversation up to the response `id`, with its output or without.
 
-    Of its images the newest `max_images` are wanted, all where that is None.
+    Only the newest `max_images` images are read; None means all.
     """
 
     caller: str
@@ -110,7 +110,7 @@ def conversation(
 
 
 def _check_chain(response_id: str, before: list[str | None]) -> None:
-    """Raise where the chain from the response has no beginning; its responses name those `before` them."""
+    """Raise if the chain is too long or a response is missing. `before` has each response's `previous_id`."""
     if len(before) > LONGEST:
         raise InvalidValue(
             f"previous_response_id: the conversation has over {LONGEST} responses; start a new one",

@@ -1,4 +1,4 @@
-"""Results of a batch are read some at a time, by their size."""
+"""Batches in storage: results are read in pieces, unfinished batches by turns, tries are counted."""
 
 import sqlite3
 from collections.abc import AsyncIterator
@@ -63,7 +63,7 @@ async def test_unfinished_batches_are_chosen_in_turn_between_callers(database: D
     assert [owned.batch.id for owned in await batches.unfinished(2, 2)] == ["eve-2", "ann-1"]
 
 
-async def test_what_is_asked_often_reads_no_state(database: Database) -> None:
+async def test_frequent_queries_use_the_index_alone(database: Database) -> None:
     asked: list[str] = []
 
     def explain(connection: sqlite3.Connection) -> list[str]:

@@ -1,4 +1,4 @@
-"""One file, one thread: what is stored is whole or not there, and a failing disk is told by name."""
+"""One file, one thread: transactions are stored completely or not at all, and disk failures are named."""
 
 import asyncio
 import sqlite3
@@ -15,10 +15,10 @@ import pytest
 
 from gateway.errors import StorageFull, StorageUnavailable
 from gateway.storage.database import NAME, Database
+from gateway.storage.expiry import delete_expired
 from gateway.storage.files import Files
 from gateway.storage.migrations import MIGRATIONS
 from gateway.storage.reserve import NAME as RESERVE
-from gateway.storage.expiry import sweep
 
 GIB = 2**30
 
@@ -96,7 +96,7 @@ async def test_work_that_fails_stores_nothing(database: Database) -> None:
     assert await database.read(count) == 0
 
 
-async def test_an_error_of_ours_is_not_told_as_the_disks(database: Database) -> None:
+async def test_a_bug_is_not_reported_as_a_disk_failure(database: Database) -> None:
     await database.write(put)
     with pytest.raises(sqlite3.IntegrityError):
         await database.write(put)
@@ -137,7 +137,7 @@ async def test_size_is_bounded_and_deleting_makes_room(tmp_path: Path) -> None:
     await small.close()
 
 
-async def test_folder_that_cannot_be_made_is_told_and_tried_again(tmp_path: Path) -> None:
+async def test_folder_that_cannot_be_made_is_reported_and_tried_again(tmp_path: Path) -> None:
     (tmp_path / "in-the-way").write_text("a file")
     blocked = Database(tmp_path / "in-the-way", GIB)
     assert not blocked.exists()
@@ -162,7 +162,7 @@ async def test_without_a_home_the_setting_is_named(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("place", [0, 8192])
-async def test_damaged_file_is_told_and_left_as_it_is(tmp_path: Path, place: int) -> None:
+async def test_damaged_file_is_reported_and_left_as_it_is(tmp_path: Path, place: int) -> None:
     first = Database(tmp_path, GIB)
     for name in range(200):
         await first.write(partial(put, name=f"file-{name}", size=1000))
@@ -182,8 +182,8 @@ async def test_damaged_file_is_told_and_left_as_it_is(tmp_path: Path, place: int
     await damaged.close()
 
 
-# A process that may write no file over 200 kB: the write fails half way, as on a disk that ends.
-ENDING_DISK = """
+# A process that may write no file over 200 kB: the write fails half way, as on a full disk.
+FULL_FILE = """
 import asyncio, resource, sys
 from pathlib import Path
 from gateway.errors import GatewayError
@@ -208,7 +208,7 @@ asyncio.run(main())
 
 def test_disk_that_fails_in_the_middle_of_a_write_keeps_what_was_stored(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", ENDING_DISK, str(tmp_path)],
+        [sys.executable, "-c", FULL_FILE, str(tmp_path)],
         capture_output=True,
         text=True,
         timeout=30,
@@ -224,7 +224,7 @@ MOVED = (
 )
 
 
-async def test_a_file_that_is_moved_away_is_missed_until_it_is_back(database: Database) -> None:
+async def test_a_moved_state_file_is_an_error_until_it_is_back(database: Database) -> None:
     await database.write(put)
     path = database.folder / NAME
     path.rename(path.with_name("elsewhere"))
@@ -241,7 +241,7 @@ async def test_a_file_that_is_moved_away_is_missed_until_it_is_back(database: Da
     assert await database.read(count) == 2
 
 
-async def test_a_file_that_goes_while_it_is_written_has_stored_nothing(database: Database) -> None:
+async def test_a_state_file_deleted_during_a_write_is_an_error(database: Database) -> None:
     await database.write(put)
 
     def put_and_lose(connection: sqlite3.Connection) -> None:
@@ -262,13 +262,13 @@ async def test_a_file_that_is_replaced_is_noticed_and_then_used(database: Databa
     with pytest.raises(StorageUnavailable, match=MOVED):
         await upload.write(b"x")
     with pytest.raises(
-        StorageUnavailable, match="what was uploaded is no longer stored; send the file again"
+        StorageUnavailable, match="the file uploaded so far is no longer stored; send it again"
     ):
         await upload.write(b"x")
     assert await database.read(count) == 2
 
 
-async def test_only_what_deletes_takes_the_room_of_the_reserve(database: Database) -> None:
+async def test_only_deletions_use_the_reserve(database: Database) -> None:
     await database.write(put)
     reserve = database.folder / RESERVE
     assert reserve.stat().st_size == 2**24
@@ -287,10 +287,10 @@ async def test_only_what_deletes_takes_the_room_of_the_reserve(database: Databas
     await database.write(partial(put, name="more", size=2**20))
 
 
-# Run with a private disk; a program that is killed makes no difference to the shell.
+# Runs the program twice on a private disk; `set +e` because the program kills itself.
 SMALL_DISK = 'mount -t tmpfs -o size=24m tmpfs "$0"; echo mounted; set +e; "$@"; "$@"'
 
-# Fills a disk of 24 MB, which others fill up; then deletes everything, half of it after a kill.
+# Fills a disk of 24 MB together with another file; then deletes half of the files and kills itself.
 FULL_DISK = """
 import asyncio, os, sys
 from pathlib import Path
@@ -332,25 +332,25 @@ def test_a_full_disk_can_be_emptied_also_after_a_restart(tmp_path: Path) -> None
     program = (sys.executable, "-c", FULL_DISK, str(tmp_path))
     private = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-ec", SMALL_DISK, str(tmp_path))
     done = subprocess.run([*private, *program], capture_output=True, text=True, timeout=60, check=False)
-    mounted, *told = done.stdout.splitlines() or [""]
+    mounted, *lines = done.stdout.splitlines() or [""]
     if mounted != "mounted":
         pytest.skip("on this machine a user may not mount a small disk")
-    counts = [map(int, line.split()[1:]) for line in told if line.startswith("files ")]
+    counts = [map(int, line.split()[1:]) for line in lines if line.startswith("files ")]
     (stored, left), (stored_then, left_then) = counts
     assert stored > 2
     assert left == stored_then == stored - 1 - stored // 2
     assert left_then == left - 1 - left // 2
 
 
-async def test_what_a_killed_process_left_unfinished_goes_with_the_next_start(tmp_path: Path) -> None:
+async def test_what_a_killed_process_left_unfinished_is_deleted_at_the_next_start(tmp_path: Path) -> None:
     killed = Database(tmp_path, GIB)
     await (await Files(killed).begin("ann", "x")).write(b"x")
     beside = Database(tmp_path, GIB)
-    assert await sweep(beside, 1) == 0  # it may still be finished
+    assert await delete_expired(beside, 1) == 0  # it may still be finished
     for ended in (killed, beside):
         ended._reserve.close()  # as the kernel does
     first = Database(tmp_path, GIB)
-    assert await sweep(first, 1) == 1
+    assert await delete_expired(first, 1) == 1
     assert await first.read(count) == 0
     for opened in (killed, beside, first):
         await opened.close()
@@ -368,7 +368,7 @@ async def test_state_of_a_newer_gateway_is_refused(tmp_path: Path) -> None:
     await older.close()
 
 
-async def test_steps_that_are_new_run_once_and_keep_what_is_there(
+async def test_new_migrations_run_once_and_keep_the_data(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = Database(tmp_path, GIB)
@@ -385,7 +385,7 @@ async def test_steps_that_are_new_run_once_and_keep_what_is_there(
         await newer.close()
 
 
-async def test_step_that_fails_leaves_the_file_as_it_was(
+async def test_failed_migration_leaves_the_file_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = Database(tmp_path, GIB)

@@ -1,4 +1,4 @@
-"""What has expired goes, with all that hangs on it, and its room is given back."""
+"""Expired rows are deleted with the rows below them, and their space is returned to the disk."""
 
 import asyncio
 import sqlite3
@@ -9,8 +9,8 @@ import pytest
 
 from gateway.storage import expiry
 from gateway.storage.database import NAME, Database
+from gateway.storage.expiry import delete_expired
 from gateway.storage.migrations import EXPIRING
-from gateway.storage.expiry import sweep
 
 NOW = 1_700_000_000
 
@@ -34,28 +34,28 @@ def chunks(connection: sqlite3.Connection) -> int:
     return int(rows)
 
 
-async def test_sweeping_goes_on_after_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    database, swept = Database(tmp_path, 2**30), asyncio.Event()
+async def test_expiry_goes_on_after_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    database, ran = Database(tmp_path, 2**30), asyncio.Event()
     await database.write(add, "a", None)
 
     async def broken_once(*_: object) -> int:
-        monkeypatch.setattr(expiry, "sweep", healthy)
+        monkeypatch.setattr(expiry, "delete_expired", healthy)
         raise ValueError
 
     async def healthy(*_: object) -> int:
-        swept.set()
+        ran.set()
         return 0
 
     monkeypatch.setattr(expiry, "EVERY", 0.01)
-    monkeypatch.setattr(expiry, "sweep", broken_once)
-    sweeping = asyncio.create_task(expiry.sweep_forever(database))
+    monkeypatch.setattr(expiry, "delete_expired", broken_once)
+    running = asyncio.create_task(expiry.run(database))
     async with asyncio.timeout(30):
-        await swept.wait()
-    sweeping.cancel()
+        await ran.wait()
+    running.cancel()
     await database.close()
 
 
-async def test_only_what_has_expired_goes(tmp_path: Path) -> None:
+async def test_only_what_has_expired_is_deleted(tmp_path: Path) -> None:
     database = Database(tmp_path, 2**30)
 
     def fill(connection: sqlite3.Connection) -> None:
@@ -65,12 +65,12 @@ async def test_only_what_has_expired_goes(tmp_path: Path) -> None:
         add(connection, "never", None)
 
     await database.write(fill)
-    assert await sweep(database, NOW) == 2
+    assert await delete_expired(database, NOW) == 2
     assert await database.read(ids) == ["later", "never"]
     await database.close()
 
 
-async def test_many_go_in_bounded_steps_and_the_file_shrinks(tmp_path: Path) -> None:
+async def test_many_are_deleted_in_bounded_steps_and_the_file_shrinks(tmp_path: Path) -> None:
     database = Database(tmp_path, 2**30)
 
     def fill(connection: sqlite3.Connection) -> None:
@@ -88,7 +88,7 @@ async def test_many_go_in_bounded_steps_and_the_file_shrinks(tmp_path: Path) -> 
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(expiry, "_step", counted)
-        assert await sweep(database, NOW) == 350
+        assert await delete_expired(database, NOW) == 350
     assert steps == [100, 100, 100, 50, 0]
     assert await database.read(chunks) == 0
     await database.close()
@@ -107,11 +107,11 @@ async def test_every_table_that_expires_has_an_index_for_it(tmp_path: Path) -> N
     await database.close()
 
 
-async def test_sweeper_makes_no_file_and_outlives_a_failing_disk(tmp_path: Path) -> None:
+async def test_expiry_creates_no_file_and_survives_a_failing_disk(tmp_path: Path) -> None:
     database = Database(tmp_path / "state", 2**30)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(expiry, "EVERY", 0.01)
-        sweeping = asyncio.create_task(expiry.sweep_forever(database))
+        running = asyncio.create_task(expiry.run(database))
         await asyncio.sleep(0.05)
         assert not (tmp_path / "state").exists()
         (tmp_path / "state").mkdir()
@@ -120,8 +120,8 @@ async def test_sweeper_makes_no_file_and_outlives_a_failing_disk(tmp_path: Path)
         (tmp_path / "state" / NAME).unlink()
         await database.write(partial(add, name="past", expires_at=1))
         async with asyncio.timeout(30):
-            while await database.read(ids):  # noqa: ASYNC110  # the sweeper knows no event
+            while await database.read(ids):  # noqa: ASYNC110  # there is no event to wait for
                 await asyncio.sleep(0.01)
-    assert not sweeping.done()
-    sweeping.cancel()
+    assert not running.done()
+    running.cancel()
     await database.close()

@@ -1,4 +1,4 @@
-"""Stored responses: the caller's alone, chained, bounded, and gone after their time."""
+"""Stored responses: visible to their caller only, chained, bounded, and deleted after their time."""
 
 import time
 from collections.abc import AsyncIterator
@@ -8,9 +8,9 @@ import pytest
 
 from gateway.errors import InvalidValue, NotFound, PreviousResponseNotFound
 from gateway.storage.database import Database
+from gateway.storage.expiry import delete_expired
 from gateway.storage.responses import UNFINISHED_TTL, ResponseStore
 from gateway.storage.stored_history import LONGEST, StoredItem, Wanted
-from gateway.storage.expiry import sweep
 
 TTL = 100
 
@@ -34,7 +34,7 @@ async def put(
     caller: str = "me",
     images: dict[int, str] | None = None,
 ) -> None:
-    """Store a response whose items are its name's question and answer."""
+    """Store a response with two items: its name with `?`, and its name with `!` as the output."""
     await store.begin(caller, name, before, [StoredItem(f"q_{name}", f'"{name}?"'.encode(), images or {})])
     answer = StoredItem(f"a_{name}", f'"{name}!"'.encode(), is_output=True)
     await store.finish(caller, name, f'"{name}"'.encode(), [answer])
@@ -57,7 +57,7 @@ async def test_response_is_found_and_deleted(store: ResponseStore) -> None:
         await store.delete("me", "a")
 
 
-async def test_what_is_a_callers_is_nobody_elses(store: ResponseStore) -> None:
+async def test_a_caller_sees_only_its_own_responses(store: ResponseStore) -> None:
     await put(store, "a")
     await put(store, "b", "a", caller="other")
     for refused in (store.body("other", "a"), store.delete("other", "a")):
@@ -87,7 +87,7 @@ async def test_conversation_without_its_beginning_is_not_continued(store: Respon
     assert caught.value.param == "previous_response_id"
 
 
-async def test_only_the_newest_images_come_back(store: ResponseStore) -> None:
+async def test_only_the_newest_images_are_read(store: ResponseStore) -> None:
     await put(store, "a", images={0: "data:a0", 2: "data:a2"})
     await put(store, "b", "a", images={1: "data:b1"})
     for count, expected in (
@@ -135,7 +135,7 @@ async def test_conversation_of_too_many_responses_is_refused(database: Database)
         await store.conversation(Wanted("me", str(LONGEST)))
 
 
-async def test_what_has_expired_is_not_found_and_then_swept(
+async def test_an_expired_response_is_not_found_and_then_deleted(
     database: Database, store: ResponseStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await put(store, "a", images={0: "data:a"})
@@ -146,7 +146,7 @@ async def test_what_has_expired_is_not_found_and_then_swept(
     with pytest.raises(PreviousResponseNotFound):
         await store.conversation(Wanted("me", "a"))
     assert await store.items("me", ["q_a"]) == {}
-    await sweep(database, int(now + TTL + 1))
+    await delete_expired(database, int(now + TTL + 1))
     left = await database.read(
         lambda connection: [
             connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
@@ -167,7 +167,7 @@ async def test_continuing_a_conversation_keeps_all_of_it(
     assert await said(store, "b") == ["a?", "a!", "b?", "b!"]
 
 
-async def test_response_that_is_not_finished_is_nobodys_and_swept(
+async def test_unfinished_response_is_invisible_and_then_deleted(
     database: Database, store: ResponseStore
 ) -> None:
     await store.begin("me", "a", None, [StoredItem("q_a", b'"a?"', {0: "data:a"})])
@@ -178,6 +178,6 @@ async def test_response_that_is_not_finished_is_nobodys_and_swept(
     with pytest.raises(PreviousResponseNotFound):
         await store.conversation(Wanted("me", "a"))
     assert await store.items("me", ["q_a"]) == {}
-    assert await sweep(database, int(time.time()) + UNFINISHED_TTL + 1) == 1
+    assert await delete_expired(database, int(time.time()) + UNFINISHED_TTL + 1) == 1
     with pytest.raises(NotFound):
         await store.finish("me", "a", b'"a"', [])

@@ -1,4 +1,4 @@
-"""What counts against a caller's quota is what its rows take on the disk, whatever shape they have."""
+"""A caller's quota counts what its rows take on the disk, for every shape of row."""
 
 import sqlite3
 from collections.abc import Callable
