@@ -13,58 +13,58 @@ from gateway.errors import RateLimited
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
 
-RESERVE = 8  # one queue permit in this many is for callers who hold none
+RESERVE = 8  # one queue permit in this many is reserved for callers that hold none
 ENGINE_RESERVE = 5  # the same for engine permits
-PER_PRIORITY = 256  # a caller's next job is one priority lower for every so many tokens it has running
+PER_PRIORITY = 256  # running tokens of a caller that lower the priority of its next job by one
 LOWEST = 999_999  # for batch lines
 
 
 class Admission:
-    """Grants queue and engine permits. A request that gets none in time is refused with `Retry-After`."""
+    """Grants queue and engine permits; a request that gets none in time is refused with `Retry-After`."""
 
-    def __init__(self, settings: Settings, metrics: Metrics, seats: int) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics, engine_permits: int) -> None:
         self._metrics = metrics
         metrics.in_flight_limit.set(settings.max_running)
         metrics.waiting_limit.set(settings.max_waiting)
         self._live = 0
         self._quiet_since = time.monotonic()
-        self._tickets = FairSemaphore(
+        self._queue_permits = FairSemaphore(
             settings.max_running,
             reserve=settings.max_running // RESERVE,
             max_waiting=settings.max_waiting,
             max_wait=settings.max_wait,
         )
-        self._seats = FairSemaphore(
-            seats,
-            reserve=seats // ENGINE_RESERVE,
+        self._engine_permits = FairSemaphore(
+            engine_permits,
+            reserve=engine_permits // ENGINE_RESERVE,
             # A request with a queue permit may wait for an engine permit for as long as its answer may take.
             max_waiting=settings.max_running,
             max_wait=settings.request_timeout,
         )
 
     def quiet(self, now: float) -> float:
-        """Return for how many seconds no request has held or awaited a permit; `now` is `time.monotonic`."""
+        """Return the seconds since a request last held or awaited a permit; `now` is `time.monotonic()`."""
         return 0.0 if self._live else now - self._quiet_since
 
     @asynccontextmanager
-    async def ticket(self, caller: Caller) -> AsyncIterator[None]:
+    async def queue_permit(self, caller: Caller) -> AsyncIterator[None]:
         """Hold a queue permit. Raises Overloaded (503) if the queue is full or the wait is too long.
 
         Raises RateLimited (429) if the caller already runs as many requests as its class allows.
         """
-        most = caller.klass.requests_at_once
-        if most is not None and self._tickets.under_way(caller) >= most:
+        limit = caller.klass.requests_at_once
+        if limit is not None and self._queue_permits.under_way(caller) >= limit:
             self._metrics.limited.labels("at_once", caller.klass.name).inc()
-            raise RateLimited(f"the limit is {most} requests at once", retry_after=1)
+            raise RateLimited(f"the limit is {limit} concurrent requests", retry_after=1)
         with self._busy():
             with _waiting(self._metrics.waiting, self._metrics.waiting_seconds):
-                holding = await self._tickets.take(caller)
+                permit = await self._queue_permits.take(caller)
             self._metrics.in_flight.inc()
             try:
                 yield
             finally:
                 self._metrics.in_flight.dec()
-                holding.release()
+                permit.release()
 
     @contextmanager
     def _busy(self) -> Iterator[None]:
@@ -76,18 +76,18 @@ class Admission:
             self._quiet_since = time.monotonic()
 
     @asynccontextmanager
-    async def seats(self, caller: Caller, number: int, tokens: int) -> AsyncIterator[int]:
+    async def engine_permits(self, caller: Caller, number: int, tokens: int) -> AsyncIterator[int]:
         """Hold `number` engine permits, one per choice, and yield the job's priority; 0 is the highest.
 
-        `tokens` is the request's expected cost; the caller whose running requests cost least comes next.
+        `tokens` is the request's expected cost; the caller with the lowest running cost is served next.
         """
         with _waiting(self._metrics.waiting_for_seat, self._metrics.seat_seconds):
-            holding = await self._seats.take(caller, number, tokens)
+            permits = await self._engine_permits.take(caller, number, tokens)
         try:
-            before = self._seats.cost(caller) - holding.cost
+            before = self._engine_permits.cost(caller) - permits.cost
             yield min(LOWEST, ceil(before / PER_PRIORITY / caller.klass.weight))
         finally:
-            holding.release()
+            permits.release()
 
 
 @contextmanager

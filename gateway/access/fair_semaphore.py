@@ -1,8 +1,8 @@
 """A fair semaphore with a bounded queue: callers take permits, and wait if none is free.
 
-The caller who holds least for its weight is served first, so a flood delays only its sender; ties go to the
-caller served longest ago. The last `reserve` permits are for callers who hold none, so that one caller cannot
-lock out the rest.
+The caller that holds least for its weight is served first, so a flood delays only its sender; ties go to the
+caller served longest ago. The last `reserve` permits are for callers that hold none, so that one caller
+cannot lock out the others.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from gateway.errors import Overloaded
 
 MEASURED = 64  # the release rate is measured over this many releases
 LONGEST_RETRY = 60  # seconds
-PASSED_BY = 64  # waiting callers examined for one whose request fits into what is free
+PASSED_BY = 64  # waiting callers examined for one whose request fits into the free permits
 
 
 @dataclass(slots=True, eq=False)
@@ -33,9 +33,9 @@ class _Waiter:
 
 @dataclass(slots=True)
 class Permit:
-    """Permits that are held; unneeded ones may be released early."""
+    """Held permits; unneeded ones may be released early."""
 
-    _shares: "FairSemaphore"
+    _semaphore: "FairSemaphore"
     _caller: Caller
     amount: int
     cost: int
@@ -46,25 +46,25 @@ class Permit:
             cheaper = self.cost * spare // self.amount
             self.amount = amount
             self.cost -= cheaper
-            self._shares._give_back(self._caller, spare, cheaper)  # noqa: SLF001  # its own handle
+            self._semaphore._give_back(self._caller, spare, cheaper)  # noqa: SLF001  # its own handle
 
     def release(self) -> None:
-        """Release what is still held."""
+        """Release all permits that are still held."""
         if self.amount:
-            self._shares._note_release()  # noqa: SLF001  # its own handle
+            self._semaphore._note_release()  # noqa: SLF001  # its own handle
             self.keep(0)
 
 
 class FairSemaphore:
     """Fair semaphore with `total` permits; at most `max_waiting` requests wait, each up to `max_wait` s.
 
-    With `whole`, a caller who holds none may take all permits at once, including the reserve.
+    With `allow_all`, a caller that holds none may take all permits at once, including the reserve.
     """
 
     def __init__(
-        self, total: int, *, reserve: int, max_waiting: int, max_wait: float, whole: bool = False
+        self, total: int, *, reserve: int, max_waiting: int, max_wait: float, allow_all: bool = False
     ) -> None:
-        self._whole = whole
+        self._allow_all = allow_all
         self._free = self._total = total
         self._reserve = reserve
         self._max_waiting = max_waiting
@@ -72,11 +72,11 @@ class FairSemaphore:
         self._held: Counter[str] = Counter()
         self._cost: Counter[str] = Counter()  # of what is held
         self._queues: dict[str, OrderedDict[int, _Waiter]] = {}  # by the caller's name, then by number
-        self._next = PriorityQueue()  # of those who wait, by who comes next
-        self._longest = PriorityQueue()  # of those who wait, by how often
+        self._next = PriorityQueue()  # waiting callers, the next to be served first
+        self._longest = PriorityQueue()  # waiting callers, the one with the most requests first
         self._waiting = 0
         self._number = 0
-        self._served: dict[str, int] = {}  # of callers who hold or wait: when, in takings
+        self._served: dict[str, int] = {}  # when each caller that holds or waits was last served, in takings
         self._takings = 0
         self._released: deque[float] = deque(maxlen=MEASURED)  # on the clock below
         # Runs only while a request waits: otherwise the release rate only reflects the arrival rate.
@@ -89,7 +89,7 @@ class FairSemaphore:
 
     @property
     def taken(self) -> int:
-        """How many permits are held."""
+        """The number of permits that are held."""
         return self._total - self._free
 
     @property
@@ -111,11 +111,11 @@ class FairSemaphore:
     @asynccontextmanager
     async def hold(self, caller: Caller, amount: int = 1, cost: int | None = None) -> AsyncIterator[Permit]:
         """Hold `amount` permits while the block runs. Raises what `take` raises."""
-        holding = await self.take(caller, amount, cost)
+        permit = await self.take(caller, amount, cost)
         try:
-            yield holding
+            yield permit
         finally:
-            holding.release()
+            permit.release()
 
     async def take(self, caller: Caller, amount: int = 1, cost: int | None = None) -> Permit:
         """Take `amount` permits; the caller must release them. Taking 0 never waits.
@@ -133,12 +133,12 @@ class FairSemaphore:
 
     @property
     def most(self) -> int:
-        """How many permits one request can take."""
-        return self._total - (0 if self._whole else self._reserve)
+        """The number of permits that one request can take."""
+        return self._total - (0 if self._allow_all else self._reserve)
 
     def retry_after(self) -> int:
         """Return in how many seconds the current queue will be served, at the recent release rate."""
-        if len(self._released) < 2:  # noqa: PLR2004  # no rate without two
+        if len(self._released) < 2:  # noqa: PLR2004  # a rate needs two
             return 1
         seconds = max(0.001, self._clock() - self._released[0])
         return min(LONGEST_RETRY, max(1, ceil(self._waiting * seconds / len(self._released))))
@@ -179,7 +179,7 @@ class FairSemaphore:
 
     async def _wait(self, asked: _Waiter) -> None:
         if self._waiting >= self._max_waiting:
-            self._make_room(asked.caller)
+            self._evict_newest(asked.caller)
         self._number += 1
         self._queues.setdefault(asked.caller.name, OrderedDict())[asked.number] = asked
         self._count_waiting(1)
@@ -196,11 +196,11 @@ class FairSemaphore:
                 self._forget(asked)
             if isinstance(error, TimeoutError):
                 raise Overloaded(
-                    f"no slot became free within {self._max_wait:g} s", retry_after=self.retry_after()
+                    f"no capacity became free within {self._max_wait:g} s", retry_after=self.retry_after()
                 ) from None
             raise
 
-    def _make_room(self, caller: Caller) -> None:
+    def _evict_newest(self, caller: Caller) -> None:
         """Evict the newest request of the caller with the most waiting; refuse `caller` if that is itself."""
         name = self._longest.first()
         most = self._queues[name] if name else {}
@@ -232,7 +232,7 @@ class FairSemaphore:
         self._reorder(name)
 
     def _grant(self) -> None:
-        """Grant free permits to waiting requests; the caller who holds least comes first."""
+        """Grant free permits to waiting requests; the caller that holds least comes first."""
         passed_by: list[str] = []
         while name := self._next.first():
             asked = next(iter(self._queues[name].values()))
@@ -245,7 +245,7 @@ class FairSemaphore:
             if not self._held[name]:
                 break  # The next in line needs more than is free: others must not overtake it.
             if self._free <= self._reserve or len(passed_by) == PASSED_BY:
-                break  # Only the reserve is left; it is for callers who hold none.
+                break  # Only the reserve is left; it is for callers that hold none.
             passed_by.append(name)
             self._next.drop(name)
         for name in passed_by:

@@ -35,20 +35,20 @@ class FairThreadPool:
         self, name: str, threads: int, settings: Settings, start: Callable[[], None] | None = None
     ) -> None:
         self._threads = ThreadPoolExecutor(threads, name, initializer=start)
-        self._shares = places(threads, settings)
+        self._permits = worker_permits(threads, settings)
 
     async def run(self, caller: Caller, work: Callable[[], _T]) -> _T:
-        """Return the result of `work`, run when it is the turn of `caller`. Raises Overloaded."""
-        async with self._shares.hold(caller):
-            return await _to_the_end(self._threads, work)
+        """Run `work` when it is the turn of `caller` and return its result. Raises Overloaded."""
+        async with self._permits.hold(caller):
+            return await _run_to_the_end(self._threads, work)
 
     async def close(self) -> None:
-        """Wait for running jobs and end the threads."""
+        """Wait for running jobs, then end the threads."""
         await asyncio.to_thread(self._threads.shutdown, cancel_futures=True)
 
 
-def places(number: int, settings: Settings) -> FairSemaphore:
-    """Return `number` permits for work; a request may wait for one as long as its answer may take."""
+def worker_permits(number: int, settings: Settings) -> FairSemaphore:
+    """Return a semaphore of `number` workers; a request waits for one as long as its answer may take."""
     return FairSemaphore(
         number,
         reserve=0,
@@ -57,8 +57,8 @@ def places(number: int, settings: Settings) -> FairSemaphore:
     )
 
 
-async def _to_the_end(threads: Executor, work: Callable[[], _T]) -> _T:
-    # A thread can't be interrupted: if cancelled, keep what the work needs until it ends.
+async def _run_to_the_end(threads: Executor, work: Callable[[], _T]) -> _T:
+    # A thread cannot be interrupted: if cancelled, keep what the work needs until it ends.
     future = threads.submit(copy_context().run, work)
     done = asyncio.wrap_future(future)
     try:
@@ -66,5 +66,5 @@ async def _to_the_end(threads: Executor, work: Callable[[], _T]) -> _T:
     except asyncio.CancelledError:
         if not future.cancel():
             await asyncio.wait({done})
-            done.exception()  # marks it as retrieved; no one awaits it any more
+            done.exception()  # marks it as retrieved: nothing awaits it any more
         raise

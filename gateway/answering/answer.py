@@ -11,7 +11,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from gateway.access.admission import Admission
 from gateway.access.fair_threads import Aside
 from gateway.access.limits import Account, Limits
-from gateway.access.memory_budgets import Claim, MemoryBudgets
+from gateway.access.memory_budgets import MemoryBudgets, ReserveMemory
 from gateway.answering.context import RequestContext
 from gateway.engine.interface import Delta, Job
 from gateway.generation.pipeline import Pipeline
@@ -60,9 +60,9 @@ class Asked(Generic[C]):
     store: Callable[[], Awaitable[None]] | None = None
 
 
-# Parses a request's body: in a thread if that takes long, with memory claimed for what the body refers to in
+# Parses a request's body: in a thread if that takes long, with memory reserved for what the body refers to in
 # the storage. Raises RequestError.
-Read = Callable[[bytes, RequestContext, Aside, Claim], Awaitable[Asked[Any]]]
+Read = Callable[[bytes, RequestContext, Aside, ReserveMemory], Awaitable[Asked[Any]]]
 
 
 class Answer(Generic[C]):
@@ -135,7 +135,9 @@ class Answering:
 
     async def read(self, context: RequestContext, body: bytes, read: Read) -> Asked[Any]:
         """Return what `body` asks for. Raises RequestError."""
-        return await read(body, context, self.pipeline.aside(body, context.caller), self.claim(context))
+        return await read(
+            body, context, self.pipeline.aside(body, context.caller), self.reserve_memory(context)
+        )
 
     async def answer(self, context: RequestContext, asked: Asked[C]) -> Answer[C]:
         """Return the answer to `asked` once its first delta is there. Raises GatewayError."""
@@ -169,13 +171,13 @@ class Answering:
         context.permits.push_async_callback(settle)
         return account
 
-    def claim(self, context: RequestContext) -> Claim:
+    def reserve_memory(self, context: RequestContext) -> ReserveMemory:
         """Return what reserves memory for stored bytes until the request is prepared."""
 
-        async def claim(size: int) -> None:
+        async def reserve(size: int) -> None:
             await context.input_permits.enter_async_context(self.memory.stored(context.caller, size))
 
-        return claim
+        return reserve
 
     async def _prepare(self, context: RequestContext, asked: Asked[C], account: Account) -> Prepared:
         """Return the jobs of a valid request whose images are loaded."""
@@ -200,7 +202,7 @@ class Answering:
         priority = context.priority
         if priority is None:
             expected = self.pipeline.expected_tokens(prepared)
-            permits = self.admission.seats(context.caller, prepared.choices, expected)
+            permits = self.admission.engine_permits(context.caller, prepared.choices, expected)
             priority = await engine_permits.enter_async_context(permits)
         traced = context.log.trace_headers or None
         return engine_permits, [

@@ -81,7 +81,7 @@ class Exchange:
         ahead = body.ReadAhead(request.receive)
         context.log.enter("waiting")
         async with while_connected(ahead.look):
-            await context.permits.enter_async_context(self.admission.ticket(context.caller))
+            await context.permits.enter_async_context(self.admission.queue_permit(context.caller))
             context.running.resume()
             context.log.enter("body")
             memory = self.answering.memory.body(context.caller, body.announced(request.headers))

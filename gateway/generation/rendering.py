@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import Any
 
 from gateway.access.limits import Account
-from gateway.access.memory_budgets import Claim
+from gateway.access.memory_budgets import ReserveMemory
 from gateway.engine.interface import Model, Picture, Sampling
 from gateway.generation.pipeline import Pipeline
 from gateway.generation.request import GenerationRequest
@@ -24,18 +24,18 @@ async def render(
     request: GenerationRequest,
     fits: Sequence[Fit] | None,
     account: Account,
-    claim: Claim,
+    reserve: ReserveMemory,
 ) -> Rendered:
     """Return what the engine would be given for `request`, its images also in each of `fits`.
 
     The prompt and images count on `account` once. Images at URLs are fetched once for each fit.
-    Memory for them is claimed. Raises RequestError, as answering would.
+    memory for them is reserved. Raises RequestError, as answering would.
     """
     fit = request.image_fit or pipeline.image_fit
     prepared = await pipeline.prepare(request, account)
     pictures = {fit: prepared.job.pictures}
     pixels = len(prepared.job.pictures) * pipeline.model.image_side**2
-    await claim(pixels * len({fit, *(fits or ())}) * DRAWN)
+    await reserve(pixels * len({fit, *(fits or ())}) * DRAWN)
     for other in dict.fromkeys(fits or ()):
         if other != fit:
             again = await pipeline.prepare(replace(request, image_fit=other), Account(account.caller))

@@ -20,7 +20,7 @@ from yarl import URL
 
 from gateway.access.callers import Caller
 from gateway.access.fair_semaphore import FairSemaphore
-from gateway.access.memory_budgets import Claim
+from gateway.access.memory_budgets import ReserveMemory
 from gateway.errors import GatewayError, ImageFetchFailed, ImageTooLarge, Overloaded
 from gateway.images import urls
 from gateway.images.addresses import Address, AddressPolicy
@@ -82,8 +82,8 @@ class Fetcher:
         self._lookup = lookup or self._look_up
         self._opened: aiohttp.ClientSession | None = None
 
-    async def fetch(self, url: URL, caller: Caller, claim: Claim) -> bytes:
-        """Return what `url` answers with, having claimed memory for it.
+    async def fetch(self, url: URL, caller: Caller, reserve: ReserveMemory) -> bytes:
+        """Return what `url` answers with, having reserved memory for it.
 
         Raises ImageFetchFailed, ImageTooLarge past the limit, and Overloaded (503) where it waits too long
         for other fetches or for memory: that time counts for none of the server's timeouts.
@@ -93,15 +93,15 @@ class Fetcher:
             raise ImageFetchFailed("images are not fetched here; send them as data: URLs")
         try:
             async with self._slots.hold(caller):
-                return await self._timed(url, caller, claim)
+                return await self._timed(url, caller, reserve)
         except (ImageTooLarge, Overloaded) as error:
             self._failures.labels("too_large" if isinstance(error, ImageTooLarge) else "overloaded").inc()
             raise
 
-    async def _timed(self, url: URL, caller: Caller, claim: Claim) -> bytes:
+    async def _timed(self, url: URL, caller: Caller, reserve: ReserveMemory) -> bytes:
         try:
             async with asyncio.timeout(self._timeout) as clock:
-                return await self._follow(url, _PendingFetch(clock, caller, claim))
+                return await self._follow(url, _PendingFetch(clock, caller, reserve))
         except GatewayError:
             raise
         except _UnfetchableError as error:
@@ -148,7 +148,7 @@ class Fetcher:
             raise _UnfetchableError("encoding", "the answer is compressed")
         if (response.content_length or 0) > self._max_bytes:
             raise ImageTooLarge(too_large(response.content_length or 0, self._max_bytes))
-        await waiting.claim(response.content_length or self._max_bytes)
+        await waiting.reserve(response.content_length or self._max_bytes)
         body = bytearray()
         async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
             body += chunk
@@ -189,10 +189,10 @@ class Fetcher:
 class _PendingFetch:
     """The clock of one fetch; it stops while the fetch waits for our other fetches."""
 
-    def __init__(self, clock: asyncio.Timeout, caller: Caller, claim: Claim) -> None:
+    def __init__(self, clock: asyncio.Timeout, caller: Caller, reserve: ReserveMemory) -> None:
         self.caller = caller
         self._clock = clock
-        self._claim = claim
+        self._reserve = reserve
 
     @contextmanager
     def for_others(self) -> Iterator[None]:
@@ -205,9 +205,9 @@ class _PendingFetch:
             if not self._clock.expired():
                 self._clock.reschedule(loop.time() + left)
 
-    async def claim(self, size: int) -> None:
+    async def reserve(self, size: int) -> None:
         with self.for_others():
-            await self._claim(size)
+            await self._reserve(size)
 
 
 _WAITING: ContextVar[_PendingFetch] = ContextVar("waiting")  # of the fetch that a look-up is for

@@ -16,7 +16,7 @@ from PIL.ImageFile import ImageFile
 
 from gateway.access.callers import Caller
 from gateway.access.fair_threads import FairThreadPool
-from gateway.access.memory_budgets import SMALL, Claim, MemoryBudgets
+from gateway.access.memory_budgets import SMALL, MemoryBudgets, ReserveMemory
 from gateway.engine.interface import Picture
 from gateway.errors import ImageError, ImageTooLarge, NotFound
 from gateway.images.cache import Flights, PictureCache
@@ -125,22 +125,22 @@ class PictureLoader:
     ) -> tuple[str, _Opened]:
         """Return the picture and its kind of source; `held` keeps the memory for its bytes."""
 
-        async def claim(size: int) -> None:
+        async def reserve(size: int) -> None:
             await held.enter_async_context(self._memory.image(caller, size))
 
         match source:
             case DataURL():
-                await claim(source.at_most)
+                await reserve(source.at_most)
                 return "data", await self._threads.run(caller, partial(self._open_data, source, wanted))
             case WebURL():
                 with self._step("fetch"):
-                    data = await self._fetcher.fetch(source.url, caller, claim)
+                    data = await self._fetcher.fetch(source.url, caller, reserve)
                 return "http", await self._threads.run(caller, partial(self._open, data, wanted))
             case FileID():
-                data = await self._stored(source.id, wanted.scope, claim)
+                data = await self._stored(source.id, wanted.scope, reserve)
                 return "file", await self._threads.run(caller, partial(self._open, data, wanted))
 
-    async def _stored(self, file_id: str, scope: str, claim: Claim) -> bytes:
+    async def _stored(self, file_id: str, scope: str, reserve: ReserveMemory) -> bytes:
         if self._files is None:
             raise ImageError("no files are stored here")
         limit = self._settings.image_max_bytes
@@ -148,7 +148,7 @@ class PictureLoader:
             file = await self._files.get(file_id, scope)
             if file.bytes > limit:
                 raise ImageTooLarge(too_large(file.bytes, limit))
-            await claim(file.bytes)
+            await reserve(file.bytes)
             return await self._files.content(file_id, scope)
         except NotFound as error:
             # 404 is for what the URL names: balancers take it for a server that lacks the route.

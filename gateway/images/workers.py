@@ -22,7 +22,7 @@ from PIL import Image
 
 from gateway import errors
 from gateway.access.callers import Caller
-from gateway.access.fair_threads import places
+from gateway.access.fair_threads import worker_permits
 from gateway.errors import ImageError, Overloaded, Unavailable
 from gateway.images.worker import Task, receive, send
 from gateway.settings import Settings
@@ -40,7 +40,7 @@ class Workers:
 
     def __init__(self, size: int, settings: Settings, *, nice: bool) -> None:
         self._nice = nice
-        self._places = places(size, settings)
+        self._permits = worker_permits(size, settings)
         self._threads = ThreadPoolExecutor(size, "decoder")  # each waits for one process
         self._idle: list[_Worker] = []
         self._lock = threading.Lock()
@@ -51,7 +51,7 @@ class Workers:
         Raises ImageError and its kinds, also where the image takes longer than `task.seconds` or where the
         decoder crashes over it; Overloaded and Unavailable (503) where it is not the image's fault.
         """
-        async with self._places.hold(caller):
+        async with self._permits.hold(caller):
             return await self._by_thread(task, data)
 
     async def _by_thread(self, task: Task, data: bytes) -> Image.Image:

@@ -22,13 +22,13 @@ class Desk:
     def __init__(self, running: int, waiting: int, wait: float = 30) -> None:
         self.metrics = Metrics()
         settings = Settings(max_running=running, max_waiting=waiting, max_wait=wait)
-        self.admission = Admission(settings, self.metrics, seats=100)
+        self.admission = Admission(settings, self.metrics, engine_permits=100)
         self.served: list[str] = []
         self.inside = 0
         self.most = 0
 
     async def visit(self, name: str, leave: asyncio.Event) -> None:
-        async with self.admission.ticket(ANN):
+        async with self.admission.queue_permit(ANN):
             self.served.append(name)
             self.inside += 1
             self.most = max(self.most, self.inside)
@@ -38,7 +38,7 @@ class Desk:
                 self.inside -= 1
 
     async def seated(self) -> None:
-        async with self.admission.seats(ANN, 1, 1):
+        async with self.admission.engine_permits(ANN, 1, 1):
             pass
 
     def gauge(self, name: str) -> float | None:
@@ -46,7 +46,7 @@ class Desk:
 
     @property
     def ticket(self) -> AbstractAsyncContextManager[None]:
-        return self.admission.ticket(ANN)
+        return self.admission.queue_permit(ANN)
 
 
 async def turns(number: int = 5) -> None:
@@ -117,7 +117,7 @@ async def test_wait_that_is_too_long_ends_and_its_place_is_free() -> None:
     desk = Desk(running=1, waiting=1, wait=0.05)
     async with desk.ticket:
         for _ in range(2):
-            with pytest.raises(Overloaded, match=r"^no slot became free within 0\.05 s$"):
+            with pytest.raises(Overloaded, match=r"^no capacity became free within 0\.05 s$"):
                 await desk.ticket.__aenter__()
             assert desk.gauge("gateway_waiting") == 0
     async with desk.ticket:
@@ -190,7 +190,7 @@ async def test_no_ticket_is_lost_or_doubled_whoever_leaves_when(seed: int) -> No
 
 async def test_wait_for_a_seat_is_shown_and_counted() -> None:
     desk = Desk(running=10, waiting=10)
-    async with desk.admission.seats(ANN, 80, 1):  # all that one caller may have of 100
+    async with desk.admission.engine_permits(ANN, 80, 1):  # all that one caller may have of 100
         waiting = asyncio.create_task(desk.seated())
         given_up = asyncio.create_task(desk.seated())
         await turns()

@@ -42,7 +42,7 @@ async def test_many_log_probabilities_are_of_the_bodies_memory_and_few_are_free(
 
 
 async def test_an_image_that_takes_more_memory_than_there_is_is_refused(memory: MemoryBudgets) -> None:
-    with pytest.raises(ImageTooLarge, match="the image takes 4 MiB to decode; the limit is 3"):
+    with pytest.raises(ImageTooLarge, match="the image needs 4 MiB to decode; the limit is 3 MiB"):
         async with memory.pixels(ANN, LARGE, 3 * MIB + 1):
             pass
     assert memory._large.taken == 0
@@ -59,7 +59,7 @@ async def test_more_log_probabilities_than_there_is_memory_for_are_refused() -> 
     async with memory.log_probabilities(ANN, 276, 3000):
         assert memory._bodies.taken == 1024
     with pytest.raises(
-        InvalidValue, match=r"3000 log probabilities of 277 tokens .* take 2 MiB, .* limit is 1"
+        InvalidValue, match=r"3000 log probabilities of 277 tokens need 2 MiB; the limit is 1 MiB"
     ):
         memory.log_probabilities(ANN, 277, 3000)
 

@@ -9,7 +9,7 @@ import orjson
 from fastapi import APIRouter, Request, Response
 
 from gateway.access.fair_threads import Aside
-from gateway.access.memory_budgets import Claim
+from gateway.access.memory_budgets import ReserveMemory
 from gateway.answering.answer import Answer, Asked
 from gateway.answering.context import RequestContext
 from gateway.api.errors import error_body
@@ -36,7 +36,7 @@ def router(exchange: Exchange) -> APIRouter:
     return routes
 
 
-async def read(body: bytes, context: RequestContext, aside: Aside, _: Claim) -> Asked[TextChoice]:
+async def read(body: bytes, context: RequestContext, aside: Aside, _: ReserveMemory) -> Asked[TextChoice]:
     """Return what a completion request asks for. Raises RequestError."""
     return await aside(partial(_read, body, context.caller.scope))
 

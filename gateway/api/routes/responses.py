@@ -6,7 +6,7 @@ from functools import partial
 from fastapi import APIRouter, Request, Response
 
 from gateway.access.fair_threads import Aside
-from gateway.access.memory_budgets import Claim
+from gateway.access.memory_budgets import ReserveMemory
 from gateway.answering.answer import Asked
 from gateway.answering.context import RequestContext
 from gateway.api.exchange import Exchange
@@ -38,9 +38,9 @@ def router(exchange: Exchange, reader: "Reader") -> APIRouter:
 
     async def counted(context: RequestContext, body: bytes) -> Response:
         caller, pipeline = context.caller, exchange.answering.pipeline
-        aside, claim = pipeline.aside(body, caller), exchange.answering.claim(context)
+        aside, reserve = pipeline.aside(body, caller), exchange.answering.reserve_memory(context)
         request = await aside(partial(parse, body, ResponseRequest))
-        conversation = await reader.conversation(request, caller.scope, claim)
+        conversation = await reader.conversation(request, caller.scope, reserve)
         wanted = await aside(partial(responses.read, request, conversation, "input_tokens", caller.scope))
         count = await pipeline.prompt_length(wanted, caller)
         content = {"object": "response.input_tokens", "input_tokens": count}
@@ -62,11 +62,13 @@ class Reader:
         self._store = store
         self._max_images = max_images
 
-    async def read(self, body: bytes, context: RequestContext, aside: Aside, claim: Claim) -> Asked[Chunk]:
+    async def read(
+        self, body: bytes, context: RequestContext, aside: Aside, reserve: ReserveMemory
+    ) -> Asked[Chunk]:
         """Return what a request asks for. Raises RequestError."""
         caller = context.caller.scope
         request = await aside(partial(parse, body, ResponseRequest))
-        conversation = await self.conversation(request, caller, claim)
+        conversation = await self.conversation(request, caller, reserve)
         keeper = None
         if request.store is not False:
             keeper = Keeper(self._store, caller, conversation.own, insists=request.store is True)
@@ -75,28 +77,32 @@ class Reader:
         return Asked(asked, wire, wire.store)
 
     async def conversation(
-        self, request: ResponseRequest, caller: str, claim: Claim
+        self, request: ResponseRequest, caller: str, reserve: ReserveMemory
     ) -> responses.Conversation:
-        """Return the items that the request adds up to, with memory claimed for those that are stored.
+        """Return the items that the request adds up to, with memory reserved for those that are stored.
 
         Raises RequestError where one is not stored.
         """
-        own = await self._own(request.input, caller, claim)
-        return responses.Conversation(await self._earlier(request, caller, claim), own)
+        own = await self._own(request.input, caller, reserve)
+        return responses.Conversation(await self._earlier(request, caller, reserve), own)
 
-    async def _earlier(self, request: ResponseRequest, caller: str, claim: Claim) -> Sequence[InputItem]:
+    async def _earlier(
+        self, request: ResponseRequest, caller: str, reserve: ReserveMemory
+    ) -> Sequence[InputItem]:
         if request.previous_response_id is None:
             return ()
         wanted = Wanted(caller, request.previous_response_id, max_images=self._max_images)
-        await claim(await self._store.conversation_size(wanted))
+        await reserve(await self._store.conversation_size(wanted))
         return [stored_items.restored(item) for item in await self._store.conversation(wanted)]
 
-    async def _own(self, items: Sequence[InputItem], caller: str, claim: Claim) -> tuple[InputItem, ...]:
+    async def _own(
+        self, items: Sequence[InputItem], caller: str, reserve: ReserveMemory
+    ) -> tuple[InputItem, ...]:
         """Return a request's items, each reference replaced by the stored item."""
         ids = [item.id for item in items if isinstance(item, ItemReference)]
         if not ids:
             return tuple(items)
-        await claim(await self._store.items_size(caller, ids))
+        await reserve(await self._store.items_size(caller, ids))
         found = await self._store.items(caller, ids)
         own: list[InputItem] = []
         for place, item in enumerate(items):

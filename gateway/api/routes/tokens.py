@@ -41,8 +41,8 @@ def router(exchange: Exchange) -> APIRouter:
         account = answering.account(context)
         async with while_connected(request.receive):
             wanted, asked = await answering.pipeline.aside(body, context.caller)(read)
-            fits, claim = wanted.render_fits, answering.claim(context)
-            found = await rendering.render(answering.pipeline, asked, fits, account, claim)
+            fits, reserve = wanted.render_fits, answering.reserve_memory(context)
+            found = await rendering.render(answering.pipeline, asked, fits, account, reserve)
         account.foresee(0)
         return json_response(found, headers=ignored_header(asked.ignored))
 

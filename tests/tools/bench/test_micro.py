@@ -192,7 +192,7 @@ def test_admission_of_a_request(benchmark: Benchmark) -> None:
     admission, caller = Admission(Settings(), Metrics(), 40), Caller("ann", "", CallerClass())
 
     async def request() -> int:
-        async with admission.ticket(caller), admission.seats(caller, 1, 100) as priority:
+        async with admission.queue_permit(caller), admission.engine_permits(caller, 1, 100) as priority:
             return priority
 
     with asyncio.Runner() as runner:
