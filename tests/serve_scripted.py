@@ -1,5 +1,6 @@
 """`python -m tests.serve_scripted ARGUMENTS` is `llava-gateway ARGUMENTS`, but with the scripted engine."""
 
+import os
 from typing import Any
 
 from gateway import cli
@@ -14,5 +15,6 @@ def _made(*_: Any) -> ScriptedEngine:
 
 
 if __name__ == "__main__":
+    os.environ.setdefault("GATEWAY_FORK_SERVER", "false")  # There is no vLLM to import.
     vars(process)["VLLMEngine"] = _made
     cli.main()

@@ -176,7 +176,8 @@ def wait_until_ready(
 
 def core(gateway: Gateway) -> psutil.Process:
     """Return the process of the engine's core."""
-    (found,) = [child for child in psutil.Process(gateway.pid).children() if "EngineCore" in child.name()]
+    family = psutil.Process(gateway.pid).children(recursive=True)
+    (found,) = [child for child in family if "EngineCore" in child.name()]
     return found
 
 

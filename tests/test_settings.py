@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from gateway import cli, settings
 from gateway.cli import app
+from gateway.engine import fork_server
 from gateway.settings import GROUPS, Settings, UnknownSetting
 from gateway.settings.page import FIRST, page
 
@@ -28,6 +29,7 @@ GIVEN: dict[str, tuple[str, Any]] = {
     "api_keys": ("ann:sk-1,sk-2", ("ann:sk-1", "sk-2")),
     "keys_file": ("keys.toml", Path("keys.toml")),
     "playground": ("on", "on"),
+    "fork_server": ("false", False),
     "open_access": ("true", True),
     "allowed_hosts": ("chat.lan, ::1", ("chat.lan", "::1")),
     "trusted_proxies": ("10.0.0.0/8", ("10.0.0.0/8",)),
@@ -227,6 +229,7 @@ def test_a_port_in_use_is_refused_before_the_model_is_loaded() -> None:
         1,
         f"error: port {port} of 127.0.0.1 is in use; choose another with --port\n",
     )
+    assert fork_server.started() is None  # It has imported for nothing, and is gone.
 
 
 def test_value_is_told_literally_even_where_it_looks_like_markup() -> None:

@@ -28,15 +28,21 @@ def serve(
         raise refused(f"vLLM is not installed; pip install 'llava-gateway[{extra}]'", ExitCode.FAILED)
     if engine == "cpu":
         _prepare_start()
-    from gateway.access.callers import access_problem
-    from gateway.access.limits import limits_problem
-    from gateway.serving.process import port_problem, run
+    from gateway.engine import fork_server
 
-    if problem := access_problem(settings) or limits_problem(settings):
-        raise refused(problem)
-    if problem := port_problem(settings):
-        raise refused(problem, ExitCode.FAILED)
-    run(settings, choice)
+    fork_server.start_if_useful(settings, engine, choice.profile)  # It imports while we import what follows.
+    try:
+        from gateway.access.callers import access_problem
+        from gateway.access.limits import limits_problem
+        from gateway.serving.process import port_problem, run
+
+        if problem := access_problem(settings) or limits_problem(settings):
+            raise refused(problem)
+        if problem := port_problem(settings):
+            raise refused(problem, ExitCode.FAILED)
+        run(settings, choice)
+    finally:
+        fork_server.stop()  # After a refusal: `run` does not return.
 
 
 def _prepare_start() -> None:

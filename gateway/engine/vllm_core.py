@@ -3,8 +3,9 @@
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import connection, parent_process
+from multiprocessing.context import BaseContext
 from typing import Any
 from uuid import uuid4
 
@@ -37,11 +38,15 @@ def run_engine_core(*arguments: Any, **named: Any) -> None:
 
 
 @contextmanager
-def started_here() -> Iterator[None]:
-    """Let vLLM start its core with `run_engine_core` above, while the block runs."""
+def started_here(context: BaseContext | None = None) -> Iterator[None]:
+    """Let vLLM start its core with `run_engine_core` above, while the block runs; in `context` if given."""
     global _replaced  # noqa: PLW0603  # what a class of vLLM's lacks meanwhile
+    from vllm.v1.engine import utils
     from vllm.v1.engine.core import EngineCoreProc
 
+    chosen = utils.get_mp_context
+    if context is not None:
+        utils.get_mp_context = lambda: context
     _replaced = EngineCoreProc.run_engine_core
     # A process that is spawned imports its target by name: there vLLM's own is in place.
     EngineCoreProc.run_engine_core = staticmethod(run_engine_core)
@@ -49,10 +54,11 @@ def started_here() -> Iterator[None]:
         yield
     finally:
         EngineCoreProc.run_engine_core, _replaced = staticmethod(_replaced), None
+        utils.get_mp_context = chosen
 
 
 def _end_with_parent() -> None:
-    """Have this process killed as soon as its parent is gone, however that went.
+    """Have this process killed as soon as its parent is gone, or the fork server, however that went.
 
     Not by PR_SET_PDEATHSIG, which counts the end of the thread that started us as the parent's.
     """
@@ -60,8 +66,12 @@ def _end_with_parent() -> None:
     if parent is None:
         return
 
+    gone: list[Any] = [parent.sentinel]
+    with suppress(OSError, AttributeError):  # an older kernel, another system
+        gone.append(os.pidfd_open(os.getppid()))  # the fork server, which the parent may lose alone
+
     def wait() -> None:
-        connection.wait([parent.sentinel])
+        connection.wait(gone)
         os._exit(1)
 
     threading.Thread(target=wait, name="parent-watch", daemon=True).start()

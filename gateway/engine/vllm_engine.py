@@ -18,7 +18,7 @@ import psutil
 
 from engine_config.profile import EngineProfile
 from engine_config.progress import Progress
-from gateway.engine import environment, loading
+from gateway.engine import environment, fork_server, loading
 from gateway.engine.interface import Constraint, Delta, EngineInfo, Job, Model
 from gateway.engine.runtime_directory import RuntimeDirectory
 from gateway.engine.supervisor import Report
@@ -241,7 +241,7 @@ class VLLMEngine:
             from gateway.engine import vllm_core
 
             with (
-                vllm_core.started_here(),
+                vllm_core.started_here(fork_server.started()),
                 loading.watched(self._tell_loading, self._runtime.path) as counting,
                 environment.applied(counting),
             ):

@@ -16,6 +16,7 @@ from rich.console import Console
 from engine_config.choice import Choice
 from engine_config.profile import EngineProfile
 from gateway.app import create_app, create_metrics_app, has_playground
+from gateway.engine import fork_server
 from gateway.engine.interface import Engine
 from gateway.engine.supervisor import Report
 from gateway.engine.vllm_engine import VLLMEngine
@@ -48,6 +49,7 @@ def run(settings: Settings, choice: Choice) -> None:
         )
     except SystemExit:  # uvicorn's, where it cannot listen; it has said why
         failed = True
+    fork_server.stop()
     sys.stderr.flush()
     sys.stdout.flush()
     # A start that was under way may still hold a thread inside vLLM; nothing of ours is left to wait for.

@@ -46,6 +46,11 @@ class Service(Group):
         description="Allowed CORS origins, such as `https://chat.example.org`; `*` allows all.",
     )
 
+    fork_server: bool = Field(
+        default=True,
+        description="On a CPU: fork the engine from a process that has imported vLLM, for fast restarts.",
+    )
+
     @field_validator("cors_origins")
     @classmethod
     def _origins_are_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:

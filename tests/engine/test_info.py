@@ -13,7 +13,7 @@ from engine_config import profile as profiles
 from engine_config.machine import GPUs, Machine
 from engine_config.plan import Plan
 from tests.api.asking import send
-from tests.servers import Gateway, metric, samples
+from tests.servers import Gateway, core, metric, samples
 
 pytestmark = pytest.mark.engine
 
@@ -56,19 +56,22 @@ async def test_ids_outside_of_the_vocabulary_are_refused(gateway: Gateway, path:
     assert re.fullmatch(rf"{field}\[1\]: the model has \d+ tokens; got {10**6}", answer.error["message"])
 
 
-def test_environment_of_the_profile_reaches_the_engine(gateway: Gateway) -> None:
-    children = psutil.Process(gateway.pid).children()
-    (engine,) = [child.pid for child in children if {"EngineCore", "spawn_main"} & words(child)]
-    assert {"OMP_NUM_THREADS=1", "VLLM_CPU_KVCACHE_SPACE=1", "HF_HUB_OFFLINE=1"} <= started_with(engine)
+def test_the_core_is_forked_by_a_process_without_threads_and_has_no_socket_or_lock_of_ours(
+    gateway: Gateway,
+) -> None:
+    engine = core(gateway)
+    server = psutil.Process(engine.ppid())
+    assert server.ppid() == gateway.pid
+    assert server.num_threads() == 1
+    ours = held(gateway.pid)
+    assert ours  # Otherwise the next line would prove nothing.
+    assert ours & (held(server.pid) | held(engine.pid)) == set()
 
 
-def words(process: psutil.Process) -> set[str]:
-    """Return the words of a process's command line, which vLLM writes anew."""
-    return set(re.findall(r"\w+", " ".join(process.cmdline())))
-
-
-def started_with(pid: int) -> set[str]:
-    return set(Path("/proc", str(pid), "environ").read_text().split("\0"))
+def held(pid: int) -> set[str]:
+    """Return the sockets and locks that a process has open."""
+    links = [str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()]
+    return {link for link in links if link.startswith("socket:") or link.endswith("/lock")}
 
 
 async def test_metrics_name_the_model_and_show_no_path_of_the_machine(gateway: Gateway) -> None:

@@ -5,6 +5,7 @@ for it. What else a machine may lack, `make fresh-machine` shows. The tests stan
 """
 
 import asyncio
+import json
 import os
 import re
 import signal
@@ -160,7 +161,8 @@ async def test_requests_that_had_sent_nothing_are_answered_by_the_next_engine(
     ]
     asked = asyncio.create_task(answers(gateway, 6))
     await asyncio.sleep(1)
-    core(bare.gateway).send_signal(number)
+    server = core(gateway).ppid()
+    core(gateway).send_signal(number)
     assert await asked == ["length"] * 6
     assert await metric(gateway, "gateway_engine_restarts_total") == restarts + 1
     hung = number is signal.SIGSTOP
@@ -168,6 +170,11 @@ async def test_requests_that_had_sent_nothing_are_answered_by_the_next_engine(
     assert gateway.log is not None
     logged = gateway.log.read_text()
     assert "engine_died" in logged
+    assert core(gateway).ppid() == server  # The next engine is forked by the process that forked the first.
+    runs = [json.loads(line) for line in logged.splitlines() if '"engine_runs"' in line]
+    # The profile's environment gives the KV cache its size, after a restart too.
+    assert len({run["kv_cache_tokens"] for run in runs}) == 1
+    assert len(runs) == restarts + 2
     assert [one for one in NEVER_LOGGED if one in logged] == []
 
 

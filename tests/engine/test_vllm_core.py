@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from engine_config import profile as profiles
-from gateway.engine import environment, vllm_core
+from gateway.engine import environment, fork_server, vllm_core
 from gateway.engine.interface import Job, Sampling
 
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
@@ -135,6 +135,14 @@ def test_a_core_that_is_forked_runs_vllms_own_once(core: Any, monkeypatch: pytes
     assert told.recv() == {"dp_rank": 0}
     assert not told.poll()
     assert core.EngineCoreProc.run_engine_core is before
+
+
+def test_the_core_is_started_in_the_context_of_the_fork_server_while_the_block_runs() -> None:
+    starter, context = importlib.import_module("vllm.v1.engine.utils"), fork_server.Context()
+    before = starter.get_mp_context
+    with vllm_core.started_here(context):
+        assert starter.get_mp_context() is context
+    assert starter.get_mp_context is before
 
 
 def test_the_core_on_a_cpu_paces_prompts_and_meets_its_workers_in_the_engines_directory(

@@ -2,9 +2,7 @@
 
 import asyncio
 
-import psutil
-
-from tests.servers import Gateway, metric
+from tests.servers import Gateway, core, metric
 
 
 async def idle(gateway: Gateway) -> None:
@@ -16,5 +14,4 @@ async def idle(gateway: Gateway) -> None:
 
 def kill(gateway: Gateway) -> None:
     """Kill the engine's process; the gateway starts another one."""
-    (core,) = [child for child in psutil.Process(gateway.pid).children() if "EngineCore" in child.name()]
-    core.kill()
+    core(gateway).kill()

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 
 from tests.access.test_limits import start_redis
-from tests.servers import Gateway, free_port, start, wait_until_ready
+from tests.servers import Gateway, core, free_port, start, wait_until_ready
 
 HONEST, ATTACKER = "sk-honest", "sk-attacker"
 HEARTBEAT = 3.0
@@ -55,9 +55,7 @@ class Replica:
 
     def core(self) -> psutil.Process:
         """Return the process of the engine's core."""
-        children = psutil.Process(self.gateway.pid).children()
-        (found,) = [child for child in children if "EngineCore" in child.name()]
-        return found
+        return core(self.gateway)
 
     async def end(self, number: int = signal.SIGTERM) -> int:
         """Send the signal and return the exit status."""
