@@ -52,9 +52,9 @@ class Admission:
 
         Raises RateLimited (429) if the caller already runs as many requests as its class allows.
         """
-        limit = caller.klass.requests_at_once
+        limit = caller.caller_class.requests_at_once
         if limit is not None and self._queue_permits.under_way(caller) >= limit:
-            self._metrics.limited.labels("at_once", caller.klass.name).inc()
+            self._metrics.limited.labels("at_once", caller.caller_class.name).inc()
             raise RateLimited(f"the limit is {limit} concurrent requests", retry_after=1)
         with self._busy():
             with _waiting(self._metrics.waiting, self._metrics.waiting_seconds):
@@ -85,7 +85,7 @@ class Admission:
             permits = await self._engine_permits.take(caller, number, tokens)
         try:
             before = self._engine_permits.cost(caller) - permits.cost
-            yield min(LOWEST, ceil(before / PER_PRIORITY / caller.klass.weight))
+            yield min(LOWEST, ceil(before / PER_PRIORITY / caller.caller_class.weight))
         finally:
             permits.release()
 

@@ -14,7 +14,7 @@ from gateway.errors import InvalidAPIKey
 from gateway.settings import Settings
 
 NO_KEY = "no key"  # no key's name has a space
-IPV6_NETWORK = 64  # bits: what a provider gives one subscriber
+IPV6_NETWORK = 64  # bits: the network that a provider assigns to one subscriber
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +23,8 @@ class Caller:
 
     name: str
     scope: str = field(repr=False)
-    klass: CallerClass
-    label: str = NO_KEY  # in metrics: the operator's name of the key, never what a client says
+    caller_class: CallerClass
+    label: str = NO_KEY  # in metrics: the operator's name for the key, never a client's text
 
 
 class Callers:
@@ -45,12 +45,12 @@ class Callers:
 
     @property
     def keyed(self) -> bool:
-        """Whether API keys are required."""
+        """Report whether API keys are required."""
         return self._file is not None or bool(self._given.by_hash)
 
     @property
     def stale(self) -> bool:
-        """Whether the keys file is unusable, so that the last good keys stay valid."""
+        """Report whether the keys file is unusable, so that the last good keys stay valid."""
         return self._file is not None and self._file.stale
 
     async def watch(self) -> None:
@@ -59,7 +59,7 @@ class Callers:
             await self._file.watch()
 
     def known(self, scope: str) -> bool:
-        """Return whether `scope` still belongs to a caller. A revoked key's does not.
+        """Report whether `scope` still belongs to a caller; that of a revoked key does not.
 
         If no keys are required, every scope is known.
         """
@@ -81,10 +81,10 @@ class Callers:
             raise InvalidAPIKey(
                 f"the API key was replaced, and was valid until {key.until:%Y-%m-%d %H:%M} UTC"
             )
-        return Caller(key.name, key.scope, key.klass, key.name)
+        return Caller(key.name, key.scope, key.caller_class, key.name)
 
     def _key(self, digest: str) -> Key | None:
-        # The lookup is by hash, so its timing reveals nothing about any key.
+        # The lookup uses the hash, so its timing reveals nothing about any key.
         for known in self._all():
             key = known.by_hash.get(digest)
             if key is not None and hmac.compare_digest(key.hash, digest):
@@ -95,7 +95,7 @@ class Callers:
         return (self._given, self._file.current()) if self._file else (self._given,)
 
     def _load(self, path: Path) -> Keys:
-        """Return the file's keys. Raises KeysError if GATEWAY_API_KEYS has one of them too."""
+        """Return the keys of the file. Raises KeysError if GATEWAY_API_KEYS has one of them, too."""
         found = keys.load(path, self._default)
         names = {key.name for key in self._given.by_hash.values()}
         for key in found.by_hash.values():
@@ -105,10 +105,10 @@ class Callers:
 
     def _network(self, headers: Mapping[str, str], address: str) -> str:
         """Return the client's IPv4 address, or the network of its IPv6 address."""
-        told = self._told(headers) if self._header else ""
-        if told and self._is_proxy(address):
-            # Our proxy appended the last address; the client may have invented those before it.
-            address = _bare(told.rpartition(",")[2])
+        forwarded = self._forwarded(headers) if self._header else ""
+        if forwarded and self._is_proxy(address):
+            # The proxy appended the last address; the client may have invented those before it.
+            address = _bare(forwarded.rpartition(",")[2])
         try:
             found = ip_address(address)
         except ValueError:
@@ -118,8 +118,8 @@ class Callers:
             return str(mapped or IPv6Network((found, IPV6_NETWORK), strict=False).network_address)
         return str(found)
 
-    def _told(self, headers: Mapping[str, str]) -> str:
-        # A proxy may add a second header line below its client's: join all lines.
+    def _forwarded(self, headers: Mapping[str, str]) -> str:
+        # A proxy may add its header line after one that the client sent: join all lines.
         return ",".join(value for name, value in headers.items() if name.lower() == self._header)
 
     def _is_proxy(self, address: str) -> bool:
@@ -148,32 +148,33 @@ class Callers:
         return Keys(found)
 
 
-def _bare(told: str) -> str:
-    """Return an address without the port and brackets that some proxies add."""
-    told = told.strip().strip('"')
-    if told.startswith("["):
-        return told[1:].partition("]")[0]
-    return told.partition(":")[0] if told.count(":") == 1 else told
+def _bare(address: str) -> str:
+    """Return `address` without the port and brackets that some proxies add."""
+    address = address.strip().strip('"')
+    if address.startswith("["):
+        return address[1:].partition("]")[0]
+    return address.partition(":")[0] if address.count(":") == 1 else address
 
 
 def access_problem(settings: Settings) -> str | None:
-    """Return why the gateway must not start (open to other machines without API keys, say), or None."""
+    """Return why the gateway must not start (for example: reachable without API keys), or None."""
     try:
         keyed = Callers(settings).keyed
     except KeysError as error:
         return str(error)
     if settings.metrics_access == "key" and not keyed:
-        return "GATEWAY_METRICS_ACCESS=key: there is no API key; set GATEWAY_KEYS_FILE or GATEWAY_API_KEYS"
+        return "GATEWAY_METRICS_ACCESS=key needs an API key; set GATEWAY_KEYS_FILE or GATEWAY_API_KEYS"
     if keyed or settings.open_access or is_loopback(settings.host):
         return None
     return (
-        f"GATEWAY_HOST={settings.host}: other machines can reach this address, and no API key is asked for. "
-        "Set GATEWAY_KEYS_FILE (see `llava-gateway keys --help`) or GATEWAY_API_KEYS; to serve everybody who "
-        "can reach it, set GATEWAY_OPEN_ACCESS=true."
+        f"GATEWAY_HOST={settings.host}: other machines can reach this address, and no API key is required. "
+        "Set GATEWAY_KEYS_FILE (see `llava-gateway keys --help`) or GATEWAY_API_KEYS. To serve without keys, "
+        "set GATEWAY_OPEN_ACCESS=true."
     )
 
 
 def is_loopback(host: str) -> bool:
+    """Report whether `host` is reachable only from this machine."""
     try:
         return ip_address(host).is_loopback
     except ValueError:

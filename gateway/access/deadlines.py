@@ -1,7 +1,7 @@
 """Running requests, and what can end them: a deadline, a stalled engine, a shutdown.
 
-Such an end cancels the request's task and is then raised there as the error that it is: the client gets a
-status or an error event, and everything that the request holds is released on the way.
+Ending a request cancels its task and raises the reason there as an error: the client gets a status or an
+error event, and everything that the request holds is released on the way.
 """
 
 import asyncio
@@ -27,14 +27,14 @@ class Running:
 
     def __init__(self) -> None:
         task = asyncio.current_task()
-        assert task is not None  # we run in one
+        assert task is not None  # only called in a task
         self._task = task
         self._error: GatewayError | None = None
         self._began = asyncio.get_running_loop().time()
         self._timer: asyncio.TimerHandle | None = None
         self._patience = self._client_timeout = self._longest = inf
         self.tokens = 0  # generated so far
-        self.heard = time.perf_counter()  # when the engine last gave it something, or its turn came
+        self.heard = time.perf_counter()  # when the engine last produced output, or started to be waited for
 
     def end(self, error: GatewayError) -> None:
         """End the request: `error` is raised in its task. Only the first call counts."""
@@ -43,14 +43,14 @@ class Running:
             self._task.cancel()
 
     def reason(self) -> GatewayError | None:
-        """Return why the request's task was cancelled, if by `end`; whoever asks raises it instead."""
+        """Return the error passed to `end`, or None; the caller must raise it instead of the cancellation."""
         if self._error is not None:
             self._task.uncancel()
         return self._error
 
     @contextmanager
     def ended(self) -> Iterator[None]:
-        """Raise the reason in place of the cancellation where `end` ends the block."""
+        """Raise the reason in place of the cancellation if `end` ends the block."""
         try:
             yield
         except asyncio.CancelledError:
@@ -60,9 +60,9 @@ class Running:
 
     @contextmanager
     def limited(self, *, patience: float, longest: float, client_timeout: float) -> Iterator["Running"]:
-        """End the block if it takes `longest` seconds, or hears nothing from the engine for `patience`.
+        """End the block after `longest` seconds, or after `patience` without output of the engine.
 
-        The client says that it waits `client_timeout` for the next bytes.
+        The client waits `client_timeout` seconds for the next bytes.
         """
         self._patience, self._longest, self._client_timeout = patience, longest, client_timeout
         self.heard = time.perf_counter()
@@ -75,15 +75,15 @@ class Running:
             self._close()
 
     def pause(self) -> None:
-        """Expect nothing of the engine until `resume`: the request waits for something else."""
+        """Expect no output of the engine until `resume`: the request waits for something else."""
         self.heard = inf
 
     def resume(self) -> None:
-        """Expect something of the engine from now on."""
+        """Expect output of the engine from now on."""
         self.heard = time.perf_counter()
 
-    def expect_whole_answer(self) -> None:
-        """Count the client's own time from the request's start: it waits for the answer in one piece."""
+    def expect_full_answer(self) -> None:
+        """Count the client's timeout from the start of the request: its answer is not streamed."""
         if self._client_timeout < self._longest:
             self._close()
             self._answer_within(self._client_timeout, clients_own=True)
@@ -96,11 +96,11 @@ class Running:
             late.clients_own = True
             return late
         if silent > self._patience:
-            return EngineStalled(f"the engine gave nothing for {self._patience:g} s")
+            return EngineStalled(f"the engine produced no output for {self._patience:g} s")
         return None
 
     def _answer_within(self, seconds: float, *, clients_own: bool = False) -> None:
-        """End the request if its answer takes longer, counted from its start."""
+        """End the request unless it is answered within `seconds` of its start."""
         allowed = f"the {seconds:g} s that {WAITS}" if clients_own else f"{seconds:g} s"
         late = DeadlineExceeded(f"the answer was not ready within {allowed}")
         late.clients_own = clients_own
@@ -112,7 +112,7 @@ class Running:
 
 
 class RunningRequests:
-    """All requests that run: those that generate are limited, and a shutdown waits for each and ends it."""
+    """All running requests. Those that generate have deadlines; a shutdown waits for all, then ends them."""
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._timeout = settings.request_timeout
@@ -125,7 +125,7 @@ class RunningRequests:
 
     @contextmanager
     def request(self) -> Iterator[Running]:
-        """Let the block be ended by `end`."""
+        """Run the block as a request that `end` can end."""
         running = Running()
         self._all.add(running)
         try:

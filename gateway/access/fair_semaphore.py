@@ -260,6 +260,6 @@ class FairSemaphore:
                 self._served.pop(name, None)
             return
         first = next(iter(queue.values()))
-        cost = self._cost[name] / first.caller.klass.weight
+        cost = self._cost[name] / first.caller.caller_class.weight
         self._next.put(name, (cost, self._served.get(name, 0), first.number))
         self._longest.put(name, (-len(queue), first.number))

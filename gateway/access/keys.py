@@ -1,19 +1,19 @@
-"""The keys file: hashes of API keys, and the class of each. `llava-gateway keys` writes it.
+"""Reads and writes the keys file: the hash and the class of each API key. See `llava-gateway keys`.
 
     [classes.batch]                    # limits for each caller of the class
     requests_per_minute = 600
     weight = 0.5
 
     [keys.alice]
-    hash = "sha256:9f86d081…"          # of the complete key, which is shown only once, when it is made
+    hash = "sha256:9f86d081…"          # of the complete key, which is shown only once, when it is created
     class = "batch"
     created = 2026-11-24
-    owner = "sha256:2c26b46b…"         # of the first key: what is stored is its owner's, whichever key asks
+    owner = "sha256:2c26b46b…"         # of the name's first key: stored data belongs to the owner
     previous = [{hash = "sha256:2c26b46b…", until = 2026-12-01T00:00:00Z}]  # replaced, but valid until then
     # end of the keys file
 
-A key has 256 random bits, so its plain SHA-256 cannot be searched for. The last line marks the
-file as complete: a running gateway does not load a file without it.
+A key has 256 random bits, so a plain SHA-256 is safe from guessing. The last line marks the file as
+complete: a running gateway does not load a file without it.
 """
 
 import datetime as dt
@@ -46,7 +46,7 @@ class KeysError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class CallerClass:
-    """What each caller of a class may do; None means no limit."""
+    """The limits of each caller of a class; None means no limit."""
 
     name: str = "default"
     requests_per_minute: int | None = None
@@ -58,24 +58,24 @@ class CallerClass:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A known key; only its hash is stored."""
+    """A known key, of which only the hash is stored."""
 
     name: str
     hash: str
-    klass: CallerClass
-    owner: str  # the hash of the first key of this name; of a key that was never replaced its own
+    caller_class: CallerClass
+    owner: str  # the hash of the name's first key; the key's own hash if it was never replaced
     created: dt.date | None = None
-    until: dt.datetime | None = None  # of a key that was replaced
+    until: dt.datetime | None = None  # when a replaced key expires
 
     @property
     def scope(self) -> str:
-        """What is stored is separated by the first key of a name: another may get the name."""
+        """Return the scope of stored data: it follows the first key, because a name may be reused."""
         return scope_of(self.owner, b"key")
 
 
 @dataclass(frozen=True)
 class Keys:
-    """All keys of a file, by their hash. `complete` says whether the file has its last line."""
+    """All keys of a file by their hash. `complete` is whether the file has its last line."""
 
     by_hash: Mapping[str, Key] = field(default_factory=dict)
     complete: bool = False
@@ -86,14 +86,14 @@ class Keys:
 
 
 def hashed(key: str) -> str:
-    """Return what the file holds of `key`: its hash."""
+    """Return the hash of `key`, as it is written to the file."""
     return "sha256:" + hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def scope_of(text: str, kind: bytes) -> str:
-    """Return a hash that is another for each `kind`: what is sent where no key is asked for is never a key's.
+    """Return a hash of `text` that differs for each `kind`: a caller without a key never gets a key's scope.
 
-    It is stored, and what clients send as a key is a secret even then.
+    A hash, because scopes are stored and `text` may be a secret.
     """
     return hashlib.blake2b(text.encode("latin-1", "replace"), digest_size=16, person=kind).hexdigest()
 
@@ -135,18 +135,24 @@ def _read(path: Path) -> str:
         raise KeysError(f"{path}: {error}") from None
 
 
-def add(path: Path, name: str, klass: str | None, *, replaced_until: dt.datetime | None = None) -> str:
-    """Make a key for `name`, write its hash to the file at `path`, and return the key. Raises KeysError.
+def add(path: Path, name: str, class_name: str | None, *, replaced_until: dt.datetime | None = None) -> str:
+    """Create a key for `name`, write its hash to the file at `path`, and return the key. Raises KeysError.
 
-    With `replaced_until`, the name has a key already, which stays valid until then.
+    With `replaced_until`, the new key replaces the name's current one, which stays valid until then.
     """
     if NAME.fullmatch(name) is None:
         raise KeysError(f"name: {name!r} is not a name; use up to 64 letters, digits and . _ @ -")
     secret = PREFIX + secrets.token_urlsafe(32)
     with _changed(path) as document:
         keys = document.setdefault("keys", tomlkit.table(is_super_table=True))
-        if klass is not None and klass != "default" and klass not in document.get("classes", {}):
-            raise KeysError(f"{path}: there is no class {klass!r}; add [classes.{klass}] to the file first")
+        if (
+            class_name is not None
+            and class_name != "default"
+            and class_name not in document.get("classes", {})
+        ):
+            raise KeysError(
+                f"{path}: there is no class {class_name!r}; add [classes.{class_name}] to the file first"
+            )
         if replaced_until is not None:
             if name not in keys:
                 raise KeysError(f"{path}: there is no key for {name!r} to replace")
@@ -157,14 +163,14 @@ def add(path: Path, name: str, klass: str | None, *, replaced_until: dt.datetime
             keys[name] = tomlkit.table()
         entry = keys[name]
         entry["hash"] = hashed(secret)
-        if klass is not None:
-            entry["class"] = klass
+        if class_name is not None:
+            entry["class"] = class_name
         entry["created"] = dt.datetime.now(dt.UTC).date()
     return secret
 
 
 def _replace(entry: Any, until: dt.datetime) -> None:
-    """Make the key of `entry` a previous one; older ones expire no later than it."""
+    """Move the key of `entry` to its previous ones; older ones expire no later than `until`."""
     now = dt.datetime.now(dt.UTC)
     entry.setdefault("owner", entry["hash"])
     previous = tomlkit.array()
@@ -177,7 +183,7 @@ def _replace(entry: Any, until: dt.datetime) -> None:
 
 
 def revoke(path: Path, name: str) -> None:
-    """Take all keys of `name` out of the file at `path`. Raises KeysError."""
+    """Remove all keys of `name` from the file at `path`. Raises KeysError."""
     with _changed(path) as document:
         if name not in document.get("keys", {}):
             raise KeysError(f"{path}: there is no key for {name!r}")
@@ -187,7 +193,7 @@ def revoke(path: Path, name: str) -> None:
 @contextmanager
 def _changed(path: Path) -> Iterator[tomlkit.TOMLDocument]:
     """Yield the file's content and write it back when the block ends, under a lock."""
-    path = path.resolve()  # A link stays one.
+    path = path.resolve()  # replace the target of a link, not the link
     try:
         folder = os.open(path.parent, os.O_RDONLY)
         try:
@@ -238,10 +244,10 @@ def _class(path: Path, name: str, entry: Any) -> CallerClass:
 
 
 def _keys(path: Path, name: str, entry: Any, classes: Mapping[str, CallerClass]) -> Iterator[Key]:
-    """Yield the key of `name` and those that it has replaced."""
+    """Yield the key of `name` and those that it replaced."""
     where = f"{path}: [keys.{name}]"
     if NAME.fullmatch(name) is None:
-        raise KeysError(f"{where}: that is not a name; use up to 64 letters, digits and . _ @ -")
+        raise KeysError(f"{where}: {name!r} is not a name; use up to 64 letters, digits and . _ @ -")
     if not isinstance(entry, dict):
         raise KeysError(f"{where} is not a table")
     known = ("hash", "class", "created", "owner", "previous")
@@ -249,11 +255,11 @@ def _keys(path: Path, name: str, entry: Any, classes: Mapping[str, CallerClass])
         if other not in known:
             raise KeysError(f"{where}: {other!r} is unknown; expected {', '.join(known)}")
     digest = _hash(where, "hash", entry.get("hash"))
-    klass = entry.get("class", "default")
-    if not isinstance(klass, str) or klass not in classes:
-        raise KeysError(f"{where}: there is no class {klass!r}; there are {', '.join(sorted(classes))}")
+    class_name = entry.get("class", "default")
+    if not isinstance(class_name, str) or class_name not in classes:
+        raise KeysError(f"{where}: there is no class {class_name!r}; there are {', '.join(sorted(classes))}")
     owner = _hash(where, "owner", entry.get("owner", digest))
-    yield Key(name, digest, classes[klass], owner, entry.get("created"))
+    yield Key(name, digest, classes[class_name], owner, entry.get("created"))
     previous = entry.get("previous", [])
     if not isinstance(previous, list) or not all(isinstance(old, dict) for old in previous):
         raise KeysError(f"{where}: previous must be a list of {{hash = …, until = …}}")
@@ -262,7 +268,7 @@ def _keys(path: Path, name: str, entry: Any, classes: Mapping[str, CallerClass])
         until = old.get("until")
         if not isinstance(until, dt.datetime) or until.tzinfo is None:
             raise KeysError(f"{where}: previous.until must be a date, a time and `Z`; got {until}")
-        yield Key(name, digest, classes[klass], owner, until=until)
+        yield Key(name, digest, classes[class_name], owner, until=until)
 
 
 def _hash(where: str, name: str, value: Any) -> str:

@@ -1,8 +1,8 @@
 """The phases of a shutdown: serving → draining → closing.
 
-While it drains it answers as before, but says that it is not ready and closes each connection after its
-answer, so that balancers and clients go elsewhere. While it closes it takes no new request; those that run
-may end.
+While draining, the gateway answers as before, but reports that it is not ready and closes each connection
+after its answer, so that load balancers and clients go elsewhere. While closing, it refuses new requests and
+lets running ones finish.
 """
 
 from enum import IntEnum
@@ -11,6 +11,8 @@ from gateway.errors import ShuttingDown
 
 
 class Phase(IntEnum):
+    """The phases, in their order."""
+
     SERVING = 0
     DRAINING = 1
     CLOSING = 2
@@ -24,7 +26,7 @@ class Lifecycle:
 
     @property
     def draining(self) -> bool:
-        """Whether the gateway is shutting down."""
+        """Report whether the gateway is shutting down."""
         return self.phase >= Phase.DRAINING
 
     def check(self) -> None:

@@ -1,4 +1,4 @@
-"""Names in the order of keys that change."""
+"""A priority queue of names whose keys change."""
 
 from heapq import heapify, heappop, heappush
 
@@ -10,14 +10,14 @@ class PriorityQueue:
 
     def __init__(self) -> None:
         self._keys: dict[str, tuple[Key, int]] = {}
-        self._heap: list[tuple[Key, int, str]] = []  # entries that a later one of the same name replaced, too
+        self._heap: list[tuple[Key, int, str]] = []  # includes entries that a later one replaced
         self._puts = 0
 
     def __len__(self) -> int:
         return len(self._keys)
 
     def put(self, name: str, key: Key) -> None:
-        """Give `name` its key; of equal keys the one that was given first comes first."""
+        """Set the key of `name`; of equal keys, the one set first comes first."""
         self._puts += 1
         self._keys[name] = key, self._puts
         heappush(self._heap, (key, self._puts, name))
@@ -26,11 +26,11 @@ class PriorityQueue:
             heapify(self._heap)
 
     def drop(self, name: str) -> None:
-        """Forget `name`, if it is there."""
+        """Remove `name` if it is there."""
         self._keys.pop(name, None)
 
     def first(self) -> str | None:
-        """Return the name with the least key, None where there is none."""
+        """Return the name with the least key, or None if there is none."""
         while self._heap:
             key, put, name = self._heap[0]
             if self._keys.get(name) == (key, put):

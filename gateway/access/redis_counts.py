@@ -13,18 +13,18 @@ from redis.exceptions import AuthenticationError, AuthorizationError, NoPermissi
 from redis.exceptions import ConnectionError as NoConnection
 from redis.exceptions import TimeoutError as TooLate
 
-from gateway.access.counts import Ask, Taken
+from gateway.access.counts import Ask, Counted
 from gateway.access.window import Window
 
 CONNECTIONS: Final = 8
-CALLS: Final = 128  # in one round trip, at most: what waits for a connection goes together
-PREFIX: Final = "llava-gateway:limits:"  # of the keys; a caller's name follows
+CALLS: Final = 128  # per round trip, at most: calls that wait for a connection are sent together
+PREFIX: Final = "llava-gateway:limits:"  # of Redis keys, before the caller's name
 SCHEMES: Final = {"redis": "redis", "rediss": "rediss", "unix": "unix", "redis+unix": "unix"}
 
-# The same arithmetic as `counts` and `window`, by the clock of Redis. A caller's key is a hash with a field
-# for each kind of limit: "minute before now". The arguments: of each ask its kind, limit, amount, and needed
-# or "". The answer: the place of the refused ask, from 1, or 0; the milliseconds left of this minute; before
-# and now of each ask.
+# The same arithmetic as in `counts` and `window`, with the clock of Redis. A caller's key is a hash with a
+# field "minute before now" for each kind of limit. Arguments: kind, limit, amount, and needed or "", of each
+# ask. Result: the index of the refused ask, from 1, or 0; the milliseconds left of this minute; before and
+# now of each ask.
 SCRIPT: Final = """
 local time = redis.call('TIME')
 local ms = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -74,27 +74,27 @@ class RedisCounts:
             max_connections=CONNECTIONS,
             socket_timeout=timeout,
             socket_connect_timeout=timeout,
-            retry=Retry(NoBackoff(), 0),  # another try would take as long again, and may count twice
+            retry=Retry(NoBackoff(), 0),  # a retry would take as long again, and may count twice
             protocol=2,
-            driver_info=None,  # or each connection begins with more round trips
+            driver_info=None,  # else each connection begins with more round trips
         )
         self._redis = Redis.from_pool(pool)
         self._waiting: deque[_Call] = deque()
         self._trips: set[asyncio.Task[None]] = set()
 
-    async def take(self, caller: str, asks: Sequence[Ask]) -> Taken:
+    async def take(self, caller: str, asks: Sequence[Ask]) -> Counted:
         arguments: list[str | int] = []
         for ask in asks:
             arguments += (ask.kind, ask.limit, ask.amount, "" if ask.needed is None else ask.needed)
         refused, ends, *counted = await self._call(PREFIX + caller, arguments)
         pairs = zip(asks, counted[::2], counted[1::2], strict=True)
         windows = [Window(ask.limit, before, now, ends / 1000) for ask, before, now in pairs]
-        return Taken(windows, refused - 1 if refused else None)
+        return Counted(windows, refused - 1 if refused else None)
 
     def reason(self, error: Exception) -> str | None:
-        """Return why Redis did not count, as the metric says it; None for an error that is not of Redis.
+        """Return why Redis did not count, as the metric names it; None for an error that is not from Redis.
 
-        Only `unreachable` passes by itself.
+        Only `unreachable` is temporary.
         """
         if isinstance(error, AuthenticationError | AuthorizationError | NoPermissionError):
             return "authentication"
@@ -105,14 +105,14 @@ class RedisCounts:
         return None
 
     async def close(self) -> None:
-        await asyncio.gather(*self._trips)  # none takes longer than the timeout
+        await asyncio.gather(*self._trips)  # each ends within the timeout
         await self._redis.aclose(close_connection_pool=True)
 
     async def _call(self, key: str, arguments: list[str | int]) -> list[int]:
         answer: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
         self._waiting.append((key, arguments, answer))
         if len(self._trips) < CONNECTIONS:
-            # A task of its own: a client that leaves breaks no connection in the middle of an answer.
+            # In a separate task: a client that leaves must not break a connection in the middle of a reply.
             trip = asyncio.create_task(self._travel())
             self._trips.add(trip)
             trip.add_done_callback(self._trips.discard)
@@ -135,7 +135,7 @@ class RedisCounts:
         """Return the answer to each call, or its error."""
         pipeline = self._redis.pipeline(transaction=False)
         for key, arguments, _ in calls:
-            # By its text, not its hash: a Redis that has restarted does not know the hash.
+            # EVAL, not EVALSHA: after a restart Redis does not know the hash of the script.
             pipeline.eval(SCRIPT, 1, key, *arguments)
         try:
             return await pipeline.execute(raise_on_error=False)
@@ -144,7 +144,7 @@ class RedisCounts:
 
 
 def check_url(url: str) -> None:
-    """Raise ValueError unless `url` is a Redis' address."""
+    """Raise ValueError if `url` is not the URL of a Redis."""
     if urlsplit(url).scheme.removeprefix("async+") not in SCHEMES:
         raise ValueError("the scheme is not known")
     ConnectionPool.from_url(_plain(url))

@@ -185,7 +185,7 @@ class Answering:
         self.pipeline.check()
         context.log.tell("gen_ai.request.model", short(request.model or self.pipeline.model.name))
         if not request.stream:
-            context.running.expect_whole_answer()
+            context.running.expect_full_answer()
         context.log.enter("images")
         prepared = await self.pipeline.prepare(request, account)
         if asked.store is not None:

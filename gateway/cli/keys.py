@@ -23,7 +23,9 @@ KeysFile = Annotated[
 def add_key(
     name: Annotated[str, typer.Argument(help="Whose key it is.")],
     file: KeysFile,
-    klass: Annotated[str | None, typer.Option("--class", help="Class of the file with its limits.")] = None,
+    class_name: Annotated[
+        str | None, typer.Option("--class", help="Class of the file with its limits.")
+    ] = None,
     *,
     replace: Annotated[
         bool,
@@ -44,7 +46,7 @@ def add_key(
         raise refused("--until: it is for --replace")
     ends = until.replace(tzinfo=dt.UTC) if until else dt.datetime.now(dt.UTC).replace(microsecond=0) + KEPT
     try:
-        sys.stdout.write(add(file, name, klass, replaced_until=ends if replace else None) + "\n")
+        sys.stdout.write(add(file, name, class_name, replaced_until=ends if replace else None) + "\n")
     except KeysError as error:
         raise refused(str(error)) from None
 
@@ -61,7 +63,7 @@ def list_keys(file: KeysFile) -> None:
     table = Table("name", "class", "created", "valid until")
     for key in found:
         until = f"{key.until:%Y-%m-%d %H:%M} UTC" if key.until else ""
-        table.add_row(key.name, key.klass.name, str(key.created or ""), until)
+        table.add_row(key.name, key.caller_class.name, str(key.created or ""), until)
     Console().print(table)
 
 

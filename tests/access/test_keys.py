@@ -60,7 +60,7 @@ def test_what_people_wrote_in_the_file_stays(file: Path) -> None:
     secret = keys.add(file, "night", "batch")
     assert file.read_text().startswith("# ours\n[classes.batch]\nrequests_per_minute = 5 # few\n")
     caller = Callers(Settings(keys_file=file)).identify(bearer(secret), HERE)
-    assert caller.klass == CallerClass("batch", requests_per_minute=5, weight=0.5)
+    assert caller.caller_class == CallerClass("batch", requests_per_minute=5, weight=0.5)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,10 @@ def test_what_people_wrote_in_the_file_stays(file: Path) -> None:
             f"[keys.a]\nhash = '{keys.hashed('1')}'\nclass = ['b']",
             "[keys.a]: there is no class ['b']; there are",
         ),
-        (f"[keys.'no key']\nhash = '{keys.hashed('1')}'", "[keys.no key]: that is not a name; use up to 64"),
+        (
+            f"[keys.'no key']\nhash = '{keys.hashed('1')}'",
+            "[keys.no key]: 'no key' is not a name; use up to 64",
+        ),
         (
             f"[keys.a]\nhash = '{keys.hashed('1')}'\n[keys.b]\nhash = '{keys.hashed('1')}'",
             "[keys.b]: its hash is that of [keys.a]",
@@ -265,7 +268,7 @@ def test_a_key_that_is_replaced_stays_valid_until_its_date(file: Path) -> None:
     assert len({known.identify(bearer(key), HERE) for key in (old, new, newest)}) == 1
     last = run("add", "alice", "--replace", "--until", "2020-01-01", "--file", file).strip()
     known = Callers(Settings(keys_file=file))
-    assert known.identify(bearer(last), HERE).klass.weight == 0.5
+    assert known.identify(bearer(last), HERE).caller_class.weight == 0.5
     for ended in (old, new, newest):  # none outlives one that came after it
         with pytest.raises(InvalidAPIKey, match="the API key is not valid"):
             known.identify(bearer(ended), HERE)
@@ -408,7 +411,7 @@ def test_scopes_are_apart_and_give_no_key_away() -> None:
         ({"host": "0.0.0.0"}, "GATEWAY_HOST=0.0.0.0: other machines can reach this address"),
         ({"host": "example.org"}, "GATEWAY_HOST=example.org: "),
         ({"host": "0.0.0.0", "open_access": True}, None),
-        ({"metrics_access": "key"}, "GATEWAY_METRICS_ACCESS=key: there is no API key; set "),
+        ({"metrics_access": "key"}, "GATEWAY_METRICS_ACCESS=key needs an API key; set "),
         ({"metrics_access": "key", "api_keys": ("sk-1",)}, None),
         ({"host": "0.0.0.0", "api_keys": ("sk-1",)}, None),
         ({"keys_file": Path("missing.toml")}, "missing.toml: [Errno 2] No such file or directory"),

@@ -104,7 +104,7 @@ async def test_what_an_answer_may_have_is_reserved_before_and_settled_after(
     assert (await counted.request(ann))["x-ratelimit-remaining-tokens"] == "290"
     with pytest.raises(
         RateLimited,
-        match=r"^the request has 1001 tokens, those of its answer \(max_tokens\) among them; the limit is ",
+        match=r"^the request has 1001 tokens, including those of its answer \(max_tokens\); the limit is ",
     ) as refused:
         await counted.reserve(ann, 1, 0, 1000)
     assert refused.value.headers["x-ratelimit-remaining-tokens"] == "290"
@@ -241,7 +241,7 @@ async def test_addresses_of_which_nothing_counts_any_more_are_forgotten() -> Non
 def test_an_address_that_is_no_redis_is_told_at_the_start(url: str) -> None:
     problem = limits_problem(Settings(limits_url=url))
     assert problem is not None
-    assert problem.startswith("GATEWAY_LIMITS_URL: expected a Redis as redis://")
+    assert problem.startswith("GATEWAY_LIMITS_URL: expected redis://")
     assert "secret" not in problem
 
 

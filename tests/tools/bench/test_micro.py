@@ -174,8 +174,8 @@ def test_telling_a_caller_by_its_key(benchmark: Benchmark) -> None:
 
 def test_limits_of_a_request(benchmark: Benchmark) -> None:
     settings, plenty = Settings(), 10**9
-    klass = CallerClass(requests_per_minute=plenty, tokens_per_minute=plenty, images_per_minute=plenty)
-    limits, caller = Limits(settings, Metrics()), Caller("ann", "", klass)
+    caller_class = CallerClass(requests_per_minute=plenty, tokens_per_minute=plenty, images_per_minute=plenty)
+    limits, caller = Limits(settings, Metrics()), Caller("ann", "", caller_class)
 
     async def request() -> dict[str, str]:
         headers = await limits.request(caller)
