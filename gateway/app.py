@@ -167,8 +167,19 @@ class _Parts:
         settings, lifecycle = self.settings, self.lifecycle
         exchange = Exchange(settings, self.admission, lifecycle, self.running, self.answering)
         yield chat.router(exchange)
-        yield completions.router(exchange)
         yield tokens.router(exchange)
+        if settings.playground != "share":
+            yield from self._unshared_routers(exchange)
+        yield models.router(self.profile, settings, self.supervisor)
+        yield operations.router(self.supervisor, lifecycle)
+        if has_playground(settings):
+            examples = playground.load_examples(settings.playground_examples)
+            yield playground.router(share=settings.playground == "share", examples=examples)
+
+    def _unshared_routers(self, exchange: Exchange) -> Iterator[APIRouter]:
+        """Yield the routes that a public demo has not: all that stores, and what only programs use."""
+        settings, lifecycle = self.settings, self.lifecycle
+        yield completions.router(exchange)
         yield responses.router(exchange, self.reader)
         answers = StoredAnswers(self.memory, settings.send_timeout)
         yield stored_responses.router(self.responses, answers)
@@ -183,13 +194,9 @@ class _Parts:
             endpoints=tuple(self.readers),
             wake=self.runner.wake,
         )
-        yield models.router(self.profile, settings, self.supervisor)
-        yield operations.router(self.supervisor, lifecycle)
         if settings.metrics_port is None:
             yield operations.metrics_router(self.metrics)
         yield docs.router()
-        if has_playground(settings):
-            yield playground.router()
 
     @asynccontextmanager
     async def alive(self, on_failure: Callable[[BaseException], None]) -> AsyncIterator[None]:
@@ -236,7 +243,7 @@ def has_playground(settings: Settings) -> bool:
     """Return whether `/` is the playground: by itself only where other machines cannot reach it."""
     if settings.playground == "auto":
         return is_loopback(settings.host)
-    return settings.playground == "on"
+    return settings.playground in ("on", "share")
 
 
 def _reason(task: asyncio.Task[None]) -> BaseException:

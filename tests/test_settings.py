@@ -30,6 +30,7 @@ GIVEN: dict[str, tuple[str, Any]] = {
     "keys_file": ("keys.toml", Path("keys.toml")),
     "playground": ("on", "on"),
     "fork_server": ("false", False),
+    "playground_examples": ("examples", Path("examples")),
     "open_access": ("true", True),
     "allowed_hosts": ("chat.lan, ::1", ("chat.lan", "::1")),
     "trusted_proxies": ("10.0.0.0/8", ("10.0.0.0/8",)),

@@ -164,6 +164,8 @@ def access_problem(settings: Settings) -> str | None:
         return str(error)
     if settings.metrics_access == "key" and not keyed:
         return "GATEWAY_METRICS_ACCESS=key needs an API key; set GATEWAY_KEYS_FILE or GATEWAY_API_KEYS"
+    if settings.playground == "share":
+        return "GATEWAY_PLAYGROUND=share is for a gateway without API keys; got some" if keyed else None
     if keyed or settings.open_access or is_loopback(settings.host):
         return None
     return (

@@ -9,6 +9,7 @@ import { drawIcons, icon } from "./icons.js";
 import { fillDrawer } from "./settings.js";
 import { EXAMPLES } from "./shapes.js";
 import * as status from "./status.js";
+import * as store from "./store.js";
 
 const DEMO = "This is the demo model: it knows coloured shapes, and nothing else. For photographs, start the 7B: ";
 
@@ -65,12 +66,23 @@ async function showChats() {
   });
 }
 
-function drawExamples() {
-  for (const { text, pictures } of EXAMPLES) {
+/** Learn how this page was set up: whether it is shared by many people, and its examples. */
+async function setUp() {
+  const set = await fetch("playground/setup.json").then((answer) => answer.json(), () => ({ share: false, examples: [] }));
+  if (set.share) {
+    store.keepNothing();
+    at("show-chats").hidden = true;
+  }
+  drawExamples(set.examples.length ? set.examples : EXAMPLES);
+}
+
+function drawExamples(examples) {
+  for (const { text, pictures } of examples) {
     const use = made("button", { type: "button" });
-    use.onclick = () => {
+    use.onclick = async () => {
       if (conversation.isRunning()) return;
-      composer.fill(text, pictures.map((url) => ({ url, preview: url })));
+      const urls = await Promise.all(pictures.map(composer.inlined));
+      composer.fill(text, urls.map((url) => ({ url, preview: url })));
       at("text").focus();
       conversation.send();
     };
@@ -82,9 +94,8 @@ function drawExamples() {
 
 drawIcons();
 at("send").append(icon("stop"));
-drawExamples();
 composer.start({ limits: status.limits, fail, changed: showContext });
-conversation.start(fail);
+conversation.start(fail, setUp());
 status.start({ fail, learned });
 fillDrawer(null, closer("settings"));
 

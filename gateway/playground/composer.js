@@ -106,6 +106,11 @@ async function addAddress(url, fail) {
   showPictures();
 }
 
+/** Return the picture of one of this page's own addresses as a data URL. */
+export async function inlined(url) {
+  return url.startsWith("data:") ? url : dataURL(await (await fetch(url)).blob());
+}
+
 function dataURL(file) {
   return new Promise((resolve, reject) => {
     const reader = new FileReader();

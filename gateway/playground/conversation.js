@@ -21,10 +21,13 @@ function fresh() {
   return { id: crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}`, title: "", turns: [] };
 }
 
-export function start(show) {
+/** Show the chat that was open before the page was loaded again, once `ready` says whether chats are kept. */
+export async function start(show, ready) {
   fail = show;
+  await ready;
   const id = sessionStorage.getItem(OPEN);
-  if (id) store.load(id).then((found) => found && !chat.turns.length && open(found));
+  const found = id && (await store.load(id));
+  if (found && !chat.turns.length) open(found);
 }
 
 export const isRunning = () => running !== null;

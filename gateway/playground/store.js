@@ -1,7 +1,14 @@
 // Chats, kept in this browser (IndexedDB). Where it keeps nothing, a chat lives as long as the page.
 let opened = null;
+let keeps = true;
+
+/** Keep no chats: a public demo's page is many people's. */
+export function keepNothing() {
+  keeps = false;
+}
 
 function database() {
+  if (!keeps) return Promise.reject(new Error("this page keeps no chats"));
   opened ??= new Promise((resolve, reject) => {
     const asked = indexedDB.open("llava-playground", 1);
     asked.onupgradeneeded = () => asked.result.createObjectStore("chats", { keyPath: "id" });

@@ -4,7 +4,7 @@ import difflib
 import os
 from typing import Any, Self
 
-from pydantic import ValidationError
+from pydantic import ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from gateway.settings.access import Access, CacheScope
@@ -19,6 +19,8 @@ from gateway.settings.storage import Storage
 __all__ = ["AutoTools", "CacheScope", "Decode", "Fit", "History", "Overflow", "Place"]
 
 PREFIX = "GATEWAY_"
+# Of each address, by default.
+SHARE_LIMITS = {"requests_per_minute": 10, "images_per_minute": 20, "requests_at_once": 2}
 GROUPS = (Service, Access, Connections, Requests, Conversations, Images, Memory, Storage)
 
 
@@ -30,6 +32,11 @@ class Settings(Service, Access, Connections, Requests, Conversations, Images, Me
     """All settings of the gateway, grouped by the base classes."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _limit_a_public_demo(cls, values: dict[str, Any]) -> dict[str, Any]:
+        return SHARE_LIMITS | values if values.get("playground") == "share" else values
 
     def completed(self, max_num_seqs: int, *, keyed: bool) -> Self:
         """Return the settings with the defaults that depend on the engine and on whether keys are required.

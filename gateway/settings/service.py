@@ -1,6 +1,7 @@
 """Settings of the model, the address and the logs."""
 
 import re
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, field_validator
@@ -22,9 +23,16 @@ class Service(Group):
     aliases: Names = Field(default=(), description="Additional model names that clients may use.")
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on.")
-    playground: Literal["auto", "on", "off"] = Field(
+    playground: Literal["auto", "on", "off", "share"] = Field(
         default="auto",
-        description="Whether to serve the playground at `/`; `auto` does if the gateway listens on loopback.",
+        description="Whether to serve the playground at `/`; `auto` does if the gateway listens on loopback. "
+        "`share` is for a public demo without API keys: the page and chat only, rate limits per address, "
+        "nothing stored.",
+    )
+    playground_examples: Path | None = Field(
+        default=None,
+        description="Folder with the playground's examples, each an image `NAME.jpg`, `.png` or `.webp` and "
+        "its question in `NAME.txt`. Default: drawn shapes.",
     )
     log_format: Literal["auto", "json", "console"] = Field(
         default="auto", description="Log format; `auto` is `console` on a terminal and `json` otherwise."

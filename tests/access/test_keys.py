@@ -411,6 +411,11 @@ def test_scopes_are_apart_and_give_no_key_away() -> None:
         ({"host": "0.0.0.0"}, "GATEWAY_HOST=0.0.0.0: other machines can reach this address"),
         ({"host": "example.org"}, "GATEWAY_HOST=example.org: "),
         ({"host": "0.0.0.0", "open_access": True}, None),
+        ({"host": "0.0.0.0", "playground": "share"}, None),
+        (
+            {"playground": "share", "api_keys": ("sk-1",)},
+            "GATEWAY_PLAYGROUND=share is for a gateway without API keys",
+        ),
         ({"metrics_access": "key"}, "GATEWAY_METRICS_ACCESS=key needs an API key; set "),
         ({"metrics_access": "key", "api_keys": ("sk-1",)}, None),
         ({"host": "0.0.0.0", "api_keys": ("sk-1",)}, None),

@@ -48,6 +48,20 @@ def test_hadolint_has_nothing_to_say() -> None:
     run(TOOLS / "hadolint", "deploy/Dockerfile")
 
 
+def test_hadolint_has_nothing_to_say_against_the_space(tmp_path: Path) -> None:
+    whole = tmp_path / "Dockerfile"
+    whole.write_text(dockerfile() + (DEPLOY / "spaces/stage.Dockerfile").read_text())
+    run(TOOLS / "hadolint", whole)
+
+
+def test_the_space_listens_where_its_card_says_and_stores_nothing() -> None:
+    given = settings_in("spaces/stage.Dockerfile")
+    card = yaml.safe_load((DEPLOY / "spaces/README.md").read_text().split("---")[1])
+    assert (card["sdk"], card["app_port"]) == ("docker", int(given["port"]))
+    assert given["playground"] == "share"
+    assert given["profile"] in profile.names()
+
+
 def test_every_rule_that_is_ignored_has_its_reason() -> None:
     ignored = re.findall(r"^# hadolint ignore=.*$", dockerfile(), re.MULTILINE)
     assert [line for line in ignored if not re.search(r"=DL\d+  # \w+", line)] == []
@@ -71,7 +85,7 @@ def test_compose_file_follows_the_specification(name: str) -> None:
     run(TOOLS / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", DEPLOY / name)
 
 
-@pytest.mark.parametrize("name", ["Dockerfile", *COMPOSE])
+@pytest.mark.parametrize("name", ["Dockerfile", "spaces/stage.Dockerfile", *COMPOSE])
 def test_settings_given_there_exist_and_have_values_they_may_have(name: str) -> None:
     given = settings_in(name)
     assert set(given) - set(Settings.model_fields) == set()
