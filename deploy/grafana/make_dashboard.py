@@ -112,11 +112,11 @@ ROWS = {
                 "may run": total("gateway_in_flight_limit"),
                 "queued": total("gateway_waiting"),
                 "may queue": total("gateway_waiting_limit"),
-                "wait for a seat": total("gateway_waiting_for_seat"),
+                "waiting for the engine": total("gateway_waiting_for_engine"),
             },
         ),
         Panel("Time in the queue", "s", quantiles("gateway_waiting_seconds")),
-        Panel("Time to a seat in the engine", "s", quantiles("gateway_seat_waiting_seconds")),
+        Panel("Wait for the engine", "s", quantiles("gateway_engine_waiting_seconds")),
         Panel(
             "Memory budgets in use",
             "percentunit",

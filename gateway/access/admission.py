@@ -81,7 +81,7 @@ class Admission:
 
         `tokens` is the request's expected cost; the caller with the lowest running cost is served next.
         """
-        with _waiting(self._metrics.waiting_for_seat, self._metrics.seat_seconds):
+        with _waiting(self._metrics.waiting_for_engine, self._metrics.engine_waiting_seconds):
             permits = await self._engine_permits.take(caller, number, tokens)
         try:
             before = self._engine_permits.cost(caller) - permits.cost

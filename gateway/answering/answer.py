@@ -183,7 +183,7 @@ class Answering:
         """Return the jobs of a valid request whose images are loaded."""
         request = asked.request
         self.pipeline.check()
-        context.log.tell("gen_ai.request.model", short(request.model or self.pipeline.model.name))
+        context.log.set_attribute("gen_ai.request.model", short(request.model or self.pipeline.model.name))
         if not request.stream:
             context.running.expect_full_answer()
         context.log.enter("images")
@@ -195,7 +195,7 @@ class Answering:
 
     async def _admit(self, context: RequestContext, prepared: Prepared) -> tuple[AsyncExitStack, list[Job]]:
         """Wait for memory for log probabilities and for the engine; return its permits and the jobs."""
-        context.log.enter("seat")
+        context.log.enter("engine")
         engine_permits = await context.permits.enter_async_context(AsyncExitStack())
         numbers = prepared.scored_tokens, prepared.log_probabilities
         await context.permits.enter_async_context(self.memory.log_probabilities(context.caller, *numbers))

@@ -98,7 +98,7 @@ class Connections:
         for other in self._idle:
             if fits(other):
                 del self._idle[other]
-                self.ended("room")
+                self.ended("idle")
                 other.transport.close()
                 return True
         return False

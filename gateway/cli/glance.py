@@ -149,7 +149,7 @@ def rows(before: Scrape, now: Scrape) -> dict[str, str]:
         "ready": "yes" if now.total("gateway_ready") else _start(before, now),
         "running": _of(now, "gateway_in_flight", "gateway_in_flight_limit"),
         "waiting": _of(now, "gateway_waiting", "gateway_waiting_limit"),
-        "waiting for a seat": _count(now.total("gateway_waiting_for_seat")),
+        "waiting for the engine": _count(now.total("gateway_waiting_for_engine")),
         "first token p50 / p99": f"{_seconds(p50)} / {_seconds(p99)}",
         "tokens/s prompt / answer": f"{prompt:.1f} / {answer:.1f}",
         "images/s": f"{rate(before, now, 'gateway_images_total'):.1f}",

@@ -240,7 +240,7 @@ def _note(opened: _Opened, kind: str, *, hit: bool) -> None:
             "gateway.image.source": kind,
             "gateway.image.cached": hit,
         }
-        path.pictures.append((perf_counter(), sizes))
+        path.images.append((perf_counter(), sizes))
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Runs the application in this process, with a port of its own for metrics if it has one, to its end."""
+"""Serves the application in this process until it ends, and `/metrics` on a second port if one is set."""
 
 import asyncio
 import errno
@@ -25,21 +25,21 @@ from gateway.serving.server import Server, configuration
 from gateway.settings import Settings
 from gateway.telemetry import logs
 
-METRICS_CONNECTIONS = 64  # at most, where metrics have a port of their own
-OWN_FILES = 512  # descriptors for the engine, fetched images, logs, metrics, connections being refused
+METRICS_CONNECTIONS = 64  # maximum on the metrics port
+OWN_FILES = 512  # file descriptors besides connections: engine, fetched images, logs, metrics, refusals
 
 log = structlog.get_logger()
 
 
 def run(settings: Settings, choice: Choice) -> None:
-    """Serve until told to end. Exits with 0 then, and with 1 where the engine could not be kept running."""
+    """Serve until a signal. Exits with status 0, or with 1 if the engine could not be kept running."""
     logs.configure(settings.log_format, settings.log_level)
     malloc.keep_freed()
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     settings = _with_descriptors(settings, console)
     json = logs.is_json(settings.log_format)
     if json:
-        # Nothing but JSON is written then; the stages of the start are logged by the supervisor.
+        # Only JSON is written; the supervisor logs the stages of the start.
         log.info("profile_chosen", profile=choice.profile.name, reason=choice.reason)
     else:
         start.announce(choice, console)
@@ -47,17 +47,17 @@ def run(settings: Settings, choice: Choice) -> None:
         failed = asyncio.Runner(loop_factory=uvloop.new_event_loop).run(
             _serve(settings, choice.profile, None if json else console)
         )
-    except SystemExit:  # uvicorn's, where it cannot listen; it has said why
+    except SystemExit:  # uvicorn cannot listen, and has logged why
         failed = True
     fork_server.stop()
     sys.stderr.flush()
     sys.stdout.flush()
-    # A start that was under way may still hold a thread inside vLLM; nothing of ours is left to wait for.
+    # An unfinished start may have a thread inside vLLM that would keep the process alive.
     os._exit(1 if failed else 0)
 
 
 def port_problem(settings: Settings) -> str | None:
-    """Return why the gateway cannot listen where the settings say, if it cannot: before a model is loaded."""
+    """Return why the gateway cannot listen on its ports, or None. Checked before a model is loaded."""
     ports = {"--port": settings.port, "GATEWAY_METRICS_PORT": settings.metrics_port}
     for name, port in ports.items():
         if port is None:
@@ -76,7 +76,7 @@ def port_problem(settings: Settings) -> str | None:
 
 
 def _with_descriptors(settings: Settings, console: Console) -> Settings:
-    """Raise the limit on open files to what the settings need, or lower `max_connections` and say so."""
+    """Raise the limit on open files to what the settings need, or lower `max_connections` and print why."""
     needed = settings.max_connections + OWN_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft >= needed or soft == resource.RLIM_INFINITY:
@@ -87,8 +87,8 @@ def _with_descriptors(settings: Settings, console: Console) -> Settings:
         return settings
     possible = max(1, allowed - OWN_FILES)
     console.print(
-        f"This process may open {allowed} files (ulimit -n), too few for GATEWAY_MAX_CONNECTIONS="
-        f"{settings.max_connections}: it takes {possible} connections. `ulimit -n {needed}` allows all."
+        f"The limit on open files, {allowed} (ulimit -n), is too low for GATEWAY_MAX_CONNECTIONS="
+        f"{settings.max_connections}: using {possible} connections. `ulimit -n {needed}` allows all."
     )
     return settings.model_copy(update={"max_connections": possible})
 
@@ -116,7 +116,7 @@ async def _serve(settings: Settings, profile: EngineProfile, console: Console | 
     beside.cancel()
     trimming.cancel()
     if server.force_exit:
-        # uvicorn then skips the application's own end, and the engine's processes would outlive us.
+        # uvicorn then skips the lifespan's shutdown, and the engine's processes would outlive this one.
         await app.state.supervisor.shutdown(at_once=True)
     if watching is not None:
         watching.cancel()
@@ -124,10 +124,10 @@ async def _serve(settings: Settings, profile: EngineProfile, console: Console | 
 
 
 async def _serve_metrics(app: FastAPI, settings: Settings) -> None:
-    """Answer `/metrics` on the port of its own, if it has one."""
+    """Serve `/metrics` on `metrics_port`, if set."""
     if settings.metrics_port is None:
         return
     page = create_metrics_app(app.state.metrics, app.state.callers, settings)
     few = settings.model_copy(update={"max_connections": METRICS_CONNECTIONS})
     config = configuration(page, few, settings.metrics_port, app.state.metrics, lifespan="off")
-    await uvicorn.Server(config)._serve()  # noqa: SLF001  # `serve` would take the signals, which are the other's
+    await uvicorn.Server(config)._serve()  # noqa: SLF001  # `serve` would take over the signals

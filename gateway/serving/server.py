@@ -1,4 +1,4 @@
-"""uvicorn's server, with many connections accepted at once and an end in steps."""
+"""uvicorn's server, with many connections accepted at once and a shutdown in steps."""
 
 import asyncio
 import os
@@ -22,13 +22,13 @@ from gateway.telemetry.metrics import Metrics
 
 FINISH = 2.0  # seconds for ended requests to send their error
 LAST = 0.3  # seconds in which the newest connections still get an answer
-ACCEPTS = 32  # connections that are accepted in one round of the event loop
+ACCEPTS = 32  # connections accepted per iteration of the event loop
 
 
 def configuration(
     app: ASGIApp, settings: Settings, port: int, metrics: Metrics, *, lifespan: Literal["on", "off"] = "on"
 ) -> uvicorn.Config:
-    """Return how `app` is served on `port`; the tests serve it so too."""
+    """Return uvicorn's configuration to serve `app` on `port`, in production and in tests."""
     return uvicorn.Config(
         app,
         host=settings.host,
@@ -37,18 +37,18 @@ def configuration(
         http=bounded(settings, metrics),
         ws="none",
         lifespan=lifespan,
-        log_config=None,  # Its warnings go the way of all others.
+        log_config=None,  # its warnings are logged like all others
         access_log=False,
         server_header=False,
-        proxy_headers=False,  # uvicorn believes any of loopback; GATEWAY_TRUSTED_PROXIES says whom we do
-        # Longer than the proxies in front keep a connection, or they would send into one that is closing.
+        proxy_headers=False,  # uvicorn trusts all of loopback; the gateway trusts GATEWAY_TRUSTED_PROXIES
+        # Longer than proxies in front keep a connection, or they would send requests into a closing one.
         timeout_keep_alive=75,
-        timeout_graceful_shutdown=1,  # After our own end nothing runs but what cannot be told of it.
+        timeout_graceful_shutdown=1,  # `Server.shutdown` has already waited for the requests
     )
 
 
 class Server(uvicorn.Server):
-    """uvicorn, with an end in steps; it does not re-raise the signal after it (uvicorn does)."""
+    """uvicorn with a shutdown in steps. It does not re-raise the signal after shutdown; uvicorn does."""
 
     def __init__(self, config: uvicorn.Config, app: FastAPI, settings: Settings) -> None:
         super().__init__(config)
@@ -57,17 +57,17 @@ class Server(uvicorn.Server):
         self._settings = settings
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, ACCEPTS times on each socket.
+        """Listen, with ACCEPTS listeners on each socket.
 
-        uvloop accepts one connection per listener and round. Under load a round takes a tenth of a second,
-        and a new connection would wait for seconds behind hundreds that came before it.
+        uvloop accepts one connection per listener and iteration. Under load an iteration takes 0.1 s, and a
+        new connection would wait for seconds behind hundreds of earlier ones.
         """
         await super().startup(sockets)
         loop = asyncio.get_running_loop()
         for listening in [found for server in self.servers for found in server.sockets]:
             for _ in range(ACCEPTS - 1):
-                # From the descriptor alone Python finds the protocol too, without which asyncio's own loop
-                # leaves Nagle's algorithm on, and a stream's next token can be 40 ms late.
+                # `fileno` alone makes Python look up the protocol. `dup()` has none, and then asyncio's loop
+                # leaves Nagle's algorithm on: a stream's next token can be 40 ms late.
                 again = socket.socket(fileno=os.dup(listening.fileno()))
                 self.servers.append(
                     await loop.create_server(self._protocol, sock=again, backlog=self.config.backlog)
@@ -78,13 +78,13 @@ class Server(uvicorn.Server):
         return make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to end; a second signal ends at once."""
+        """Begin the shutdown; a second signal forces it."""
         if self.should_exit:
             self.force_exit = True
         super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Drain, close, and end overdue requests. The port answers until every client has its answer."""
+        """Drain, close, then end overdue requests. The port answers until every client has its answer."""
         self._lifecycle.phase = Phase.DRAINING
         await self._until(self._settings.drain_delay)
         self._lifecycle.phase = Phase.CLOSING
@@ -93,14 +93,14 @@ class Server(uvicorn.Server):
         await self._until(FINISH, lambda: not self.server_state.tasks)
         for listener in self.servers:
             listener.close()
-        # The listener is closed. A client that has just connected gets an error rather than a reset.
+        # Clients that connected just before the listener closed get an error rather than a reset.
         await self._until(LAST, lambda: not self.server_state.connections)
         await super().shutdown(sockets)
 
     async def _until(self, seconds: float, condition: Callable[[], bool] = lambda: False) -> None:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
-        while loop.time() < deadline and not condition() and not self.force_exit:  # noqa: ASYNC110  # uvicorn has flags
+        while loop.time() < deadline and not condition() and not self.force_exit:  # noqa: ASYNC110  # uvicorn uses flags, not events
             await asyncio.sleep(0.02)
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""What a person sees of the start: what is chosen and fetched, the stages, and how to ask something."""
+"""Prints the start to a terminal: the profile, the download, the stages and a first request."""
 
 import asyncio
 
@@ -11,11 +11,11 @@ from gateway.api.examples import PICTURE
 from gateway.engine.supervisor import Supervisor
 from gateway.settings import Settings
 
-TICK = 5.0  # seconds between two lines about a start that goes on, where there is no terminal
+TICK = 5.0  # seconds between two progress lines, if there is no terminal
 
 
 def announce(choice: Choice, console: Console) -> None:
-    """Say what is served and why, and what will be fetched for it."""
+    """Print the profile, why it was chosen, and what will be downloaded for it."""
     profile = choice.profile
     console.print(f"[bold]{profile.name}[/bold]: {profile.summary} Chosen because {choice.reason}.")
     if choice.plan is not None:
@@ -25,7 +25,7 @@ def announce(choice: Choice, console: Console) -> None:
 
 
 async def watch(supervisor: Supervisor, hint: str, console: Console) -> None:
-    """Show the stages of the start, and at its end `hint`."""
+    """Show the stages of the start, then `hint`."""
     if console.is_terminal:
         with console.status("") as line:
             while not supervisor.ready:
@@ -40,14 +40,14 @@ async def watch(supervisor: Supervisor, hint: str, console: Console) -> None:
 
 
 def hint(settings: Settings, profile: EngineProfile, *, page: bool, keyed: bool) -> str:
-    """Return where the gateway is, with an address that this machine can open, and a first request."""
-    everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # what a listener takes, not a client
+    """Return the gateway's addresses, usable on this machine, and an example request."""
+    everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # these are mapped, not listened on
     host = everywhere.get(settings.host, settings.host)
     address = f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
     lines = [f"page  {address}"] if page else []
     lines.append(f"API   {address}/v1")
     if keyed:
-        lines.append("It asks for an API key: set OPENAI_API_KEY to one of yours, and try:\n")
+        lines.append("An API key is required: set OPENAI_API_KEY to one of yours, then try:\n")
     else:
         lines.append("Try:\n")
     return "\n".join([*lines, _example(f"{address}/v1", profile.served_name, keyed=keyed)])
@@ -61,13 +61,13 @@ async def _ready_within(supervisor: Supervisor, seconds: float) -> None:
 
 
 def _download(profile: EngineProfile) -> str | None:
-    """Say what the start will fetch and how large it is, if anything."""
+    """Return a line about the download that the start needs, if any."""
     if profile.is_local or hub.find(profile.model, profile.revision) is not None:
         return None
     return (
-        f"The weights of {profile.model} are not on this machine: {profile.download_gb:g} GB will now be "
-        "fetched from the Hugging Face hub. (Ctrl-C stops it, and the next start continues; `--profile demo` "
-        "needs no download.)"
+        f"The weights of {profile.model} are not on this machine: downloading {profile.download_gb:g} GB "
+        "from the Hugging Face hub. (Ctrl-C stops it, and the next start continues; `--profile demo` needs "
+        "no download.)"
     )
 
 

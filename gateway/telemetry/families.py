@@ -1,4 +1,4 @@
-"""Makes metrics and remembers what each is, for docs/metrics.md."""
+"""Creates metrics and records their descriptions, for docs/metrics.md."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ _M = TypeVar("_M", Counter, Gauge, Histogram, Info)
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """A metric as `/metrics` names it. `labels` gives each label's values or their meaning."""
+    """Describes a metric of `/metrics`. `labels` maps each label to its values or their meaning."""
 
     name: str
     kind: str
@@ -27,25 +27,25 @@ class Families:
     made: list[Family] = field(default_factory=list)
 
     def counter(self, name: str, meaning: str, labels: Mapping[str, str] | None = None) -> Counter:
-        """Make a counter. `/metrics` shows it with `_total` at its end."""
-        return self._keep(
+        """Create a counter. Its name in `/metrics` ends with `_total`."""
+        return self._record(
             Counter(name, meaning, list(labels or {}), registry=self.registry), "_total", labels
         )
 
     def gauge(self, name: str, meaning: str, labels: Mapping[str, str] | None = None) -> Gauge:
-        return self._keep(Gauge(name, meaning, list(labels or {}), registry=self.registry), "", labels)
+        return self._record(Gauge(name, meaning, list(labels or {}), registry=self.registry), "", labels)
 
     def histogram(
         self, name: str, meaning: str, buckets: Sequence[float], labels: Mapping[str, str] | None = None
     ) -> Histogram:
         made = Histogram(name, meaning, list(labels or {}), buckets=buckets, registry=self.registry)
-        return self._keep(made, "", labels)
+        return self._record(made, "", labels)
 
     def info(self, name: str, meaning: str, labels: Mapping[str, str]) -> Info:
-        """Make a gauge that is always 1, for its labels. `/metrics` shows it with `_info` at its end."""
-        return self._keep(Info(name, meaning, registry=self.registry), "_info", labels)
+        """Create a gauge that is always 1, for its labels. Its name in `/metrics` ends with `_info`."""
+        return self._record(Info(name, meaning, registry=self.registry), "_info", labels)
 
-    def _keep(self, metric: _M, ending: str, labels: Mapping[str, str] | None) -> _M:
+    def _record(self, metric: _M, ending: str, labels: Mapping[str, str] | None) -> _M:
         (family,) = metric.describe()
         kind = "gauge" if family.type == "info" else family.type
         self.made.append(Family(family.name + ending, kind, family.documentation, labels or {}))
@@ -53,13 +53,13 @@ class Families:
 
 
 def page(families: Sequence[Family], engine: Mapping[str, str]) -> str:
-    """Return docs/metrics.md: every metric of ours, and those of vLLM that `engine` explains."""
+    """Return docs/metrics.md: every gateway metric, and the metrics of vLLM that `engine` describes."""
     lines = [
         "# Metrics",
         "",
-        "What `/metrics` gives. Times are in seconds and sizes in bytes. No client can choose a label's",
+        "The metrics at `/metrics`. Times are in seconds, sizes in bytes. No client can choose a label's",
         "value: routes, codes and reasons come from the code, callers and classes from the operator's keys.",
-        "This page is written by `llava-gateway metrics`.",
+        "`llava-gateway metrics` writes this page.",
         "",
         "| metric | type | labels | meaning |",
         "| --- | --- | --- | --- |",
@@ -69,7 +69,7 @@ def page(families: Sequence[Family], engine: Mapping[str, str]) -> str:
         lines.append(f"| `{family.name}` | {family.kind} | {labels} | {family.meaning} |")
     lines += [
         "",
-        "vLLM's own metrics, named `vllm:…`, are on the same page. The ones to look at first:",
+        "`/metrics` also has vLLM's own metrics, named `vllm:…`. The most useful ones:",
         "",
         "| metric | meaning |",
         "| --- | --- |",

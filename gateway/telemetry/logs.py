@@ -1,6 +1,6 @@
 """Structured logs on standard error: JSON, or coloured lines for a person at a terminal.
 
-What others log through Python's `logging` (vLLM, uvicorn, libraries) is written in the same form.
+Lines that vLLM, uvicorn and other libraries log through Python's `logging` have the same form.
 """
 
 import logging
@@ -11,11 +11,11 @@ from typing import Any
 import orjson
 import structlog
 
-VARIABLE = "GATEWAY_LOG_FORMAT"  # the setting, as the engine's processes inherit it
+VARIABLE = "GATEWAY_LOG_FORMAT"  # the setting, which the engine's processes inherit
 
 
 def configure(form: str, level: str) -> None:
-    """Set up structlog, and `logging` for warnings and worse. `form` is `json`, `console` or `auto`."""
+    """Configure structlog, and `logging` from level WARNING. `form` is `json`, `console` or `auto`."""
     json = is_json(form)
     structlog.configure(
         processors=[
@@ -38,14 +38,14 @@ def configure(form: str, level: str) -> None:
 
 
 def is_json(form: str) -> bool:
-    """Say whether lines are JSON; `auto` is for a person where standard error is a terminal."""
+    """Return whether lines are JSON. With `auto`, they are unless standard error is a terminal."""
     return form == "json" or (form == "auto" and not sys.stderr.isatty())
 
 
 class Formatter(structlog.stdlib.ProcessorFormatter):
-    """Formats records of `logging` as lines of the gateway's own log, with the name of their logger.
+    """Formats records of `logging` like the gateway's own log lines, with the name of their logger.
 
-    vLLM's processes make one by gateway/engine/vllm_logging.json, without a `form`: they inherit the setting.
+    vLLM's processes create it by gateway/engine/vllm_logging.json, without `form`: the environment has it.
     """
 
     def __init__(self, form: str | None = None) -> None:
@@ -63,7 +63,7 @@ class Formatter(structlog.stdlib.ProcessorFormatter):
 def _rendered(*, json: bool) -> list[Any]:
     if json:
         return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(_dumps)]
-    # Not rich's tracebacks, which show local variables, and with them prompts and pictures.
+    # Not rich's tracebacks: they show local variables, which may be prompts and images.
     return [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
 
 

@@ -1,4 +1,4 @@
-"""Every metric of the gateway's own, by name. vLLM's (`vllm:…`) stand on the same page."""
+"""All metrics of the gateway. `/metrics` also has vLLM's (`vllm:…`)."""
 
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -9,7 +9,7 @@ from prometheus_client import REGISTRY, disable_created_metrics, generate_latest
 from engine_config.progress import Progress
 from gateway.telemetry.families import Families
 
-# Or each counter and histogram, vLLM's too, has a second series with the time when it was made.
+# Otherwise each counter and histogram, vLLM's too, has a second series with its creation time.
 disable_created_metrics()  # type: ignore[no-untyped-call]  # the library is untyped here
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
@@ -21,12 +21,12 @@ _STEP = "`fetching`, `loading`"
 _CALLER = "an API key's name, or `no key`"
 _BUDGET = "`bodies`, `stored`, `images` (encoded), `small_pixels`, `large_pixels`"
 
-# Of vLLM's metrics, those that an operator looks at first.
+# The metrics of vLLM that an operator needs most.
 ENGINE: Final[Mapping[str, str]] = {
     "vllm:num_requests_running": "requests (choices) in the engine's batch",
-    "vllm:num_requests_waiting": "requests that wait for a place in the batch",
-    "vllm:kv_cache_usage_perc": "share of the KV cache that is in use, 0 to 1",
-    "vllm:num_preemptions_total": "requests put back because the KV cache was full",
+    "vllm:num_requests_waiting": "requests that wait for the batch",
+    "vllm:kv_cache_usage_perc": "fraction of the KV cache in use, 0 to 1",
+    "vllm:num_preemptions_total": "requests preempted because the KV cache was full",
     "vllm:prefix_cache_queries_total": "prompt tokens looked up in the prefix cache",
     "vllm:prefix_cache_hits_total": "prompt tokens found there",
     "vllm:request_queue_time_seconds": "time in the engine's queue",
@@ -35,7 +35,7 @@ ENGINE: Final[Mapping[str, str]] = {
 
 
 class Metrics:
-    """One gateway's metrics, in a registry of its own."""
+    """The metrics of one gateway, in their own registry."""
 
     def __init__(self) -> None:
         families = Families()
@@ -64,12 +64,12 @@ class Metrics:
         )
         self.client_left = families.counter(
             "gateway_clients_left",
-            "Clients that left before their answer was complete, by the stage that the request had reached.",
-            {"stage": "`edge`, `waiting`, `body`, `images`, `seat`, `first_token`, `answer`"},
+            "Clients that left before their answer was complete, by the stage of their request.",
+            {"stage": "`start`, `waiting`, `body`, `images`, `engine`, `first_token`, `answer`"},
         )
         self.request_seconds = families.histogram(
             "gateway_request_seconds",
-            "From a request's first byte to its answer's last.",
+            "From a request's first byte to its answer's last byte.",
             _SECONDS,
             {"route": _ROUTE},
         )
@@ -80,24 +80,25 @@ class Metrics:
         )
         self.between_tokens_seconds = families.histogram(
             "gateway_time_between_tokens_seconds",
-            "Time per token after a choice's first, by the engine's clock: slow clients do not count.",
+            "Time between the tokens of a choice, measured at the engine: slow clients do not count.",
             _SECONDS,
         )
         self.waiting_seconds = families.histogram(
-            "gateway_waiting_seconds", "Time a request waited for its turn in the gateway's queue.", _SECONDS
+            "gateway_waiting_seconds", "Time that requests waited in the gateway's queue.", _SECONDS
         )
-        self.seat_seconds = families.histogram(
-            "gateway_seat_waiting_seconds",
-            "Time a request that runs waited for a seat in the engine's batch.",
+        self.engine_waiting_seconds = families.histogram(
+            "gateway_engine_waiting_seconds",
+            "Time that running requests waited for an engine permit.",
             _SECONDS,
         )
-        self.connections = families.gauge("gateway_connections", "Open connections, idle ones included.")
+        self.connections = families.gauge("gateway_connections", "Open connections, including idle ones.")
         self.connections_ended = families.counter(
             "gateway_connections_ended",
-            "Connections ended by the gateway before or between requests, or because nobody takes an answer.",
+            "Connections that the gateway closed before or between requests, or because their client "
+            "did not read.",
             {
                 "reason": "`invalid_http`, `headers_too_large`, `header_timeout`, `overloaded` (too many), "
-                "`room` (idle, closed for a new one), `unread`"
+                "`idle` (closed to admit a new one), `unread`"
             },
         )
         self.ignored_fields = families.counter(
@@ -105,21 +106,21 @@ class Metrics:
             "Unknown fields of messages, which are ignored; the header `x-gateway-ignored` names them.",
         )
         self.stalled = families.counter(
-            "gateway_stalled_requests", "Requests ended because the engine gave nothing for too long."
+            "gateway_stalled_requests", "Requests ended because the engine produced no output for too long."
         )
 
     def _tokens(self, families: Families) -> None:
         self.prompt_tokens = families.counter(
-            "gateway_prompt_tokens", "Prompt tokens, those of images included."
+            "gateway_prompt_tokens", "Prompt tokens, including those of images."
         )
-        self.image_tokens = families.counter("gateway_image_tokens", "Prompt tokens that stand for images.")
+        self.image_tokens = families.counter("gateway_image_tokens", "Prompt tokens of images.")
         self.completion_tokens = families.counter("gateway_completion_tokens", "Tokens generated.")
 
     def _images(self, families: Families) -> None:
         self.images = families.counter(
             "gateway_images",
-            "Images taken in.",
-            {"source": "`data`, `http`, `file`", "format": "as Pillow names it: `jpeg`, `png`, …"},
+            "Images read.",
+            {"source": "`data`, `http`, `file`", "format": "Pillow's name: `jpeg`, `png`, …"},
         )
         self.image_seconds = families.histogram(
             "gateway_image_seconds",
@@ -133,7 +134,7 @@ class Metrics:
             {"result": "`hit`, `miss`"},
         )
         self.image_cache_bytes = families.gauge(
-            "gateway_image_cache_bytes", "Memory that the cache of decoded images takes."
+            "gateway_image_cache_bytes", "Memory used by the cache of decoded images."
         )
         self.fetch_failures = families.counter(
             "gateway_image_fetch_failures",
@@ -146,62 +147,58 @@ class Metrics:
 
     def _capacity(self, families: Families) -> None:
         self.in_flight = families.gauge(
-            "gateway_in_flight", "Requests that run, up to the limit; some may wait for a seat."
+            "gateway_in_flight", "Running requests; some may wait for an engine permit."
         )
-        self.in_flight_limit = families.gauge("gateway_in_flight_limit", "Requests that may run at once.")
+        self.in_flight_limit = families.gauge("gateway_in_flight_limit", "Maximum of running requests.")
         self.waiting = families.gauge("gateway_waiting", "Requests in the queue.")
-        self.waiting_limit = families.gauge("gateway_waiting_limit", "Requests that may be in the queue.")
-        self.waiting_for_seat = families.gauge(
-            "gateway_waiting_for_seat", "Requests that run and wait for a seat in the engine's batch."
+        self.waiting_limit = families.gauge("gateway_waiting_limit", "Maximum of requests in the queue.")
+        self.waiting_for_engine = families.gauge(
+            "gateway_waiting_for_engine", "Running requests that wait for an engine permit."
         )
         self.memory_held = families.gauge(
-            "gateway_memory_held_bytes", "Memory in use for what clients send, by budget.", {"kind": _BUDGET}
+            "gateway_memory_held_bytes", "Memory reserved for clients' data, by budget.", {"kind": _BUDGET}
         )
         self.memory_limit = families.gauge(
-            "gateway_memory_limit_bytes", "The size of each of these budgets.", {"kind": _BUDGET}
+            "gateway_memory_limit_bytes", "Size of each memory budget.", {"kind": _BUDGET}
         )
         self.memory_waiting = families.gauge(
-            "gateway_memory_waiting", "Holders that wait for a part of a budget.", {"kind": _BUDGET}
+            "gateway_memory_waiting", "Memory permits waited for, by budget.", {"kind": _BUDGET}
         )
         self.batch_lines = families.counter(
-            "gateway_batch_lines", "Lines of batches that ended.", {"outcome": "`completed`, `failed`"}
+            "gateway_batch_lines", "Batch lines that ended.", {"outcome": "`completed`, `failed`"}
         )
-        self.batch_lines_running = families.gauge("gateway_batch_lines_running", "Lines of batches that run.")
+        self.batch_lines_running = families.gauge("gateway_batch_lines_running", "Batch lines that run.")
         self.batch_lines_waiting = families.gauge(
-            "gateway_batch_lines_waiting", "Lines of unfinished batches that have no result yet."
+            "gateway_batch_lines_waiting", "Batch lines that have no result yet, of unfinished batches."
         )
 
     def _engine(self, families: Families) -> None:
         self.ready = families.gauge("gateway_ready", "1 while the engine answers.")
         self.weights_done = families.gauge(
             "gateway_weights_done_bytes",
-            "Bytes of the weights that the start under way has fetched or loaded.",
+            "Bytes of the weights that the engine's current start has fetched or loaded.",
             {"step": _STEP},
         )
         self.weights_size = families.gauge(
             "gateway_weights_size_bytes",
-            "The size of these weights; 0 where no start fetches or loads.",
+            "Size of these weights; 0 if no weights are being fetched or loaded.",
             {"step": _STEP},
         )
         self.set_loading(None)
-        self.engine_restarts = families.counter(
-            "gateway_engine_restarts", "Times a dead engine was started again."
-        )
-        self.engine_hangs = families.counter(
-            "gateway_engine_hangs", "Times an engine was killed because it was stuck."
-        )
+        self.engine_restarts = families.counter("gateway_engine_restarts", "Restarts of a dead engine.")
+        self.engine_hangs = families.counter("gateway_engine_hangs", "Engines killed because they hung.")
         self.rerun = families.counter(
-            "gateway_jobs_run_again", "Requests run again on a new engine after theirs had died."
+            "gateway_jobs_run_again", "Requests run again on a new engine after the old one died."
         )
         self.kv_cache_tokens = families.gauge(
             "gateway_kv_cache_tokens", "Tokens that fit in the engine's KV cache."
         )
         self.engine = families.info(
             "gateway_engine",
-            "The engine that runs.",
-            dict.fromkeys(("version", "dtype", "quantization", "attention_backend"), "as vLLM names it"),
+            "The running engine.",
+            dict.fromkeys(("version", "dtype", "quantization", "attention_backend"), "vLLM's name for it"),
         )
-        families.info("gateway_build", "This gateway.", {"version": "its version"}).info(
+        families.info("gateway_build", "The running gateway.", {"version": "its version"}).info(
             {"version": version("llava-gateway")}
         )
 
@@ -223,26 +220,26 @@ class Metrics:
         )
         self.keys_file_stale = families.gauge(
             "gateway_keys_file_stale",
-            "1 while the keys file cannot be used as it is, so that older keys count.",
+            "1 while the keys file cannot be read and the keys read before stay in use.",
         )
         self.limits_unchecked = families.counter(
             "gateway_limits_unchecked",
-            "Times that Redis could not count; `GATEWAY_LIMITS_UNREACHABLE` says what follows.",
+            "Requests that Redis could not count; `GATEWAY_LIMITS_UNREACHABLE` sets what happens then.",
             {"reason": "`unreachable`, `authentication`, `wrong_type` (of a caller's key in Redis), `other`"},
         )
 
     def set_engine(self, info: Mapping[str, str | int]) -> None:
-        """Tell what runs; `info` is an `EngineInfo`'s fields."""
+        """Report the running engine; `info` has the fields of an `EngineInfo`."""
         self.engine.info({name: value for name, value in info.items() if isinstance(value, str)})
         self.kv_cache_tokens.set(float(info["kv_cache_tokens"]))
 
     def set_loading(self, progress: Progress | None) -> None:
-        """Tell how far the weights are; None where the start does something else, or has ended."""
+        """Report the progress of the weights; None if no weights are being fetched or loaded."""
         for step in ("fetching", "loading"):
             at = progress if progress and progress.doing == step else None
             self.weights_done.labels(step).set(at.done if at else 0)
             self.weights_size.labels(step).set(at.total if at else 0)
 
     def page(self) -> bytes:
-        """Return all metrics, vLLM's included, in Prometheus' text format."""
+        """Return all metrics, including vLLM's, in Prometheus' text format."""
         return generate_latest(self.registry) + generate_latest(REGISTRY)

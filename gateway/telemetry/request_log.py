@@ -1,4 +1,4 @@
-"""Records one request while it runs: its stage, its timings, and how it ended."""
+"""Records one request while it runs: its stage, its timings and its outcome."""
 
 import time
 from collections import defaultdict
@@ -9,12 +9,12 @@ from typing import Any, Final, Literal, NamedTuple
 from gateway.errors import EngineNotReady, GatewayError, Overloaded, RequestError, ShuttingDown
 
 Cause = tuple[type[GatewayError], GatewayError, TracebackType | None]  # as `exc_info`
-Stage = Literal["edge", "waiting", "body", "images", "seat", "first_token", "answer"]
+Stage = Literal["start", "waiting", "body", "images", "engine", "first_token", "answer"]
 
-# The gateway and the engine are healthy: the request was not admitted.
+# Errors of a healthy gateway and engine: the request was not admitted.
 REFUSALS: Final = (RequestError, Overloaded, EngineNotReady, ShuttingDown)
 CLIENT_LIMIT: Final = "client_limit"
-# Outcomes that are the clients' doing. Any client can cause any number of them, so the log has a sample.
+# Outcomes that clients cause. A client can cause any number of them, so only a sample is logged.
 SAMPLED: Final = frozenset({"refused", CLIENT_LIMIT})
 STEPS: Final = ("wait", "fetch", "decode", "fit", "queue", "prefill", "generate")
 _ERROR_STATUS = 400
@@ -22,7 +22,7 @@ _SERVER_ERROR = 500
 
 
 class Step(NamedTuple):
-    """Something a request did for a time, and when that ended (`time.perf_counter`)."""
+    """A step of a request, with its duration and its end (`time.perf_counter`)."""
 
     name: str
     seconds: float
@@ -30,28 +30,28 @@ class Step(NamedTuple):
 
 
 class RequestLog:
-    """One request's trail. Steps may be added from threads; times are in seconds."""
+    """What is recorded of one request. Steps may be added from threads; times are in seconds."""
 
     def __init__(self) -> None:
-        self.stage: Stage = "edge"
+        self.stage: Stage = "start"
         self.facts: dict[str, Any] = {}  # for the log line: sizes and names, no content
-        self.error: GatewayError | None = None  # reported to the client with a status
-        self._traceback: TracebackType | None = None  # the former's
-        self.broke: GatewayError | None = None  # that ended the generation
+        self.error: GatewayError | None = None  # the one sent to the client with a status
+        self._traceback: TracebackType | None = None  # of `error`
+        self.broke: GatewayError | None = None  # the one that ended the generation
         self.steps: list[Step] = []
         self.began = self._since = time.perf_counter()
-        self.first: float | None = None  # when the first delta was there
+        self.first: float | None = None  # time of the first delta
         self.finish_reasons: list[str] = []
         self.cached_tokens = 0
-        self.span: Any = None  # OpenTelemetry's, where tracing is on
-        self.trace_headers: dict[str, str] = {}  # that put other spans under ours
-        self.pictures: list[tuple[float, dict[str, str | int | bool]]] = []  # when, and what of each
+        self.span: Any = None  # OpenTelemetry's, if tracing is on
+        self.trace_headers: dict[str, str] = {}  # make other spans children of `span`
+        self.images: list[tuple[float, dict[str, str | int | bool]]] = []  # time and description of each
         self._clock = time.time_ns() - time.perf_counter_ns()
 
     def enter(self, stage: Stage) -> None:
-        """Begin `stage`; the time of the two stages that wait for other requests is kept as `wait`."""
+        """Begin `stage`. The time in the two stages that wait for other requests is added as `wait`."""
         now = time.perf_counter()
-        if self.stage in ("waiting", "seat"):
+        if self.stage in ("waiting", "engine"):
             self.add("wait", now - self._since)
         if stage == "answer":
             self.first = now
@@ -62,8 +62,8 @@ class RequestLog:
         # Appending is atomic: the images of a request are decoded in several threads.
         self.steps.append(Step(step, seconds, time.perf_counter() if ended is None else ended))
 
-    def tell(self, name: str, value: str) -> None:
-        """Add an attribute to the request's span, where tracing is on."""
+    def set_attribute(self, name: str, value: str) -> None:
+        """Set an attribute of the request's span, if tracing is on."""
         if self.span is not None:
             self.span.set_attribute(name, value)
 
@@ -73,7 +73,7 @@ class RequestLog:
 
     @property
     def times(self) -> dict[str, float]:
-        """Return the steps' seconds, in a request's order; those of several images are added up."""
+        """Return the seconds of each step, in a request's order; those of several images are summed."""
         sums: defaultdict[str, float] = defaultdict(float)
         for step in self.steps:
             sums[step.name] += step.seconds
@@ -81,17 +81,17 @@ class RequestLog:
 
     @property
     def server_timing(self) -> str:
-        """Return the times in milliseconds, as the header `Server-Timing` has them."""
+        """Return the value of the header `Server-Timing`, in milliseconds."""
         return ", ".join(f"{step};dur={spent:.1f}" for step, spent in self.timing.items())
 
     @property
     def timing(self) -> dict[str, float]:
-        """Return the times in milliseconds, as reported to clients, and the request's total until now."""
-        told = self.times | {"total": time.perf_counter() - self.began}
-        return {step: round(seconds * 1000, 1) for step, seconds in told.items()}
+        """Return the times that clients get, in milliseconds, with the total until now."""
+        times = self.times | {"total": time.perf_counter() - self.began}
+        return {step: round(seconds * 1000, 1) for step, seconds in times.items()}
 
     def outcome(self, status: int, *, left: bool) -> tuple[str, str]:
-        """Return how the request ended, and the error's code where there was one."""
+        """Return how the request ended, and the error's code, or an empty one."""
         if left:
             return "client_left", ""
         error = self.broke if status < _ERROR_STATUS else self.error
@@ -106,13 +106,13 @@ class RequestLog:
         return ("refused" if isinstance(error, REFUSALS) else "failed"), error.code
 
     def answered(self, error: GatewayError) -> None:
-        """Keep the error reported to the client, and its traceback, which Starlette removes."""
+        """Keep the error sent to the client, and its traceback, which Starlette removes."""
         self.error, self._traceback = error, error.__traceback__
 
     def cause(self) -> Cause | None:
-        """Return the error whose traceback the log should have, and let go of all errors.
+        """Return the error whose traceback is logged, if any, and drop all errors.
 
-        A traceback holds its frames, and these hold the trail.
+        A traceback refers to its frames, and these to this object: a cycle.
         """
         error, traceback = self.error or self.broke, self._traceback
         self.error = self.broke = self._traceback = None
@@ -121,16 +121,16 @@ class RequestLog:
         return type(error), error, error.__traceback__ or traceback
 
 
-_CURRENT: ContextVar[RequestLog | None] = ContextVar("trail", default=None)
+_CURRENT: ContextVar[RequestLog | None] = ContextVar("request_log", default=None)
 
 
 def begin() -> RequestLog:
-    """Return a new trail, the current one of the task from now on."""
-    trail = RequestLog()
-    _CURRENT.set(trail)
-    return trail
+    """Create a request log and make it the task's current one."""
+    log = RequestLog()
+    _CURRENT.set(log)
+    return log
 
 
 def current() -> RequestLog:
-    """Return the current request's log, or one that is discarded if there is no request."""
+    """Return the current request's log; outside a request, a new one that is discarded."""
     return _CURRENT.get() or RequestLog()

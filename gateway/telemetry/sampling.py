@@ -7,14 +7,14 @@ PER_SECOND = 10  # lines of one kind
 
 
 class Sampler:
-    """Lets `PER_SECOND` lines of each kind through per second. The kinds must be bounded in number."""
+    """Admits `PER_SECOND` lines of each kind per second. The number of kinds must be bounded."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
-        self._kinds: dict[tuple[str, ...], list[int]] = {}  # second, its lines, left out since
+        self._kinds: dict[tuple[str, ...], list[int]] = {}  # second, lines in it, lines left out since
 
     def admit(self, *kind: str) -> int | None:
-        """Return how many lines of `kind` were left out since the last one; None leaves this one out too."""
+        """Return how many lines of `kind` were left out since the last one, or None to leave this one out."""
         second = int(self._now())
         seen = self._kinds.setdefault(kind, [second, 0, 0])
         if seen[0] != second:

@@ -1,8 +1,8 @@
-"""Spans over OTLP: one per request, with a child for each step. On by OpenTelemetry's own `OTEL_*` variables.
+"""Spans over OTLP: one per request, with a child for each step. `OTEL_*` variables turn them on.
 
-OpenTelemetry is imported only when tracing is on. Spans are written by a thread: what a request does is put
-them into a queue of bounded length. Names are those of the semantic conventions for HTTP and generative AI
-(https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-spans/); what they have no name for is `gateway.…`.
+OpenTelemetry is imported only if tracing is on. A request puts its spans into a bounded queue; a thread sends
+them. Attributes follow the semantic conventions for HTTP and generative AI
+(https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-spans/); all others are named `gateway.…`.
 """
 
 import asyncio
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
     from opentelemetry.trace import Span
 
-FLUSH_TIMEOUT: Final = 5.0  # seconds at the end for spans that are not sent yet
+FLUSH_TIMEOUT: Final = 5.0  # seconds at shutdown for spans that are not sent yet
 PROTOCOLS: Final = ("http/protobuf", "grpc")
 SERVICE: Final = "llava-gateway"
-_QUIET: Final = 60.0  # seconds between two lines about a collector that does not answer
+_QUIET: Final = 60.0  # seconds between two log lines about a collector that does not answer
 _BASE, _TRACES = "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
 _OPERATIONS: Final = {
     "/v1/chat/completions": "chat",
@@ -37,7 +37,7 @@ log = structlog.get_logger()
 
 
 def exporters(environ: Mapping[str, str]) -> list[str]:
-    """Return the exporters that `OTEL_*` variables ask for; none where tracing is off."""
+    """Return the exporters named by `OTEL_*` variables; none if tracing is off."""
     if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return []
     named = environ.get("OTEL_TRACES_EXPORTER", "").lower().replace(" ", "")
@@ -53,9 +53,9 @@ def protocol(environ: Mapping[str, str]) -> str:
 
 
 def engine_variables(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that make vLLM send its spans where ours go; empty where tracing is off."""
+    """Return the variables that make vLLM send its spans to the same collector; empty if tracing is off."""
     kind = protocol(environ)
-    if "otlp" not in exporters(environ) or kind not in PROTOCOLS:  # of the latter, `start` tells
+    if "otlp" not in exporters(environ) or kind not in PROTOCOLS:  # `start` reports a wrong protocol
         return {}
     endpoint = environ.get(_TRACES)
     if not endpoint and kind == "grpc":
@@ -70,7 +70,7 @@ def engine_variables(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def start(environ: Mapping[str, str]) -> "Tracing | None":
-    """Return what makes spans, or None where tracing is off or OpenTelemetry is not installed."""
+    """Return a new Tracing, or None if tracing is off or OpenTelemetry is not installed."""
     wanted = exporters(environ)
     if not wanted:
         return None
@@ -85,7 +85,7 @@ def start(environ: Mapping[str, str]) -> "Tracing | None":
 
 
 async def close(tracing: "Tracing | None") -> None:
-    """Send what is left, where tracing is on."""
+    """Send the remaining spans, if tracing is on."""
     if tracing is not None:
         await tracing.close()
 
@@ -110,7 +110,7 @@ def _exporter(name: str, environ: Mapping[str, str]) -> "SpanExporter":
 
 
 class Tracing:
-    """Makes spans and sends them. The sampler is that of `OTEL_TRACES_SAMPLER`."""
+    """Creates and sends spans. `OTEL_TRACES_SAMPLER` chooses the sampler."""
 
     def __init__(self, exporters: "list[SpanExporter]", environ: Mapping[str, str]) -> None:
         from opentelemetry import propagate, trace
@@ -127,58 +127,60 @@ class Tracing:
             self._provider.add_span_processor(BatchSpanProcessor(exporter))
         self._tracer = self._provider.get_tracer("gateway", version("llava-gateway"))
         self._trace, self._propagate = trace, propagate
-        _tell_failures_once_a_minute()
+        _limit_failure_lines()
 
-    def begin(self, trail: RequestLog, method: str, headers: Mapping[str, str]) -> None:
-        """Open the span of `trail`'s request, under the one that its `traceparent` names."""
+    def begin(self, request_log: RequestLog, method: str, headers: Mapping[str, str]) -> None:
+        """Open the request's span, as a child of the one that `traceparent` names."""
         span = self._tracer.start_span(
             method,
             self._propagate.extract(headers),
             self._trace.SpanKind.SERVER,
             {"http.request.method": method},
-            start_time=trail.wall_time(trail.began),
+            start_time=request_log.wall_time(request_log.began),
         )
-        trail.span = span
-        self._propagate.inject(trail.trace_headers, self._trace.set_span_in_context(span))
+        request_log.span = span
+        self._propagate.inject(request_log.trace_headers, self._trace.set_span_in_context(span))
 
-    def end(self, trail: RequestLog, route: str, status: int, outcome: str, code: str, **told: str) -> None:
-        """Close the span, with a child for each of its steps; `told` has the fields of the log line."""
-        span, trail.span = trail.span, None
+    def end(
+        self, request_log: RequestLog, route: str, status: int, outcome: str, code: str, **fields: str
+    ) -> None:
+        """Close the span, with a child for each step; `fields` are those of the log line."""
+        span, request_log.span = request_log.span, None
         if span is None or not span.is_recording():
             return
         method = span.attributes["http.request.method"]
-        model = trail.facts.get("model")
+        model = request_log.facts.get("model")
         operation = _OPERATIONS.get(route)
         span.update_name(f"{operation} {model}" if operation and model else f"{method} {route}")
         span.set_attributes({"http.route": route, "http.response.status_code": status})
-        span.set_attributes({f"gateway.{name}": value for name, value in told.items()})
+        span.set_attributes({f"gateway.{name}": value for name, value in fields.items()})
         span.set_attribute("gateway.outcome", outcome)
         if operation:
             span.set_attributes({"gen_ai.operation.name": operation, "gen_ai.provider.name": "vllm"})
-        span.set_attributes(_used(trail))
+        span.set_attributes(_answer_attributes(request_log))
         if outcome != "ok":
             span.set_attribute("error.type", code or outcome)
         if outcome in ("failed", "stream_failed"):
             span.set_status(self._trace.StatusCode.ERROR, code)
-        for when, picture in trail.pictures:
-            span.add_event("gateway.image", picture, trail.wall_time(when))
+        for when, image in request_log.images:
+            span.add_event("gateway.image", image, request_log.wall_time(when))
         inside = self._trace.set_span_in_context(span)
-        for step in trail.steps:
+        for step in request_log.steps:
             child = self._tracer.start_span(
-                step.name, inside, start_time=trail.wall_time(step.ended - step.seconds)
+                step.name, inside, start_time=request_log.wall_time(step.ended - step.seconds)
             )
-            child.end(trail.wall_time(step.ended))
+            child.end(request_log.wall_time(step.ended))
         span.end()
 
     async def close(self) -> None:
-        """Send what is left, vLLM's spans of this process included, for FLUSH_TIMEOUT seconds at most."""
+        """Send the remaining spans, including vLLM's of this process, for at most FLUSH_TIMEOUT seconds."""
         loop, done = asyncio.get_running_loop(), asyncio.Event()
 
         def send() -> None:
             for provider in (self._provider, self._trace.get_tracer_provider()):
                 with suppress(Exception):  # Too late to report an error.
                     getattr(provider, "shutdown", lambda: None)()
-            with suppress(RuntimeError):  # The loop did not wait.
+            with suppress(RuntimeError):  # The loop has ended.
                 loop.call_soon_threadsafe(done.set)
 
         threading.Thread(target=send, name="last-spans", daemon=True).start()
@@ -190,48 +192,49 @@ class Tracing:
 
 
 def trace_id(span: "Span | None") -> str | None:
-    """Return the id of the trace that `span` belongs to, as logs have it."""
+    """Return the trace id of `span` as it is logged."""
     return None if span is None else f"{span.get_span_context().trace_id:032x}"
 
 
-def _used(trail: RequestLog) -> dict[str, Any]:
-    """Return what the answer was, by the semantic conventions' names."""
-    if "model" not in trail.facts:
+def _answer_attributes(request_log: RequestLog) -> dict[str, Any]:
+    """Return the attributes of the answer, by the semantic conventions' names."""
+    if "model" not in request_log.facts:
         return {}
     found: dict[str, Any] = {
-        "gen_ai.response.id": trail.facts["id"],
-        "gen_ai.response.model": trail.facts["model"],
+        "gen_ai.response.id": request_log.facts["id"],
+        "gen_ai.response.model": request_log.facts["model"],
     }
-    if trail.finish_reasons:
-        found["gen_ai.response.finish_reasons"] = trail.finish_reasons
-    if "prompt_tokens" in trail.facts:
-        found["gen_ai.usage.input_tokens"] = trail.facts["prompt_tokens"]
-        found["gen_ai.usage.output_tokens"] = trail.facts["completion_tokens"]
-        found["gen_ai.usage.cache_read.input_tokens"] = trail.cached_tokens
-    if trail.facts.get("stream") and trail.first is not None:
-        found["gen_ai.response.time_to_first_chunk"] = trail.first - trail.began
+    if request_log.finish_reasons:
+        found["gen_ai.response.finish_reasons"] = request_log.finish_reasons
+    if "prompt_tokens" in request_log.facts:
+        found["gen_ai.usage.input_tokens"] = request_log.facts["prompt_tokens"]
+        found["gen_ai.usage.output_tokens"] = request_log.facts["completion_tokens"]
+        found["gen_ai.usage.cache_read.input_tokens"] = request_log.cached_tokens
+    if request_log.facts.get("stream") and request_log.first is not None:
+        found["gen_ai.response.time_to_first_chunk"] = request_log.first - request_log.began
     return found
 
 
 class _OncePerMinute(logging.Handler):
-    """Takes OpenTelemetry's own log lines and passes one on at a time."""
+    """Logs OpenTelemetry's own warnings, at most one per minute."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self._said = float("-inf")
+        self._last = float("-inf")
         self._left_out = 0
 
     def emit(self, record: logging.LogRecord) -> None:
         now = time.monotonic()
-        if now - self._said < _QUIET:
+        if now - self._last < _QUIET:
             self._left_out += 1
             return
-        told = {"left_out": self._left_out} if self._left_out else {}
-        self._said, self._left_out = now, 0
-        log.warning("tracing_failed", reason=record.getMessage(), **told)
+        more = {"left_out": self._left_out} if self._left_out else {}
+        self._last, self._left_out = now, 0
+        log.warning("tracing_failed", reason=record.getMessage(), **more)
 
 
-def _tell_failures_once_a_minute() -> None:
+def _limit_failure_lines() -> None:
+    """Log OpenTelemetry's own failures at most once per minute."""
     logger = logging.getLogger("opentelemetry")
     logger.propagate = False
     if not any(isinstance(handler, _OncePerMinute) for handler in logger.handlers):

@@ -194,12 +194,12 @@ async def test_wait_for_a_seat_is_shown_and_counted() -> None:
         waiting = asyncio.create_task(desk.seated())
         given_up = asyncio.create_task(desk.seated())
         await turns()
-        assert desk.gauge("gateway_waiting_for_seat") == 2
+        assert desk.gauge("gateway_waiting_for_engine") == 2
         given_up.cancel()
         await turns()
-        assert desk.gauge("gateway_waiting_for_seat") == 1
+        assert desk.gauge("gateway_waiting_for_engine") == 1
         await asyncio.sleep(0.05)
     await waiting
-    assert desk.gauge("gateway_waiting_for_seat") == 0
-    assert desk.gauge("gateway_seat_waiting_seconds_count") == 2
-    assert 0.05 <= (desk.gauge("gateway_seat_waiting_seconds_sum") or 0) < 10
+    assert desk.gauge("gateway_waiting_for_engine") == 0
+    assert desk.gauge("gateway_engine_waiting_seconds_count") == 2
+    assert 0.05 <= (desk.gauge("gateway_engine_waiting_seconds_sum") or 0) < 10

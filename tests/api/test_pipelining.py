@@ -231,5 +231,5 @@ async def test_a_connection_closed_to_make_room_is_counted() -> None:
         for _ in range(3):
             await open_.enter_async_context(connected(gateway))
         await until(lambda: connections(gateway) == 2)
-        assert await metric(gateway, "gateway_connections_ended_total", reason="room") > 0
+        assert await metric(gateway, "gateway_connections_ended_total", reason="idle") > 0
         assert await metric(gateway, "gateway_connections") <= 3

@@ -298,7 +298,7 @@ def test_page_tells_the_steps_the_variables_and_the_bound() -> None:
     assert re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)[: len(request_log.STEPS)] == list(
         request_log.STEPS
     )
-    assert f"have {tracing.FLUSH_TIMEOUT:g} seconds" in page
+    assert f"at most {tracing.FLUSH_TIMEOUT:g} seconds" in page
     named = re.findall(r"`(gen_ai[\w.]+|error\.type)`", page)
     assert len(named) == 5
     assert set(named) <= STANDARD

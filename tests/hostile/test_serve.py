@@ -74,7 +74,9 @@ async def test_a_thousand_idle_connections_keep_nobody_out(served: Gateway) -> N
             await held.enter_async_context(connected(served))
         await asyncio.sleep(0.5)
     assert served.log is not None
-    assert f"This process may open {FILES} files (ulimit -n)" in served.log.read_text().replace("\n", " ")
+    assert f"The limit on open files, {FILES} (ulimit -n), is too low" in served.log.read_text().replace(
+        "\n", " "
+    )
 
 
 async def test_large_answers_that_nobody_takes_keep_nobody_out_and_take_no_memory(served: Gateway) -> None:

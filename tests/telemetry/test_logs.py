@@ -71,6 +71,6 @@ def test_the_hint_sends_a_key_where_one_is_asked_for() -> None:
     shown = start.hint(Settings(host="::1", port=8001), DEMO, page=False, keyed=True)
     assert shown.splitlines()[:2] == [
         "API   http://[::1]:8001/v1",
-        "It asks for an API key: set OPENAI_API_KEY to one of yours, and try:",
+        "An API key is required: set OPENAI_API_KEY to one of yours, then try:",
     ]
     assert '-H "authorization: Bearer $OPENAI_API_KEY"' in shown
