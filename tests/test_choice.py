@@ -14,6 +14,7 @@ from engine_config.choice import CannotRun, Choice, Engine, choose
 from engine_config.machine import GIB, GPU, KNOWN, GPUs, Machine
 from engine_config.profile import ProfileError
 from gateway import cli
+from tests.each import each
 
 NONE = GPUs("no nvidia-smi", detail="there is no nvidia-smi on this machine")
 FAILED = GPUs("probe failed", detail="nvidia-smi failed with exit code 9: no driver")
@@ -79,7 +80,7 @@ def test_engine_for_cpus_on_a_gpu_host_serves_the_demo_and_not_the_7b() -> None:
     assert asked.plan.gpu is None
 
 
-@pytest.mark.parametrize(
+@each(
     ("name", "where", "engine", "message"),
     [
         ("llava-1.5-7b", on(NONE), "cpu", "llava-1.5-7b is for the engine for GPUs, and the one for CPUs is"),

@@ -14,6 +14,7 @@ from gateway.cli.common import ExitCode
 from gateway.errors import GatewayError, _all
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
+from tests.each import each
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(chain(ROOT.glob("*.md"), (ROOT / "docs").rglob("*.md"), (ROOT / "deploy").glob("*.md")))
@@ -51,7 +52,7 @@ def test_the_drawn_life_goes_through_packages() -> None:
     assert set(names) <= packages()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@each("page", PAGES)
 def test_links_lead_somewhere(page: Path) -> None:
     links = re.findall(r"\]\(([^)#\s]+)", page.read_text())
     missing = [link for link in links if "://" not in link and not (page.parent / link).exists()]

@@ -10,6 +10,7 @@ from engine_config import profile as profiles
 from engine_config.machine import GIB, GPU, KNOWN, GPUs, Machine
 from engine_config.plan import CHAT, DoesNotFit, Plan
 from engine_config.profile import EngineProfile
+from tests.each import each
 
 CPU = Machine(GPUs("no GPU"), cores=8, memory=24 * GIB)
 
@@ -29,10 +30,8 @@ def fit_profile(profile: EngineProfile, where: Machine) -> Plan:
     return plans.fit(profile, shape, where)
 
 
-@pytest.mark.parametrize(
-    "name", ["llava-1.5-7b", "llava-1.5-7b-4bit", "llava-1.5-13b-4bit", "llava-1.5-7b-fp8"]
-)
-@pytest.mark.parametrize("gpu", KNOWN)
+@each("name", ["llava-1.5-7b", "llava-1.5-7b-4bit", "llava-1.5-13b-4bit", "llava-1.5-7b-fp8"])
+@each("gpu", KNOWN)
 def test_parts_are_the_whole(name: str, gpu: str) -> None:
     try:
         plan = fit(name, machine(KNOWN[gpu]))

@@ -12,6 +12,7 @@ from engine_config.profile import ProfileError
 from gateway.cli import app
 from gateway.engine.vllm_model import engine_arguments
 from gateway.prompt.styles import STYLES
+from tests.each import each
 
 SHIPPED = (
     "demo",
@@ -65,7 +66,7 @@ def test_local_model_beside_the_profiles_is_found() -> None:
     assert profiles.load("llava-1.5-7b").model_path == "llava-hf/llava-1.5-7b-hf"
 
 
-@pytest.mark.parametrize(
+@each(
     ("change", "message"),
     [
         (("", "colour = 1\n"), "'colour' is not a key of a profile"),

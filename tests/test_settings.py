@@ -15,6 +15,7 @@ from gateway.cli import app
 from gateway.engine import fork_server
 from gateway.settings import GROUPS, Settings, UnknownSetting
 from gateway.settings.page import FIRST, page
+from tests.each import each
 
 PAGE = Path(__file__).parent.parent / "docs/settings.md"
 
@@ -128,12 +129,13 @@ def test_every_setting_is_tried_here() -> None:
     assert set(GIVEN) == set(Settings.model_fields)
 
 
-@pytest.mark.parametrize("name", GIVEN)
+@each("name", GIVEN)
 def test_every_setting_is_taken_from_the_environment(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     written, meant = GIVEN[name]
     assert getattr(settings.load(), name) != meant
-    monkeypatch.setenv(f"GATEWAY_{name.upper()}", written)
-    assert settings.load() == Settings().model_copy(update={name: meant})
+    with monkeypatch.context() as patch:
+        patch.setenv(f"GATEWAY_{name.upper()}", written)
+        assert settings.load() == Settings().model_copy(update={name: meant})
 
 
 def test_what_is_chosen_goes_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,11 +166,12 @@ def test_misspelt_variable_is_refused_with_the_closest_name(
     assert str(caught.value) == f"{name}: there is no such setting{question}"
 
 
-@pytest.mark.parametrize(("name", "value"), BAD)
+@each(("name", "value"), BAD)
 def test_bad_value_is_told_with_its_variable(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(f"GATEWAY_{name}", value)
-    with pytest.raises(ValidationError) as caught:
-        settings.load()
+    with monkeypatch.context() as patch:
+        patch.setenv(f"GATEWAY_{name}", value)
+        with pytest.raises(ValidationError) as caught:
+            settings.load()
     told = settings.explain(caught.value)
     assert told.startswith(f"GATEWAY_{name}: ")
     assert value in told

@@ -20,6 +20,7 @@ from gateway.access.keys import CallerClass, KeysError
 from gateway.cli import app
 from gateway.errors import InvalidAPIKey
 from gateway.settings import Settings
+from tests.each import each
 from tests.growth import assert_linear
 from tests.servers import until
 
@@ -63,7 +64,7 @@ def test_what_people_wrote_in_the_file_stays(file: Path) -> None:
     assert caller.caller_class == CallerClass("batch", requests_per_minute=5, weight=0.5)
 
 
-@pytest.mark.parametrize(
+@each(
     ("text", "message"),
     [
         ("x", "Expected '=' after a key in a key/value pair (at end of document)"),

@@ -23,6 +23,7 @@ from gateway.errors import RateLimited, Unavailable
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
 from tests.debian import require
+from tests.each import each
 from tests.growth import assert_ratio
 from tests.servers import free_port
 
@@ -161,7 +162,7 @@ async def test_a_refusal_says_what_is_left_of_each_limit(limits: Make, url: str 
     assert 60 <= float(told["x-ratelimit-reset-requests"].removesuffix("s")) <= 120
 
 
-@pytest.mark.parametrize("seed", range(200))
+@each("seed", range(200))
 def test_who_is_refused_is_told_the_moment_from_which_there_is_room(seed: int) -> None:
     lot = random.Random(seed)
     limit = lot.randint(1, 1000)

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from tests.api.asking import MODEL, QUESTION, send
+from tests.each import each
 from tests.scripted_engine import ScriptedEngine
 from tests.servers import Gateway, metric, scripted_gateway
 
@@ -23,8 +24,8 @@ BODIES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("path", BODIES)
-@pytest.mark.parametrize("named", [{}, {"model": None}, {"model": ""}])
+@each("path", BODIES)
+@each("named", [{}, {"model": None}, {"model": ""}])
 async def test_the_model_may_be_left_out_for_there_is_one(
     served: Gateway, path: str, named: dict[str, Any]
 ) -> None:

@@ -9,6 +9,7 @@ from openai.types import Completion
 
 from tests.api.asking import MODEL, sdk, send
 from tests.api.wire import Answer
+from tests.each import each
 from tests.scripted_engine import ScriptedEngine
 from tests.servers import Gateway, idle_engine, scripted_gateway
 
@@ -192,7 +193,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("fields", "code", "param"), REFUSED)
+@each(("fields", "code", "param"), REFUSED)
 async def test_bad_requests_are_told_with_their_field(
     served: Gateway, fields: dict[str, Any], code: str, param: str
 ) -> None:

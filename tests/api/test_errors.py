@@ -9,6 +9,7 @@ import pytest
 from gateway.errors import EngineNotReady, GatewayError, GenerationFailed, InvalidValue, Overloaded
 from tests.api.asking import QUESTION, ask, chat, image, saying, sdk, send, without
 from tests.api.wire import CHAT, connected, head, post
+from tests.each import each
 from tests.scripted_engine import ScriptedEngine
 from tests.servers import Gateway, scripted_gateway
 
@@ -68,7 +69,7 @@ REFUSED: list[tuple[Any, str, str | None]] = [
 ]
 
 
-@pytest.mark.parametrize(("body", "code", "param"), REFUSED)
+@each(("body", "code", "param"), REFUSED)
 async def test_bad_requests_are_told_with_their_field(
     served: Gateway, body: Any, code: str, param: str | None
 ) -> None:
@@ -191,7 +192,7 @@ async def test_engine_that_says_nothing_is_a_500() -> None:
     assert (answer.status, answer.error["code"]) == (500, "internal_error")
 
 
-@pytest.mark.parametrize(
+@each(
     ("method", "path", "status", "code"),
     [
         ("GET", "/v1", 404, "not_found"),

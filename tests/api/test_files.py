@@ -17,6 +17,7 @@ from openai.types import FileObject
 from gateway.storage.database import NAME
 from tests.api.asking import ask, sdk, send
 from tests.api.wire import connected, head
+from tests.each import each
 from tests.scripted_engine import ScriptedEngine
 from tests.servers import Gateway, scripted_gateway, until
 
@@ -235,7 +236,7 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize("row", REFUSED)
+@each("row", REFUSED)
 async def test_bad_form_is_refused_by_name_and_leaves_nothing(
     gateway: Gateway, clients: Clients, row: tuple[bytes, str, str | None, str]
 ) -> None:

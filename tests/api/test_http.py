@@ -12,6 +12,7 @@ import pytest
 from gateway.api.paths import UNSUPPORTED
 from tests.api.asking import MODEL, ask, chat, events, send
 from tests.api.wire import CHAT, Answer, connected, head
+from tests.each import each
 from tests.scripted_engine import ScriptedEngine
 from tests.servers import Gateway, scripted_gateway
 
@@ -56,7 +57,7 @@ async def test_405_names_every_method_of_the_path(served: Gateway) -> None:
     assert answer.error["message"] == "DELETE /v1/models: method not allowed; allowed: GET, HEAD"
 
 
-@pytest.mark.parametrize(
+@each(
     "path",
     [
         *UNSUPPORTED,
@@ -67,7 +68,7 @@ async def test_405_names_every_method_of_the_path(served: Gateway) -> None:
         f"{CHAT}/chatcmpl-1/messages",
     ],
 )
-@pytest.mark.parametrize("method", ["GET", "POST"])
+@each("method", ["GET", "POST"])
 async def test_what_the_model_cannot_serve_is_a_400_and_not_a_404(
     served: Gateway, method: str, path: str
 ) -> None:

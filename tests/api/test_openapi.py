@@ -17,6 +17,7 @@ from gateway.app import create_app
 from gateway.errors import GenerationFailed
 from gateway.settings import Settings
 from tests.api.asking import send
+from tests.each import each
 from tests.scripted_engine import ScriptedEngine
 from tests.servers import Gateway, scripted_gateway
 
@@ -116,8 +117,8 @@ STREAMS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("broken", [None, GenerationFailed("it died")])
-@pytest.mark.parametrize("name", STREAMS)
+@each("broken", [None, GenerationFailed("it died")])
+@each("name", STREAMS)
 async def test_the_events_of_a_stream_are_as_described(
     document: dict[str, Any], name: str, broken: Exception | None
 ) -> None:

@@ -16,6 +16,7 @@ from gateway.access.keys import CallerClass
 from gateway.access.memory_budgets import MemoryBudgets
 from tests.api.asking import chat, image, saying, send
 from tests.api.wire import CHAT, Answer
+from tests.each import each
 from tests.images.pictures import data_url, encoded, noisy, url_of
 from tests.images.test_heic import heic
 from tests.scripted_engine import ScriptedEngine
@@ -151,7 +152,7 @@ async def test_an_uploaded_image_takes_its_bytes(gateway: Gateway) -> None:
 # Pixels: bytes for each, as Pillow and the decoders of WebP and AVIF take them
 
 
-@pytest.mark.parametrize(
+@each(
     ("format_", "mode", "each"),
     [
         *(("PNG", "RGB", 8), ("PNG", "RGBA", 13), ("PNG", "LA", 13), ("PNG", "P", 9), ("PNG", "L", 7)),

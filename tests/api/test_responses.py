@@ -11,6 +11,7 @@ from gateway.errors import GenerationFailed
 from tests import openai_types
 from tests.api.asking import MODEL, idle, sdk, send
 from tests.api.wire import Answer
+from tests.each import each
 from tests.scripted_engine import ScriptedEngine
 from tests.servers import Gateway, scripted_gateway
 from tests.shapes import data_url
@@ -336,7 +337,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("fields", "code", "param"), REFUSED)
+@each(("fields", "code", "param"), REFUSED)
 async def test_what_cannot_be_done_is_refused_by_name(
     served: Gateway, fields: dict[str, Any], code: str, param: str
 ) -> None:

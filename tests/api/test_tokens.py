@@ -4,9 +4,9 @@ from dataclasses import replace
 from typing import Any
 
 import orjson
-import pytest
 
 from tests.api.asking import PROMPT, ask, chat, image, saying, send, text
+from tests.each import each
 from tests.scripted_engine import MODEL, ScriptedEngine
 from tests.servers import Gateway, scripted_gateway
 from tests.shapes import data_url
@@ -71,7 +71,7 @@ async def test_detokenize_gives_the_text_back(served: Gateway) -> None:
     assert orjson.loads(answer.body) == {"prompt": "<s>Hé, a <image>"}
 
 
-@pytest.mark.parametrize(
+@each(
     ("path", "body", "status", "code"),
     [
         ("/tokenize", {"model": "x", "prompt": "a"}, 404, "model_not_found"),

@@ -3,9 +3,9 @@
 from typing import Any
 
 import orjson
-import pytest
 
 from tests.api.asking import ask, chat, events, image, saying, text
+from tests.each import each
 from tests.scripted_engine import ScriptedEngine
 from tests.servers import scripted_gateway
 from tests.shapes import data_url
@@ -138,7 +138,7 @@ async def test_a_form_is_checked_before_a_picture_is_fetched() -> None:
     )
 
 
-@pytest.mark.parametrize(
+@each(
     ("fields", "param"),
     [
         ({"tool_choice": "required"}, "tool_choice"),

@@ -5,11 +5,11 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 from gateway.telemetry.metrics import Metrics
 from tests.debian import require
+from tests.each import each
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -33,14 +33,14 @@ def test_alerts_fire_when_they_should_and_only_then() -> None:
     promtool("test", "rules", "alerts_test.yml")
 
 
-@pytest.mark.parametrize("name", NAMES)
+@each("name", NAMES)
 def test_every_alert_is_tried_in_a_case_that_fires_and_in_one_that_does_not(name: str) -> None:
     cases = yaml.safe_load((DEPLOY / "alerts_test.yml").read_text())["tests"]
     tried = [test for case in cases for test in case["promql_expr_test"] if f'"{name}"' in test["expr"]]
     assert {bool(test["exp_samples"]) for test in tried} == {True, False}
 
 
-@pytest.mark.parametrize("rule", RULES, ids=NAMES)
+@each("rule", RULES)
 def test_every_alert_says_what_to_do(rule: dict[str, Any]) -> None:
     assert set(rule["annotations"]) == {"summary", "action", "runbook_url"}
     site = re.search(r"^site_url: (\S+)", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
@@ -49,7 +49,7 @@ def test_every_alert_says_what_to_do(rule: dict[str, Any]) -> None:
     assert f"### {rule['alert']}\n" in (ROOT / "docs/operations.md").read_text()
 
 
-@pytest.mark.parametrize("rule", RULES, ids=NAMES)
+@each("rule", RULES)
 def test_alerts_read_metrics_that_exist(rule: dict[str, Any]) -> None:
     names = {family.name for family in Metrics().families} | {"up"}
     read = set(re.findall(r"\b(gateway_\w+|up)\b", rule["expr"]))

@@ -7,6 +7,7 @@ import pytest
 
 from gateway.errors import InvalidValue
 from gateway.generation import constraint
+from tests.each import each
 from tests.growth import assert_quick
 
 PARAM = "response_format.json_schema.schema"
@@ -64,7 +65,7 @@ def test_a_keyword_that_asks_for_nothing_is_left_out() -> None:
 NAMES = {"type": "object", "additionalProperties": {"type": "boolean"}}
 
 
-@pytest.mark.parametrize(
+@each(
     "idle",
     [
         {"propertyNames": {"type": "string"}},
@@ -82,14 +83,14 @@ NAMES = {"type": "object", "additionalProperties": {"type": "boolean"}}
         {"format": "int64"},
     ],
 )
-@pytest.mark.parametrize("around", [{}, {"allOf": [{"type": "object"}]}])
+@each("around", [{}, {"allOf": [{"type": "object"}]}])
 def test_a_keyword_that_restricts_nothing_is_left_out(idle: dict[str, Any], around: dict[str, Any]) -> None:
     kept = {"$defs": {"key": {"title": "Key"}}, **NAMES, **around}
     left = {name: value for name, value in idle.items() if name == "maxItems"}
     assert written({**kept, **idle}) == {**kept, **left}
 
 
-@pytest.mark.parametrize(
+@each(
     "schema",
     [
         {"propertyNames": False},
@@ -133,7 +134,7 @@ def test_a_client_cannot_set_the_engines_own_options() -> None:
     assert "lenient" not in grammar
 
 
-@pytest.mark.parametrize(
+@each(
     ("schema", "where"),
     [
         ({"properties": {"a": {"uniqueItems": True}}}, "properties.a.uniqueItems"),

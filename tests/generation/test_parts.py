@@ -10,6 +10,7 @@ from gateway.generation import chat
 from gateway.generation.request import InputImage
 from gateway.schema.chat_request import ChatCompletionRequest
 from gateway.schema.validation import parse
+from tests.each import each
 
 URL = "https://example.com/cat.png"
 DATA = "data:image/png;base64,aGVsbG8="
@@ -71,7 +72,7 @@ IMAGES: list[tuple[dict[str, Any], str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("part", "url", "param"), IMAGES)
+@each(("part", "url", "param"), IMAGES)
 def test_an_image_is_read_and_its_field_known(part: dict[str, Any], url: str, param: str) -> None:
     assert read(part) == InputImage(url, f"messages[0].content[1].{param}")
 
@@ -89,7 +90,7 @@ def test_an_uploaded_image_is_named_by_its_id(part: dict[str, Any], param: str) 
     assert read(part) == InputImage("", f"messages[0].content[1].{param}", "file-1")
 
 
-@pytest.mark.parametrize(
+@each(
     ("part", "param"),
     [
         ({"type": "image"}, ""),

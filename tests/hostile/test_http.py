@@ -1,9 +1,8 @@
 """Bytes that are hardly HTTP, or more of it than there should be."""
 
-import pytest
-
 from tests.api.asking import chat
 from tests.api.wire import CHAT, LIVE, connected, head, post
+from tests.each import each
 from tests.hostile.cases import outcome, serves
 from tests.servers import Gateway
 
@@ -55,7 +54,7 @@ CASES: dict[str, tuple[bytes, int, str | None]] = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+@each("name", CASES)
 async def test_what_is_hardly_http_has_its_answer(attacked: Gateway, name: str) -> None:
     sent, status, code = CASES[name]
     async with connected(attacked) as connection:

@@ -3,9 +3,10 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 import pytest
 
 from gateway.images.addresses import AddressPolicy, is_public
+from tests.each import each
 
 
-@pytest.mark.parametrize(
+@each(
     "address",
     [
         "0.0.0.0",

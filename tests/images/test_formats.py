@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from gateway.errors import ImageError, UnsupportedImage
+from tests.each import each
 from tests.images.conftest import PARAM, Loading
 from tests.images.pictures import data_url, encoded, png, url_of
 
@@ -85,10 +86,8 @@ async def test_a_file_cut_off_is_an_image_error(loading: Make, format_: str, kee
     assert type(caught.value) is ImageError
 
 
-@pytest.mark.parametrize(
-    "start", [b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"BM", b"RIFF\0\0\0\0WEBP"]
-)
-@pytest.mark.parametrize("rest", [b"", b"\0" * 64, b"\xff" * 64, bytes(range(256))])
+@each("start", [b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"BM", b"RIFF\0\0\0\0WEBP"])
+@each("rest", [b"", b"\0" * 64, b"\xff" * 64, bytes(range(256))])
 async def test_garbage_behind_a_right_start_is_an_image_error(
     loading: Make, start: bytes, rest: bytes
 ) -> None:

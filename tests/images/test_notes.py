@@ -12,6 +12,7 @@ from PIL import Image
 from gateway.errors import ImageError, ImageTooLarge
 from gateway.images.header import open_image, read_header
 from gateway.images.png import without_notes
+from tests.each import each
 from tests.images.conftest import Loading
 from tests.images.pictures import data_url, encoded, noisy
 from tests.images.test_formats import (
@@ -65,7 +66,7 @@ NOTES = {
 }
 
 
-@pytest.mark.parametrize("note", NOTES.values(), ids=NOTES)
+@each("note", NOTES.values())
 async def test_no_note_in_a_png_is_a_reason_to_refuse_it(loading: Make, note: bytes) -> None:
     png = encoded(corners())
     pixels = png.index(b"IDAT") - 4

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from tests.each import each
 from tests.images.test_heic import heic
 
 pytestmark = pytest.mark.slow
@@ -56,7 +57,7 @@ def peaks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, int]
     return {Path(name).name: (int(allowed), int(taken)) for name, allowed, taken in lines}
 
 
-@pytest.mark.parametrize(
+@each(
     "name",
     [
         f"{format_}-{mode}"

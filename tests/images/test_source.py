@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from gateway.errors import ImageError, ImageTooLarge
 from gateway.images.source import DataURL, WebURL, parse, read
+from tests.each import each
 
 PARAM = "messages[0].content[1].image_url.url"
 
@@ -37,7 +38,7 @@ def test_base64_of_any_media_type_and_writing_is_read(url: str) -> None:
     assert read(source, max_bytes=5) == b"hello"
 
 
-@pytest.mark.parametrize(
+@each(
     ("url", "says"),
     [
         ("", "must begin with data:, http: or https:"),

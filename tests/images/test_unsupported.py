@@ -10,6 +10,7 @@ from PIL import Image
 from gateway.errors import UnsupportedImage
 from gateway.images.header import read_header
 from gateway.images.unsupported import name
+from tests.each import each
 from tests.growth import assert_quick
 from tests.images.pictures import encoded
 
@@ -47,7 +48,7 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@each("kind", KINDS)
 def test_what_is_no_picture_is_named(kind: str) -> None:
     for data in KINDS[kind]:
         with pytest.raises(UnsupportedImage) as caught:

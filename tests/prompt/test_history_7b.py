@@ -10,6 +10,7 @@ from gateway.prompt import tokens
 from gateway.prompt.styles import STYLES
 from gateway.prompt.template import SLOT, Message, Role, render
 from gateway.settings import History, Settings
+from tests.each import each
 
 MOST = 7  # pictures; the setting's default
 WORDS = "The picture shows a red star on a white ground, and nothing else can be seen in it. "
@@ -65,8 +66,8 @@ def test_a_short_question_about_seven_pictures_leaves_few_tokens(style: str, lla
     assert 0 < llama_7b.context_length - tokens.length(found.ids, llama_7b) < RESERVE
 
 
-@pytest.mark.parametrize("style", STYLES)
-@pytest.mark.parametrize("count", range(1, 13))
+@each("style", STYLES)
+@each("count", range(1, 13))
 def test_every_turn_of_a_chat_with_a_picture_each_keeps_the_newest_that_fit(
     count: int, style: str, llama_7b: Model
 ) -> None:

@@ -8,6 +8,7 @@ from gateway.prompt.styles import STYLES
 from gateway.prompt.template import END, render
 from gateway.prompt.tokens import LONGEST_TOKEN, encode, length
 from gateway.settings import Place
+from tests.each import each
 from tests.prompt.conversations import CONVERSATIONS, assistant, user, written
 from tests.prompt.llama import LlamaTokenizerJS
 
@@ -34,9 +35,9 @@ def test_text_between_pictures_has_the_ids_of_another_encoder(
         assert encode(segments, llama_7b) == llama_js.prompt(segments), name
 
 
-@pytest.mark.parametrize("place", ["auto", "asked"])
-@pytest.mark.parametrize("name", WITHOUT_SPELT_OUT_TOKENS)
-@pytest.mark.parametrize("style", STYLES)
+@each("place", ["auto", "asked"])
+@each("name", WITHOUT_SPELT_OUT_TOKENS)
+@each("style", STYLES)
 def test_a_prompt_has_the_ids_of_its_whole_string(
     style: str, name: str, place: Place, llama_js: LlamaTokenizerJS, llama_7b: Model
 ) -> None:

@@ -5,6 +5,7 @@ import pytest
 from gateway.errors import InvalidValue
 from gateway.prompt.styles import STYLES
 from gateway.prompt.template import SLOT, Message, render
+from tests.each import each
 from tests.prompt.conversations import assistant, system, user, written
 
 MENDED = {
@@ -60,7 +61,7 @@ MENDED = {
 }
 
 
-@pytest.mark.parametrize("name", MENDED)
+@each("name", MENDED)
 def test_mended(name: str) -> None:
     messages, prompt = MENDED[name]
     assert written(render(messages, STYLES["card"])) == prompt
@@ -101,8 +102,8 @@ REFUSED: dict[str, tuple[list[Message], str, str]] = {
 }
 
 
-@pytest.mark.parametrize("style", STYLES)
-@pytest.mark.parametrize("name", REFUSED)
+@each("style", STYLES)
+@each("name", REFUSED)
 def test_refused_by_name_in_every_style(name: str, style: str) -> None:
     messages, param, sentence = REFUSED[name]
     with pytest.raises(InvalidValue) as refusal:

@@ -9,6 +9,7 @@ import pytest
 from gateway.prompt.styles import STYLES
 from gateway.prompt.template import END, SLOT, render
 from gateway.settings import Place
+from tests.each import each
 from tests.prompt.conversations import CONVERSATIONS, assistant, system, user, written
 
 VICUNA = (
@@ -98,8 +99,8 @@ def test_every_style_is_held_to_every_conversation() -> None:
     assert all(strings.keys() == CONVERSATIONS.keys() for strings in STRINGS.values())
 
 
-@pytest.mark.parametrize("name", CONVERSATIONS)
-@pytest.mark.parametrize("style", STYLES)
+@each("name", CONVERSATIONS)
+@each("style", STYLES)
 def test_a_prompt_is_its_source_s_string(style: str, name: str) -> None:
     assert written(render(CONVERSATIONS[name], STYLES[style])) == STRINGS[style][name]
 

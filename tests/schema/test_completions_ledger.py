@@ -1,11 +1,11 @@
 """The ledger of completions: it knows every field of OpenAI's, and what it honours is what a request has."""
 
-import pytest
 from openai.types import completion_create_params
 
 from gateway.schema.completions import CompletionRequest
 from gateway.schema.ledger import Verdict
 from gateway.schema.parameters import COMPLETIONS
+from tests.each import each
 from tests.schema.openai_fields import fields
 from tests.schema.test_ledger import in_schema
 
@@ -17,7 +17,7 @@ OPENAI = sorted(
 )
 
 
-@pytest.mark.parametrize("name", OPENAI)
+@each("name", OPENAI)
 def test_the_ledger_knows_every_field_of_openais(name: str) -> None:
     assert COMPLETIONS.row(name) is not None
 

@@ -10,6 +10,7 @@ from gateway.errors import InvalidValue, RequestError
 from gateway.generation.chat import read
 from gateway.schema.chat_request import ChatCompletionRequest
 from gateway.schema.validation import parse
+from tests.each import each
 
 
 def asked(**fields: Any) -> Constraint | None:
@@ -48,7 +49,7 @@ def test_a_form_names_the_field_that_asks_for_it(fields: dict[str, Any], param: 
     assert found.param == param
 
 
-@pytest.mark.parametrize(
+@each(
     ("fields", "param"),
     [
         ({"response_format": {"type": "xml"}}, "response_format.type"),

@@ -16,6 +16,7 @@ from gateway.schema.chat_request import ChatCompletionRequest
 from gateway.schema.ledger import Ledger, Row, Verdict, honoured, refused, without_effect
 from gateway.schema.parameters import CHAT
 from gateway.schema.validation import parse
+from tests.each import each
 from tests.schema.openai_fields import fields
 
 OPENAI = sorted(
@@ -88,7 +89,7 @@ def test_the_walk_finds_openais_fields_at_every_depth() -> None:
     } <= set(OPENAI)
 
 
-@pytest.mark.parametrize("name", OPENAI)
+@each("name", OPENAI)
 def test_the_ledger_knows_every_field_of_openais(name: str) -> None:
     assert CHAT.row(name) is not None
 
@@ -111,13 +112,13 @@ def in_schema(kind: dict[str, Any], definitions: dict[str, Any], path: str = "")
         yield from in_schema(inner, definitions, where)
 
 
-@pytest.mark.parametrize("name", [row.field for row in those(Verdict.WITHOUT_EFFECT)])
-@pytest.mark.parametrize("value", ["x", 1, {"a": ["b"]}])
+@each("name", [row.field for row in those(Verdict.WITHOUT_EFFECT)])
+@each("value", ["x", 1, {"a": ["b"]}])
 def test_what_is_without_effect_changes_nothing(name: str, value: Any) -> None:
     assert read(name, value) == read(like=name)
 
 
-@pytest.mark.parametrize("row", those(Verdict.REFUSED), ids=lambda row: row.field)
+@each("row", those(Verdict.REFUSED))
 def test_what_is_refused_is_refused_by_name_and_with_the_reason(row: Row) -> None:
     with pytest.raises(UnsupportedParameter) as caught:
         read(row.field, "something else")
@@ -126,9 +127,7 @@ def test_what_is_refused_is_refused_by_name_and_with_the_reason(row: Row) -> Non
     assert caught.value.message == f"{param}: this parameter is not supported: {row.says}"
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [(row.field, value) for row in those(Verdict.REFUSED) for value in row.but]
-)
+@each(("name", "value"), [(row.field, value) for row in those(Verdict.REFUSED) for value in row.but])
 def test_what_is_refused_is_taken_where_it_asks_for_nothing(name: str, value: Any) -> None:
     assert read(name, value) == read(like=name)
 
@@ -139,7 +138,7 @@ def test_a_value_of_another_type_is_not_the_one_that_asks_for_nothing() -> None:
             read(name, value)
 
 
-@pytest.mark.parametrize(
+@each(
     "name",
     [
         *(row.field for row in CHAT.rows() if row.field not in ("model", "messages")),
@@ -158,7 +157,7 @@ def test_null_asks_for_nothing_anywhere_known_or_not(name: str) -> None:
         assert read(name, None) == read(like=name)
 
 
-@pytest.mark.parametrize(
+@each(
     ("name", "value"),
     [
         ("options", "x"),
@@ -178,7 +177,7 @@ def test_what_the_ledger_does_not_know_is_refused_by_name(name: str, value: Any)
     assert caught.value.param == name.replace("[]", "[0]")
 
 
-@pytest.mark.parametrize(
+@each(
     ("name", "value"),
     [
         ("messages[].timestamp", 1),
@@ -288,7 +287,7 @@ ECHOED: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("message", ECHOED)
+@each("message", ECHOED)
 def test_an_answer_may_be_sent_back_as_sdks_echo_it(message: dict[str, Any]) -> None:
     request = {"model": "m", "messages": [message]}
     plain = {"model": "m", "messages": [{"role": "assistant", "content": "A."}]}

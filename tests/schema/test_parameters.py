@@ -17,6 +17,7 @@ from gateway.errors import (
 from gateway.schema.chat_request import ChatCompletionRequest
 from gateway.schema.parts import TextPart
 from gateway.schema.validation import parse
+from tests.each import each
 
 USER = {"role": "user", "content": "x"}
 REQUEST = {"model": "m", "messages": [USER]}
@@ -86,12 +87,12 @@ def test_every_parameter_has_its_range_here() -> None:
     assert fields == {*RANGES, "model", "messages", "stream_options", *FORMS}
 
 
-@pytest.mark.parametrize(("name", "value"), [(name, v) for name, (good, _) in RANGES.items() for v in good])
+@each(("name", "value"), [(name, v) for name, (good, _) in RANGES.items() for v in good])
 def test_values_at_the_edge_are_taken(name: str, value: Any) -> None:
     assert getattr(asked(**{name: value}), name) == ([value] if value == "a" else value)
 
 
-@pytest.mark.parametrize(("name", "value"), [(name, v) for name, (_, bad) in RANGES.items() for v in bad])
+@each(("name", "value"), [(name, v) for name, (_, bad) in RANGES.items() for v in bad])
 def test_values_beyond_the_edge_are_refused_by_name(name: str, value: Any) -> None:
     error = refused(**{name: value})
     assert type(error) is InvalidValue
@@ -100,30 +101,30 @@ def test_values_beyond_the_edge_are_refused_by_name(name: str, value: Any) -> No
     assert error.message.startswith(f"{error.param}: ")
 
 
-@pytest.mark.parametrize("name", NUMBERS)
-@pytest.mark.parametrize("value", ["1", True, False, [], {}, [1]])
+@each("name", NUMBERS)
+@each("value", ["1", True, False, [], {}, [1]])
 def test_numbers_are_numbers(name: str, value: Any) -> None:
     assert refused(**{name: value}).param == name
 
 
-@pytest.mark.parametrize("name", WHOLE_NUMBERS)
-@pytest.mark.parametrize("value", [1.0, 1.5])
+@each("name", WHOLE_NUMBERS)
+@each("value", [1.0, 1.5])
 def test_whole_numbers_are_whole(name: str, value: Any) -> None:
     assert refused(**{name: value}).param == name
 
 
-@pytest.mark.parametrize("name", SWITCHES)
-@pytest.mark.parametrize("value", [0, 1, "true", "false", 1.0, [], {}])
+@each("name", SWITCHES)
+@each("value", [0, 1, "true", "false", 1.0, [], {}])
 def test_switches_are_true_or_false(name: str, value: Any) -> None:
     assert refused(**{name: value}).param == name
 
 
-@pytest.mark.parametrize("name", sorted({*RANGES, "stream_options"}))
+@each("name", sorted({*RANGES, "stream_options"}))
 def test_null_is_as_good_as_absent(name: str) -> None:
     assert asked(**{name: None}) == asked()
 
 
-@pytest.mark.parametrize("option", ["include_usage", "include_timing", "continuous_usage_stats"])
+@each("option", ["include_usage", "include_timing", "continuous_usage_stats"])
 def test_stream_options_are_switches_of_a_stream(option: str) -> None:
     assert getattr(asked(stream=True, stream_options={option: True}).stream_options, option) is True
     assert refused(stream_options={option: True}).param == "stream_options"
@@ -136,7 +137,7 @@ def test_unknown_stream_option_is_refused_by_name() -> None:
     assert (type(error), error.param) == (UnknownParameter, "stream_options.speed")
 
 
-@pytest.mark.parametrize(
+@each(
     ("fields", "message"),
     [
         ({"temperature": 2.5}, "temperature: input should be less than or equal to 2; got 2.5"),
@@ -181,7 +182,7 @@ def test_missing_field_is_named() -> None:
 LONG = "y" * 100_000
 
 
-@pytest.mark.parametrize(
+@each(
     "fields",
     [
         {"temperature": LONG},
@@ -217,7 +218,7 @@ def test_integers_of_any_length_are_refused_by_name() -> None:
         assert caught.value.message.endswith("an integer of more than 64 bits")
 
 
-@pytest.mark.parametrize(
+@each(
     "body",
     [
         orjson.dumps({"model": "m", "messages": [0] * 20_000}),
@@ -242,7 +243,7 @@ def test_a_body_of_many_mistakes_takes_no_memory_for_each(body: bytes) -> None:
     assert len(caught.value.message) < 400
 
 
-@pytest.mark.parametrize("value", [b"[]", b"{}", b"[[[0]]]", b"0"])
+@each("value", [b"[]", b"{}", b"[[[0]]]", b"0"])
 def test_a_body_of_too_many_values_is_refused_before_it_is_parsed(value: bytes) -> None:
     body = b'{"model":[' + b",".join([value] * 250_000) + b"]}"
     with pytest.raises(InvalidValue, match="commas and brackets; the limit is 250000"):
@@ -255,7 +256,7 @@ def test_a_large_picture_has_few_values() -> None:
     assert asked(messages=[{"role": "user", "content": [part]}]).messages[0].content
 
 
-@pytest.mark.parametrize("stop", ["", [""], ["", "a", ""]])
+@each("stop", ["", [""], ["", "a", ""]])
 def test_empty_stop_strings_ask_for_nothing(stop: Any) -> None:
     assert asked(stop=stop).stop == [each for each in stop if each]
 

@@ -12,6 +12,7 @@ from gateway.schema.ledger import Row, Verdict
 from gateway.schema.response_parameters import RESPONSES
 from gateway.schema.responses_request import ResponseRequest
 from gateway.schema.validation import parse
+from tests.each import each
 from tests.schema.openai_fields import fields
 from tests.schema.test_ledger import in_schema
 
@@ -101,12 +102,12 @@ def test_the_walk_finds_openais_fields_at_every_depth() -> None:
     assert {("input[]", "computer_call"), ("tools[]", "web_search"), ("tool_choice", "mcp")} <= REFUSED
 
 
-@pytest.mark.parametrize("name", OPENAI)
+@each("name", OPENAI)
 def test_the_ledger_knows_every_field_of_openais(name: str) -> None:
     assert RESPONSES.row(name) is not None
 
 
-@pytest.mark.parametrize(("path", "kind"), sorted(REFUSED))
+@each(("path", "kind"), sorted(REFUSED))
 def test_every_kind_that_is_not_served_is_refused_by_its_name(path: str, kind: str) -> None:
     content = orjson.loads(body(f"{path}.x" if path.startswith("input[].output") else None))
     last = path.rpartition(".")[2]
@@ -125,13 +126,13 @@ def test_what_is_honoured_is_what_a_request_has() -> None:
     assert {row.field for row in those(Verdict.HONOURED)} == set(in_schema(schema, schema["$defs"]))
 
 
-@pytest.mark.parametrize("name", [row.field for row in those(Verdict.WITHOUT_EFFECT)])
-@pytest.mark.parametrize("value", ["x", 1, {"a": ["b"]}])
+@each("name", [row.field for row in those(Verdict.WITHOUT_EFFECT)])
+@each("value", ["x", 1, {"a": ["b"]}])
 def test_what_is_without_effect_changes_nothing(name: str, value: Any) -> None:
     assert read(name, value) == read(name, None)
 
 
-@pytest.mark.parametrize("row", those(Verdict.REFUSED), ids=lambda row: row.field)
+@each("row", those(Verdict.REFUSED))
 def test_what_is_refused_is_refused_by_name_and_with_the_reason(row: Row) -> None:
     with pytest.raises(UnsupportedParameter) as caught:
         read(row.field, "something else")
@@ -140,23 +141,19 @@ def test_what_is_refused_is_refused_by_name_and_with_the_reason(row: Row) -> Non
     assert caught.value.message == f"{param}: this parameter is not supported: {row.says}"
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [(row.field, value) for row in those(Verdict.REFUSED) for value in row.but]
-)
+@each(("name", "value"), [(row.field, value) for row in those(Verdict.REFUSED) for value in row.but])
 def test_what_is_refused_is_taken_where_it_asks_for_nothing(name: str, value: Any) -> None:
     assert read(name, value) == read()
 
 
-@pytest.mark.parametrize(
-    "name", ["options", "input[].image", "input[].content[].attachment", "tools[].options"]
-)
+@each("name", ["options", "input[].image", "input[].content[].attachment", "tools[].options"])
 def test_what_the_ledger_does_not_know_is_refused_by_name(name: str) -> None:
     with pytest.raises(UnknownParameter) as caught:
         read(name, "x")
     assert caught.value.param == name.replace("[]", "[0]")
 
 
-@pytest.mark.parametrize("name", ["input[].options", "input[].content[].alt", "input[].output[].alt"])
+@each("name", ["input[].options", "input[].content[].alt", "input[].output[].alt"])
 def test_what_programs_add_to_items_is_ignored_and_named(name: str) -> None:
     request = parse(body(name, "x"), ResponseRequest)
     assert request.ignored == (name,)
@@ -165,7 +162,7 @@ def test_what_programs_add_to_items_is_ignored_and_named(name: str) -> None:
 PLAIN: dict[str, Any] = {"model": "m", "input": "x"}
 
 
-@pytest.mark.parametrize(
+@each(
     "body",
     [
         orjson.dumps({"model": "m", "input": [0] * 20_000}),

@@ -2,13 +2,13 @@
 
 import ast
 
-import pytest
-
+from tests.each import each
 from tools.mutants.mutations import Mutation, mutations
 
 PROGRAM = '''"""A docstring of 7 words, which has no mutants."""
 
 from typing import Final
+from tests.each import each
 
 LIMIT: Final = 5
 
@@ -42,7 +42,7 @@ def test_each_operator_constant_condition_and_call_is_changed_once() -> None:
     }
 
 
-@pytest.mark.parametrize("mutation", list(mutations(PROGRAM)), ids=lambda each: each.after)
+@each("mutation", list(mutations(PROGRAM)))
 def test_a_mutant_is_a_program_that_differs_in_one_place(mutation: Mutation) -> None:
     applied = mutation.applied()
     assert ast.dump(ast.parse(applied)) != ast.dump(ast.parse(PROGRAM))

@@ -5,8 +5,8 @@ import socket
 import struct
 
 import orjson
-import pytest
 
+from tests.each import each
 from tools.chaos.load import CALLERS, Tally, session
 from tools.chaos.outcomes import ANSWERED, CUT, FAILED, HUNG, LOST, REFUSED, RESET, WRONG, Ask, Ended, ask
 from tools.chaos.report import Row
@@ -55,7 +55,7 @@ async def outcome_of(sent: bytes | None, *, reset: bool = False, wanted: str = "
         return (await ask(client, Ask(b"{}", wanted, 2), 0.5)).outcome
 
 
-@pytest.mark.parametrize(
+@each(
     ("sent", "outcome"),
     [
         (answer(200, WHOLE), ANSWERED),

@@ -8,6 +8,7 @@ import shlex
 
 import pytest
 
+from tests.each import each
 from tests.servers import Gateway
 from tests.snippets import blocks
 from tools.clients.__main__ import find, install, show
@@ -35,7 +36,7 @@ def test_the_page_has_a_row_for_each_client() -> None:
     ]
 
 
-@pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.name)
+@each("client", CLIENTS)
 def test_the_page_has_a_snippet_for_each_client(client: Client) -> None:
     text = section(client)
     installer = "pip" if client.kind == "python" else "npm"
