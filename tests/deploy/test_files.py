@@ -72,6 +72,21 @@ def test_the_image_does_not_run_as_root(target: str) -> None:
     assert re.findall(r"^USER (.*)$", stage(target), re.MULTILINE) == ["10001:10001"]
 
 
+@pytest.mark.parametrize("target", ["cpu", "gpu"])
+def test_the_image_has_the_gateways_modules_compiled_for_good(target: str, tmp_path: Path) -> None:
+    command = re.search(r"^RUN python (-m compileall .*)$(?=\nUSER)", stage(target), re.MULTILINE)
+    assert command is not None
+    copied = re.findall(r"^COPY (\w+) ", stage(target), re.MULTILINE)
+    assert copied == ["gateway", "engine_config"]
+    for package in copied:
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "module.py").touch()
+    subprocess.run([sys.executable, *command[1].split()], cwd=tmp_path, check=True)
+    for package in copied:
+        (compiled,) = (tmp_path / package / "__pycache__").iterdir()
+        assert compiled.read_bytes()[4] == 1  # never compared with its source (PEP 552)
+
+
 def test_what_the_image_copies_is_in_the_repository_and_in_the_build_context() -> None:
     context = set(re.findall(r"^!(\S+)$", (DEPLOY / "Dockerfile.dockerignore").read_text(), re.MULTILINE))
     lines = re.findall(r"^COPY (?!--from)(.*)$", dockerfile().replace("\\\n", ""), re.MULTILINE)
