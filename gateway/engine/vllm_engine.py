@@ -18,7 +18,7 @@ import psutil
 
 from engine_config.profile import EngineProfile
 from engine_config.progress import Progress
-from gateway.engine import environment, fork_server, loading
+from gateway.engine import environment, fork_server, imports, loading
 from gateway.engine.interface import Constraint, Delta, EngineInfo, Job, Model
 from gateway.engine.runtime_directory import RuntimeDirectory
 from gateway.engine.supervisor import Report
@@ -204,7 +204,7 @@ class VLLMEngine:
     def _build(self) -> Any:
         os.environ.setdefault("LLGUIDANCE_LOG_LEVEL", "0")  # Ours too. Or clients' grammars fill the log.
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "0")  # For one text, more threads are of no use.
-        with environment.applied(environment.of_engine(self._profile)):
+        with environment.applied(environment.of_engine(self._profile)), imports.without_audio():
             self._report("importing vLLM")
             import torch
 

@@ -12,6 +12,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from gateway.engine import imports
+
 MODULES = (
     "vllm.v1.engine.core",
     "vllm.v1.executor.uniproc_executor",
@@ -46,7 +48,7 @@ def _ending_with_parent() -> Iterator[None]:
 def _preload() -> None:
     # Ctrl-C reaches all processes of the terminal; only the gateway acts on it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with _ending_with_parent():
+    with _ending_with_parent(), imports.without_audio():
         for name in MODULES:
             with suppress(Exception):  # The core imports it again, and reports what is wrong.
                 importlib.import_module(name)

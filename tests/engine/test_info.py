@@ -68,6 +68,15 @@ def test_the_core_is_forked_by_a_process_without_threads_and_has_no_socket_or_lo
     assert ours & (held(server.pid) | held(engine.pid)) == set()
 
 
+def test_no_process_of_the_engine_has_imported_audio(gateway: Gateway) -> None:
+    """scipy.signal takes an eighth of vLLM's imports, and LLaVA hears nothing."""
+    engine = core(gateway)
+    for pid in (gateway.pid, engine.pid, engine.ppid()):
+        mapped = Path(f"/proc/{pid}/maps").read_text()
+        assert "/torch/lib/" in mapped  # Otherwise the next line would prove nothing.
+        assert "/scipy/signal/" not in mapped
+
+
 def held(pid: int) -> set[str]:
     """Return the sockets and locks that a process has open."""
     links = [str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()]
