@@ -11,3 +11,9 @@ def blocks(text: str) -> list[tuple[str, str]]:
 def python(text: str) -> list[str]:
     """Return the Python blocks, in order."""
     return [code for language, code in blocks(text) if language == "python"]
+
+
+def shell(text: str, beginning: str) -> str:
+    """Return the only block of commands that begins so."""
+    (block,) = [code for language, code in blocks(text) if language == "sh" and code.startswith(beginning)]
+    return block

@@ -75,6 +75,15 @@ def test_commands_are_named_right() -> None:
         assert named - commands == set(), page.name
 
 
+def test_commands_run_where_the_reader_stands() -> None:
+    for page in set(PAGES) - {ROOT / "docs/clients.md"}:  # where each client has an environment of its own
+        lines = re.findall(r"^ *```sh\n(.*?)^ *```", page.read_text(), re.MULTILINE | re.DOTALL)
+        bare = re.findall(
+            r"^(?:\w+=\S+ )*(?:llava-gateway|python|pip|pytest)\b.*", "".join(lines), re.MULTILINE
+        )
+        assert bare == [], page.name
+
+
 def test_errors_in_the_troubleshooting_page_are_real() -> None:
     page = (ROOT / "docs/troubleshooting.md").read_text()
     real = {(str(kind.status), kind.code) for kind in _all(GatewayError)}
