@@ -44,7 +44,7 @@ class Open(Protocol):
     unsent: Unsent
 
 
-class Connections:
+class OpenConnections:
     """Who may have another connection, and which may be closed for it."""
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:

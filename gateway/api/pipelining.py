@@ -10,7 +10,7 @@ from typing import Any
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from gateway.api.connections import Connections, Unsent
+from gateway.api.connections import OpenConnections, Unsent
 from gateway.api.errors import error_body
 from gateway.api.unchunked import unchunked
 from gateway.errors import GatewayError, Unavailable
@@ -22,7 +22,7 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 class PipelinedResponses(HttpToolsProtocol):
     """One connection's answers, among those of all connections that a class below has."""
 
-    connections_open: Connections
+    connections_open: OpenConnections
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)

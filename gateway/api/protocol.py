@@ -10,7 +10,7 @@ from typing import Any
 
 import httptools
 
-from gateway.api.connections import Connections
+from gateway.api.connections import OpenConnections
 from gateway.api.pipelining import PipelinedResponses
 from gateway.errors import BadHTTP, GatewayError, HeadersTooLarge, HeaderTimeout, Overloaded
 from gateway.settings import Settings
@@ -212,4 +212,4 @@ class Protocol(PipelinedResponses):
 
 def bounded(settings: Settings, metrics: Metrics) -> type[Protocol]:
     """Return the protocol for one server, which counts its connections together."""
-    return type("BoundedProtocol", (Protocol,), {"connections_open": Connections(settings, metrics)})
+    return type("BoundedProtocol", (Protocol,), {"connections_open": OpenConnections(settings, metrics)})

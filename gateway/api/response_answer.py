@@ -22,8 +22,8 @@ from gateway.schema.responses_answer import (
     InputTokensDetails,
     OutputTokensDetails,
     ResponseEvent,
-    TimedUsage,
-    Usage,
+    ResponseUsage,
+    TimedResponseUsage,
 )
 from gateway.schema.responses_request import ResponseRequest
 from gateway.storage.responses import ResponseStore
@@ -127,7 +127,7 @@ class ResponseWire:
         )
         options = self._request.stream_options
         timed = options is not None and options.include_timing
-        usage = TimedUsage(*counts, answer.context.log.timing) if timed else Usage(*counts)
+        usage = TimedResponseUsage(*counts, answer.context.log.timing) if timed else ResponseUsage(*counts)
         last = events.end(usage, int(time.time()))
         return await self._keeper.finish(last) if self._keeper and self._stored else last
 

@@ -15,7 +15,7 @@ from gateway.batches.gate import Gate, Place
 from gateway.batches.input import Input
 from gateway.batches.line import Lines, caller_of
 from gateway.errors import StorageFull, StorageQuotaExceeded, StorageUnavailable
-from gateway.schema.batches import LineError, RequestCounts, Status
+from gateway.schema.batches import BatchStatus, LineError, RequestCounts
 from gateway.settings import Settings
 from gateway.storage.batches import Batches, Owned, Waiting
 from gateway.storage.database import Database
@@ -184,7 +184,7 @@ class BatchRun:
         owned, batches = self._owned, self._batches
         batch = await batches.get(owned.batch.id, owned.caller)
         counts = batch.request_counts
-        ends_as: Status = "completed"
+        ends_as: BatchStatus = "completed"
         if batch.errors:
             ends_as = "failed"
         elif counts.completed + counts.failed < counts.total or batch.cancelling_at:

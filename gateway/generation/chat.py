@@ -2,7 +2,7 @@
 
 from gateway.generation import chosen_tools, formats
 from gateway.generation.request import GenerationRequest, InputImage, InputMessage, ToolCall, as_data_url
-from gateway.schema.chat_request import ChatCompletionRequest, Message
+from gateway.schema.chat_request import ChatCompletionRequest, ChatMessage
 from gateway.schema.parts import (
     BareURL,
     FilePart,
@@ -16,7 +16,7 @@ from gateway.schema.parts import (
     TextPart,
 )
 from gateway.schema.tools import ChosenFunction
-from gateway.schema.wire import Wire
+from gateway.schema.wire import WireModel
 
 URLS = ("url", "image_url")
 HOLDERS = (*URLS, "file_data", "data", "base64", "blob")  # the fields that hold an image
@@ -58,7 +58,7 @@ def _goes_on(chat: ChatCompletionRequest) -> bool:
     return last.role == "assistant" and bool(last.content) and not last.tool_calls
 
 
-def _message(message: Message, param: str) -> InputMessage:
+def _message(message: ChatMessage, param: str) -> InputMessage:
     parts = [_part(part, f"{param}.content[{place}]") for place, part in enumerate(message.content or ())]
     if message.refusal:
         parts.append(message.refusal)
@@ -88,7 +88,7 @@ def _part(part: Part, param: str) -> str | InputImage:
     return _image(part, param)
 
 
-def _image(said: Wire, param: str) -> InputImage:
+def _image(said: WireModel, param: str) -> InputImage:
     """Return the image that one of the fields of `said` holds or names."""
     if isinstance(said, BareURL):
         return InputImage(said.url, param)

@@ -17,7 +17,7 @@ def of_chat(given: list[chat_wire.FunctionTool] | None) -> tuple[Tool, ...]:
     return _tools((tool.function, f"tools[{place}].function") for place, tool in enumerate(given or ()))
 
 
-def of_response(given: list[responses_wire.FunctionTool] | None) -> tuple[Tool, ...]:
+def of_response(given: list[responses_wire.ResponseFunctionTool] | None) -> tuple[Tool, ...]:
     """Return the tools of a Responses request. Raises InvalidValue where two have one name."""
     return _tools((tool, f"tools[{place}]") for place, tool in enumerate(given or ()))
 
@@ -38,18 +38,20 @@ def chat_choice(given: chat_wire.ToolChoice | None, tools: tuple[Tool, ...]) -> 
     return _unnamed(given, tools)
 
 
-def response_choice(given: responses_wire.ToolChoice | None, tools: tuple[Tool, ...]) -> ToolChoice:
+def response_choice(given: responses_wire.ResponseToolChoice | None, tools: tuple[Tool, ...]) -> ToolChoice:
     """Return what the client chose of `tools`. Raises InvalidValue where there is no such tool."""
     match given:
-        case responses_wire.ChosenFunction():
+        case responses_wire.ResponseChosenFunction():
             return _named("required", [(given.name, "tool_choice.name")], tools)
-        case responses_wire.AllowedTools():
+        case responses_wire.ResponseAllowedTools():
             names = [(one.name, f"tool_choice.tools[{place}].name") for place, one in enumerate(given.tools)]
             return _named(given.mode, names, tools)
     return _unnamed(given, tools)
 
 
-def _tools(given: Iterable[tuple[chat_wire.Function | responses_wire.FunctionTool, str]]) -> tuple[Tool, ...]:
+def _tools(
+    given: Iterable[tuple[chat_wire.Function | responses_wire.ResponseFunctionTool, str]],
+) -> tuple[Tool, ...]:
     found: dict[str, Tool] = {}
     for function, param in given:
         if function.name in found:

@@ -133,8 +133,8 @@ class PromptBuilder:
         )
 
 
-def _message(message: InputMessage) -> template.Message:
-    return template.Message(
+def _message(message: InputMessage) -> template.PromptMessage:
+    return template.PromptMessage(
         "user" if message.role == "tool" else message.role,
         tuple(template.SLOT if isinstance(part, InputImage) else part for part in message.parts),
         message.param,

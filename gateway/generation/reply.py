@@ -6,10 +6,12 @@ from typing import Any
 
 import orjson
 
-from gateway.engine.interface import Delta
-from gateway.engine.interface import TokenLogprob as EngineLogprob
+from gateway.engine.interface import Delta, TokenLogprob
 from gateway.generation.calls import CallReader
 from gateway.schema.chat_answer import (
+    AnswerLogprob,
+    AnswerMessage,
+    AnswerToolCall,
     CalledFunction,
     CallingMessage,
     CallPiece,
@@ -17,10 +19,7 @@ from gateway.schema.chat_answer import (
     Chunk,
     FinishReason,
     Logprobs,
-    Message,
     PromptTokensDetails,
-    TokenLogprob,
-    ToolCall,
     TopLogprob,
     TrimmedPromptTokensDetails,
     Usage,
@@ -116,7 +115,7 @@ def packed(chunk: Chunk) -> Chunk:
     return replace(chunk, logprobs=Logprobs(entries))
 
 
-def _dumped(entry: TokenLogprob) -> bytes:
+def _dumped(entry: AnswerLogprob) -> bytes:
     # What orjson returns keeps the buffer that it was written into, several times as long.
     return bytes(memoryview(orjson.dumps(entry)))
 
@@ -125,7 +124,7 @@ def fold(chunks: Iterable[Chunk]) -> list[Choice]:
     """Return the choices that `chunks` tell, in the order of their numbers."""
     texts: dict[int, list[str]] = {}
     ends: dict[int, FinishReason] = {}
-    logprobs: dict[int, list[TokenLogprob]] = {}
+    logprobs: dict[int, list[AnswerLogprob]] = {}
     calls: dict[int, list[CallPiece]] = {}
     for chunk in chunks:
         if chunk.tool_calls:
@@ -146,25 +145,25 @@ def fold(chunks: Iterable[Chunk]) -> list[Choice]:
     ]
 
 
-def _message(text: str, pieces: list[CallPiece] | None) -> Message:
+def _message(text: str, pieces: list[CallPiece] | None) -> AnswerMessage:
     if pieces is None:
-        return Message(text)
+        return AnswerMessage(text)
     arguments: dict[int, str] = {}
     for piece in pieces:
         arguments[piece.index] = arguments.get(piece.index, "") + piece.arguments
     calls = [
-        ToolCall(piece.id, CalledFunction(piece.name, arguments[piece.index]))
+        AnswerToolCall(piece.id, CalledFunction(piece.name, arguments[piece.index]))
         for piece in pieces
         if piece.id is not None and piece.name is not None
     ]
     return CallingMessage(text or None, tool_calls=calls)
 
 
-def _entry(entry: EngineLogprob) -> TokenLogprob:
+def _entry(entry: TokenLogprob) -> AnswerLogprob:
     top = [TopLogprob(other.token, _logprob(other), list(other.raw)) for other in entry.top]
-    return TokenLogprob(entry.token, _logprob(entry), list(entry.raw), top)
+    return AnswerLogprob(entry.token, _logprob(entry), list(entry.raw), top)
 
 
-def _logprob(entry: EngineLogprob) -> float:
+def _logprob(entry: TokenLogprob) -> float:
     # JSON has no infinity; OpenAI's API reference says -9999.0 for what is very unlikely.
     return max(entry.logprob, LEAST_LOGPROB)

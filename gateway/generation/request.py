@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from gateway.engine.interface import Constraint, Job
 from gateway.prompt.template import Role
-from gateway.settings import Fit, History, Place
+from gateway.settings import Fit, History, ImagePlace
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class GenerationRequest:
     image_history: History | None = None
     drop_turns: bool = False
     param: str = "messages"
-    image_place: Place | None = None
+    image_place: ImagePlace | None = None
     continued: bool = False
     constraint: Constraint | None = None
     tools: tuple[Tool, ...] = ()

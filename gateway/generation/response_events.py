@@ -20,7 +20,7 @@ from uuid import uuid4
 from gateway.errors import GatewayError
 from gateway.generation.reply import packed
 from gateway.schema import sse
-from gateway.schema.chat_answer import CallPiece, Chunk, TokenLogprob
+from gateway.schema.chat_answer import AnswerLogprob, CallPiece, Chunk
 from gateway.schema.responses_answer import (
     ArgumentsDelta,
     ArgumentsDone,
@@ -37,10 +37,10 @@ from gateway.schema.responses_answer import (
     Response,
     ResponseError,
     ResponseEvent,
-    Status,
+    ResponseStatus,
+    ResponseUsage,
     TextDelta,
     TextDone,
-    Usage,
 )
 
 
@@ -54,9 +54,9 @@ class ResponseEvents:
         self._message: _Message | None = None
         self._open_call: _Call | None = None
         self._wordless: list[
-            TokenLogprob
+            AnswerLogprob
         ] = []  # of tokens that are no words yet, or a call's, which has none
-        self._status: Status = "completed"
+        self._status: ResponseStatus = "completed"
 
     def begin(self) -> Iterator[Event]:
         yield ResponseEvent("response.created", self._number(), self._response)
@@ -92,7 +92,7 @@ class ResponseEvents:
             yield from self._text("", [])  # an answer without words is a message all the same
         yield from self._close_item()
 
-    def end(self, usage: Usage, now: int) -> ResponseEvent:
+    def end(self, usage: ResponseUsage, now: int) -> ResponseEvent:
         """Return the last event, which tells the whole response. `now` is in Unix seconds."""
         response = replace(self._response, status=self._status, output=self._done, usage=usage)
         if self._status == "incomplete":
@@ -118,7 +118,7 @@ class ResponseEvents:
         self._next += 1
         return self._next - 1
 
-    def _text(self, text: str, logprobs: list[TokenLogprob]) -> Iterator[Event]:
+    def _text(self, text: str, logprobs: list[AnswerLogprob]) -> Iterator[Event]:
         message = self._message
         if message is None:
             message = self._message = _Message(len(self._done))
@@ -138,7 +138,7 @@ class ResponseEvents:
                 logprobs=logprobs,
             )
 
-    def _close_message(self, status: Status) -> Iterator[Event]:
+    def _close_message(self, status: ResponseStatus) -> Iterator[Event]:
         if (message := self._message) is None:
             return
         self._message = None
@@ -206,7 +206,7 @@ class _Message:
         self.index = index
         self.head = sse.text_delta_head(self.id, index)
         self.texts: list[str] = []
-        self.logprobs: list[TokenLogprob] = []
+        self.logprobs: list[AnswerLogprob] = []
 
 
 class _Call:
@@ -219,7 +219,7 @@ class _Call:
         self._call_id = call_id
         self._name = name
 
-    def item(self, status: Status) -> FunctionCall:
+    def item(self, status: ResponseStatus) -> FunctionCall:
         """Return the item with the arguments so far."""
         return FunctionCall(
             id=self.id,

@@ -17,29 +17,29 @@ from gateway.generation.request import (
 from gateway.schema.items import (
     FunctionCallItem,
     FunctionCallOutputItem,
-    InputFile,
+    InputFilePart,
+    InputImagePart,
     InputItem,
-    InputText,
+    InputTextPart,
     MessageItem,
-    OutputText,
+    OutputTextPart,
     Refusal,
 )
-from gateway.schema.items import InputImage as ImagePart
 from gateway.schema.paths import short
 from gateway.schema.responses_answer import Response
 from gateway.schema.responses_request import (
     LOGPROBS,
-    ChosenFunction,
-    FunctionTool,
     JSONObjectFormat,
-    JSONSchemaFormat,
+    ResponseChosenFunction,
+    ResponseFunctionTool,
+    ResponseJSONSchemaFormat,
     ResponseRequest,
 )
 from gateway.settings import History
 
 HISTORY: Final[Mapping[str, History]] = {"auto": "keep_last", "disabled": "strict"}
 _T = TypeVar("_T")
-Part = InputText | ImagePart | InputFile | OutputText | Refusal
+Part = InputTextPart | InputImagePart | InputFilePart | OutputTextPart | Refusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ def read(
     if not messages:
         raise InvalidValue("input: at least 1 message is required; got only reasoning items", param="input")
     tools = chosen_tools.of_response(request.tools)
-    one_alone = isinstance(request.tool_choice, ChosenFunction)
+    one_alone = isinstance(request.tool_choice, ResponseChosenFunction)
     return GenerationRequest(
         id=id,
         model=request.model or "",
@@ -91,7 +91,7 @@ def _constraint(request: ResponseRequest) -> Constraint | None:
     match request.text.format if request.text else None:
         case JSONObjectFormat():
             return constraint.json_object("text.format")
-        case JSONSchemaFormat() as chosen:
+        case ResponseJSONSchemaFormat() as chosen:
             return constraint.json_schema(chosen.json_schema, "text.format.schema")
     return None
 
@@ -150,11 +150,11 @@ def _parts(parts: Sequence[Part], param: str) -> tuple[str | InputImage, ...]:
 
 def _part(part: Part, param: str) -> str | InputImage:
     match part:
-        case InputFile():
+        case InputFilePart():
             return _file(part, param)
-        case ImagePart() if part.file_id is not None:
+        case InputImagePart() if part.file_id is not None:
             return InputImage("", f"{param}.file_id", part.file_id)
-        case ImagePart():
+        case InputImagePart():
             return InputImage(part.image_url or "", f"{param}.image_url")
         case Refusal():
             return part.refusal
@@ -162,7 +162,7 @@ def _part(part: Part, param: str) -> str | InputImage:
             return part.text
 
 
-def _file(file: InputFile, param: str) -> InputImage:
+def _file(file: InputFilePart, param: str) -> InputImage:
     if file.file_id is not None:
         return InputImage("", f"{param}.file_id", file.file_id)
     if file.file_url is not None:
@@ -217,7 +217,7 @@ def _format(request: ResponseRequest) -> dict[str, Any]:
     return told | {"strict": bool(told["strict"])} if "strict" in told else told
 
 
-def _tool(tool: FunctionTool) -> dict[str, Any]:
+def _tool(tool: ResponseFunctionTool) -> dict[str, Any]:
     return tool.model_dump() | {"strict": tool.strict is not False}
 
 

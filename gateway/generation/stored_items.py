@@ -13,7 +13,7 @@ from gateway.schema.items import (
     FunctionCallOutputItem,
     InputItem,
     MessageItem,
-    OutputText,
+    OutputTextPart,
 )
 from gateway.schema.responses_answer import FunctionCall, OutputItem
 from gateway.storage.stored_history import StoredItem
@@ -82,5 +82,5 @@ def _as_input(item: OutputItem) -> InputItem:
         return FunctionCallItem(
             type="function_call", call_id=item.call_id, name=item.name, arguments=item.arguments, id=item.id
         )
-    texts: list[Any] = [OutputText(type="output_text", text=part.text) for part in item.content]
+    texts: list[Any] = [OutputTextPart(type="output_text", text=part.text) for part in item.content]
     return MessageItem(role="assistant", content=texts, id=item.id)

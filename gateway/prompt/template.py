@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 from gateway.errors import InvalidValue
 from gateway.prompt.styles import MessageStyle, Style, TurnStyle
-from gateway.settings import Place
+from gateway.settings import ImagePlace
 
 Role = Literal["system", "user", "assistant"]
 
@@ -35,7 +35,7 @@ Segment = str | Slot | End
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class PromptMessage:
     """What one side said: texts and pictures, in the client's order. `param` is its field in errors."""
 
     role: Role
@@ -49,7 +49,7 @@ class Message:
 
 
 def render(
-    messages: Sequence[Message], style: Style, place: Place = "auto", *, continued: bool = False
+    messages: Sequence[PromptMessage], style: Style, place: ImagePlace = "auto", *, continued: bool = False
 ) -> tuple[Segment, ...]:
     """Return the prompt for the assistant's next reply, no two texts in it adjacent and none empty.
 
@@ -67,7 +67,7 @@ def render(
     return tuple(_joined(_by_message(messages, style, place, continued)))
 
 
-def _check_pictures(messages: Sequence[Message]) -> None:
+def _check_pictures(messages: Sequence[PromptMessage]) -> None:
     for i, message in enumerate(messages):
         if message.role != "user" and SLOT in message.parts:
             param = f"{message.param or f'messages[{i}]'}.content[{message.parts.index(SLOT)}]"
@@ -78,7 +78,7 @@ def _check_pictures(messages: Sequence[Message]) -> None:
             )
 
 
-def _check_last(messages: Sequence[Message], continued: bool) -> None:
+def _check_last(messages: Sequence[PromptMessage], continued: bool) -> None:
     if continued and messages[-1].role != "assistant":
         raise InvalidValue(
             "continue_final_message: the last message must be the assistant's; "
@@ -101,7 +101,7 @@ def _check_last(messages: Sequence[Message], continued: bool) -> None:
             return
 
 
-def _spoken(messages: Sequence[Message]) -> list[Message]:
+def _spoken(messages: Sequence[PromptMessage]) -> list[PromptMessage]:
     """Return the messages that make turns.
 
     Chat frontends send empty messages as placeholders, and the model never saw a turn without content. But
@@ -110,13 +110,15 @@ def _spoken(messages: Sequence[Message]) -> list[Message]:
     """
     said = [message for message in messages if not message.empty]
     if all(message.role == "system" for message in said):
-        return [Message("user", tuple(_parts(said)))]
+        return [PromptMessage("user", tuple(_parts(said)))]
     if said[-1].role == "assistant" and messages[-1].role == "user":
         said.append(messages[-1])
     return said
 
 
-def _by_turn(said: Sequence[Message], style: TurnStyle, place: Place, continued: bool) -> Iterator[Segment]:
+def _by_turn(
+    said: Sequence[PromptMessage], style: TurnStyle, place: ImagePlace, continued: bool
+) -> Iterator[Segment]:
     head = list(takewhile(lambda message: message.role == "system", said))
     system = "".join(_texts(_lines(_parts(head)))) if head else style.system
     if system:
@@ -144,7 +146,7 @@ def _by_turn(said: Sequence[Message], style: TurnStyle, place: Place, continued:
 
 
 def _by_message(
-    messages: Sequence[Message], style: MessageStyle, place: Place, continued: bool
+    messages: Sequence[PromptMessage], style: MessageStyle, place: ImagePlace, continued: bool
 ) -> Iterator[Segment]:
     names = {"system": "", "user": style.user, "assistant": style.assistant + " "}
     for message in messages[:-1] if continued else messages:
@@ -162,11 +164,11 @@ def _begun(name: str, texts: Iterable[str]) -> str:
     return (name + "".join(texts)).rstrip(" ")
 
 
-def _parts(messages: Iterable[Message]) -> list[str | Slot]:
+def _parts(messages: Iterable[PromptMessage]) -> list[str | Slot]:
     return [part for message in messages for part in message.parts if part]
 
 
-def _placed(parts: Sequence[str | Slot], place: Place) -> Sequence[str | Slot]:
+def _placed(parts: Sequence[str | Slot], place: ImagePlace) -> Sequence[str | Slot]:
     slots = [at for at, part in enumerate(parts) if part is SLOT]
     if place == "asked" or not slots:
         return parts

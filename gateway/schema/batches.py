@@ -13,7 +13,7 @@ from gateway.schema.paths import short
 from gateway.schema.validation import check_values
 from gateway.schema.wire import Body
 
-Status = Literal[
+BatchStatus = Literal[
     "validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled"
 ]
 UNFINISHED: Final = ("validating", "in_progress", "finalizing", "cancelling")
@@ -63,7 +63,7 @@ class Batch:
     errors: dict[str, Any] | None = None
     input_file_id: str
     completion_window: str
-    status: Status = "validating"
+    status: BatchStatus = "validating"
     output_file_id: str | None = None
     error_file_id: str | None = None
     created_at: int

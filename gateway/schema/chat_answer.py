@@ -18,7 +18,7 @@ class TopLogprob:
 
 
 @dataclass(frozen=True, slots=True)
-class TokenLogprob:
+class AnswerLogprob:
     token: str
     logprob: float
     bytes: list[int]
@@ -27,7 +27,7 @@ class TokenLogprob:
 
 @dataclass(frozen=True, slots=True)
 class Logprobs:
-    content: list[TokenLogprob]
+    content: list[AnswerLogprob]
     refusal: None = None
 
 
@@ -87,7 +87,7 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class AnswerMessage:
     content: str | None
     role: Literal["assistant"] = "assistant"
     refusal: None = None
@@ -101,23 +101,23 @@ class CalledFunction:
 
 
 @dataclass(frozen=True, slots=True)
-class ToolCall:
+class AnswerToolCall:
     id: str
     function: CalledFunction
     type: Literal["function"] = "function"
 
 
 @dataclass(frozen=True, slots=True)
-class CallingMessage(Message):
+class CallingMessage(AnswerMessage):
     """An answer that calls tools."""
 
-    tool_calls: list[ToolCall] = field(default_factory=list)
+    tool_calls: list[AnswerToolCall] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
     index: int
-    message: Message
+    message: AnswerMessage
     finish_reason: FinishReason
     logprobs: Logprobs | None = None
 

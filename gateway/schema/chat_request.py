@@ -11,7 +11,7 @@ from gateway.schema.parameters import CHAT
 from gateway.schema.parts import Part
 from gateway.schema.sampling import SamplingFields
 from gateway.schema.tools import ToolCalls, ToolChoice, Tools
-from gateway.schema.wire import MODEL, Wire
+from gateway.schema.wire import MODEL, WireModel
 
 
 def _parts(content: Any) -> Any:
@@ -22,7 +22,7 @@ def _parts(content: Any) -> Any:
     raise ValueError("a message's content must be a string or a list of parts")
 
 
-class Message(Wire):
+class ChatMessage(WireModel):
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: Annotated[
         Annotated[list[Part], Field(fail_fast=True)] | None,
@@ -41,7 +41,7 @@ class Message(Wire):
         return self
 
 
-class StreamOptions(Wire):
+class StreamOptions(WireModel):
     include_usage: bool | None = None
     include_timing: bool | None = Field(
         default=None, description="The gateway's: the usage, and in it where the time went."
@@ -60,7 +60,7 @@ class ChatCompletionRequest(SamplingFields):
     ledger: ClassVar[Ledger] = CHAT
 
     model: str | None = Field(default=None, description=MODEL)
-    messages: Annotated[list[Message], Field(min_length=1, fail_fast=True)]
+    messages: Annotated[list[ChatMessage], Field(min_length=1, fail_fast=True)]
     stream: bool | None = None
     stream_options: StreamOptions | None = None
 

@@ -5,7 +5,7 @@ from typing import Annotated, Final, Literal, get_args
 
 from pydantic import Field
 
-from gateway.schema.wire import Body, Wire
+from gateway.schema.wire import Body, WireModel
 
 Purpose = Literal["batch", "user_data", "vision"]  # of an upload; `batch_output` is written by batches
 PURPOSES: Final = (*get_args(Purpose), "batch_output")
@@ -31,7 +31,7 @@ class FileDeleted:
     deleted: bool = True
 
 
-class ExpiresAfter(Wire):
+class ExpiresAfter(WireModel):
     """When a file expires, counted from its own creation."""
 
     anchor: Literal["created_at"]

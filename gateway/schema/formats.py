@@ -7,18 +7,18 @@ from pydantic import BeforeValidator, Discriminator, Field, PlainValidator, Tag,
 from gateway.errors import InvalidValue
 from gateway.schema.responses_request import JSONObjectFormat, TextFormat
 from gateway.schema.tools import Name
-from gateway.schema.wire import Schema, Wire, branch
+from gateway.schema.wire import Schema, WireModel, branch
 
 MOST_CHOICES = 1000
 
 
-class NamedSchema(Wire):
+class NamedSchema(WireModel):
     name: Name
     json_schema: Schema = Field(alias="schema", default_factory=lambda: {"type": "object"})
     strict: bool | None = Field(default=None, description="The answer always has the form of the schema.")
 
 
-class JSONSchemaFormat(Wire):
+class JSONSchemaFormat(WireModel):
     type: Literal["json_schema"]
     json_schema: NamedSchema
 
@@ -43,7 +43,7 @@ def _object_or_text(schema: Any) -> Any:
     raise ValueError("it must be a JSON schema, as an object or a string")
 
 
-class StructuredOutputs(Wire):
+class StructuredOutputs(WireModel):
     """vLLM's `StructuredOutputsParams`, as far as a client may set it: one of these."""
 
     json_schema: (

@@ -5,15 +5,15 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from gateway.schema.wire import Wire, branch
+from gateway.schema.wire import WireModel, branch
 
 
-class InputText(Wire):
+class InputTextPart(WireModel):
     type: Literal["input_text"]
     text: str
 
 
-class InputImage(Wire):
+class InputImagePart(WireModel):
     type: Literal["input_image"]
     image_url: str | None = Field(
         default=None, description="`data:` URL in base64, or an `http:` or `https:` URL."
@@ -27,7 +27,7 @@ class InputImage(Wire):
         return self
 
 
-class InputFile(Wire):
+class InputFilePart(WireModel):
     """A file that must hold an image."""
 
     type: Literal["input_file"]
@@ -42,27 +42,27 @@ class InputFile(Wire):
         return self
 
 
-class OutputText(Wire):
+class OutputTextPart(WireModel):
     type: Literal["output_text"]
     text: str
 
 
-class Refusal(Wire):
+class Refusal(WireModel):
     type: Literal["refusal"]
     refusal: str
 
 
 InputPart = Annotated[
-    Annotated[InputText, Tag("<input_text>")]
-    | Annotated[InputImage, Tag("<input_image>")]
-    | Annotated[InputFile, Tag("<input_file>")],
+    Annotated[InputTextPart, Tag("<input_text>")]
+    | Annotated[InputImagePart, Tag("<input_image>")]
+    | Annotated[InputFilePart, Tag("<input_file>")],
     Discriminator(branch),
 ]
 ContentPart = Annotated[
-    Annotated[InputText, Tag("<input_text>")]
-    | Annotated[InputImage, Tag("<input_image>")]
-    | Annotated[InputFile, Tag("<input_file>")]
-    | Annotated[OutputText, Tag("<output_text>")]
+    Annotated[InputTextPart, Tag("<input_text>")]
+    | Annotated[InputImagePart, Tag("<input_image>")]
+    | Annotated[InputFilePart, Tag("<input_file>")]
+    | Annotated[OutputTextPart, Tag("<output_text>")]
     | Annotated[Refusal, Tag("<refusal>")],
     Discriminator(branch),
 ]
@@ -76,7 +76,7 @@ def _content(value: Any) -> Any:
     raise ValueError("it must be a string or a list of parts")
 
 
-class MessageItem(Wire):
+class MessageItem(WireModel):
     """A message of either side. An answer's message may be sent back as it came."""
 
     role: Literal["user", "system", "developer", "assistant"]
@@ -88,7 +88,7 @@ class MessageItem(Wire):
     id: str | None = None
 
 
-class FunctionCallItem(Wire):
+class FunctionCallItem(WireModel):
     type: Literal["function_call"]
     call_id: str
     name: str
@@ -96,7 +96,7 @@ class FunctionCallItem(Wire):
     id: str | None = None
 
 
-class FunctionCallOutputItem(Wire):
+class FunctionCallOutputItem(WireModel):
     type: Literal["function_call_output"]
     call_id: str
     output: Annotated[
@@ -107,14 +107,14 @@ class FunctionCallOutputItem(Wire):
     name: str | None = None
 
 
-class ItemReference(Wire):
+class ItemReference(WireModel):
     """An item of an earlier response that is stored."""
 
     id: str
     type: Literal["item_reference"] = "item_reference"
 
 
-class ReasoningItem(Wire):
+class ReasoningItem(WireModel):
     """What another model thought before it answered. It is left out of the prompt."""
 
     type: Literal["reasoning"]

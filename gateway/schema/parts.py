@@ -9,21 +9,21 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from gateway.schema.items import InputImage
-from gateway.schema.wire import Wire, branch
+from gateway.schema.items import InputImagePart
+from gateway.schema.wire import WireModel, branch
 
 
-class TextPart(Wire):
+class TextPart(WireModel):
     type: Literal["text", "input_text", "output_text"]
     text: str
 
 
-class RefusalPart(Wire):
+class RefusalPart(WireModel):
     type: Literal["refusal"]
     refusal: str
 
 
-class ImageURL(Wire):
+class ImageURL(WireModel):
     url: str = Field(description="`data:` URL in base64, or an `http:` or `https:` URL.")
 
 
@@ -35,12 +35,12 @@ def _with_url(value: Any) -> Any:
     return BareURL(url=value) if isinstance(value, str) else value
 
 
-class ImagePart(Wire):
+class ImagePart(WireModel):
     type: Literal["image_url"]
     image_url: Annotated[ImageURL, BeforeValidator(_with_url, json_schema_input_type=str | ImageURL)]
 
 
-class _OneOf(Wire):
+class _OneOf(WireModel):
     """An image that is said in one of several ways: exactly one field is there."""
 
     @model_validator(mode="after")
@@ -58,7 +58,7 @@ class FileContent(_OneOf):
     file_data: str | None = Field(default=None, description="In base64, or a `data:` URL in base64.")
 
 
-class FilePart(Wire):
+class FilePart(WireModel):
     type: Literal["file"]
     file: FileContent
 
@@ -89,7 +89,7 @@ class Resource(_OneOf):
     blob: str | None = Field(default=None, description="A picture in base64.")
 
 
-class ResourceBlock(Wire):
+class ResourceBlock(WireModel):
     """The Model Context Protocol's."""
 
     type: Literal["resource"]
@@ -102,7 +102,7 @@ Part = Annotated[
     | Annotated[TextPart, Tag("<output_text>")]
     | Annotated[RefusalPart, Tag("<refusal>")]
     | Annotated[ImagePart, Tag("<image_url>")]
-    | Annotated[InputImage, Tag("<input_image>")]
+    | Annotated[InputImagePart, Tag("<input_image>")]
     | Annotated[ImageBlock, Tag("<image>")]
     | Annotated[FilePart, Tag("<file>")]
     | Annotated[ResourceBlock, Tag("<resource>")],

@@ -7,16 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from gateway.schema.chat_answer import TokenLogprob
+from gateway.schema.chat_answer import AnswerLogprob
 
-Status = Literal["in_progress", "completed", "incomplete", "failed"]
+ResponseStatus = Literal["in_progress", "completed", "incomplete", "failed"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputText:
     type: Literal["output_text"] = "output_text"
     annotations: list[None] = field(default_factory=list)
-    logprobs: list[TokenLogprob] = field(default_factory=list)
+    logprobs: list[AnswerLogprob] = field(default_factory=list)
     text: str = ""
 
 
@@ -24,7 +24,7 @@ class OutputText:
 class OutputMessage:
     id: str
     type: Literal["message"] = "message"
-    status: Status = "in_progress"
+    status: ResponseStatus = "in_progress"
     content: list[OutputText] = field(default_factory=list)
     role: Literal["assistant"] = "assistant"
 
@@ -33,7 +33,7 @@ class OutputMessage:
 class FunctionCall:
     id: str
     type: Literal["function_call"] = "function_call"
-    status: Status = "in_progress"
+    status: ResponseStatus = "in_progress"
     arguments: str = ""
     call_id: str
     name: str
@@ -54,7 +54,7 @@ class OutputTokensDetails:
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
+class ResponseUsage:
     input_tokens: int
     input_tokens_details: InputTokensDetails
     output_tokens: int
@@ -63,7 +63,7 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
-class TimedUsage(Usage):
+class TimedResponseUsage(ResponseUsage):
     """The gateway's own: where the request's time went, in milliseconds, by step."""
 
     timing: Mapping[str, float]
@@ -87,7 +87,7 @@ class Response:
     id: str
     object: Literal["response"] = "response"
     created_at: int
-    status: Status = "in_progress"
+    status: ResponseStatus = "in_progress"
     background: Literal[False] = False
     completed_at: int | None = None
     error: ResponseError | None = None
@@ -113,7 +113,7 @@ class Response:
     top_logprobs: int
     top_p: float
     truncation: Literal["auto", "disabled"]
-    usage: Usage | None = None
+    usage: ResponseUsage | None = None
     user: str | None
     metadata: Mapping[str, str]
 
@@ -162,7 +162,7 @@ class TextDelta:
     output_index: int
     content_index: int = 0
     delta: str
-    logprobs: list[TokenLogprob]
+    logprobs: list[AnswerLogprob]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,7 +173,7 @@ class TextDone:
     output_index: int
     content_index: int = 0
     text: str
-    logprobs: list[TokenLogprob]
+    logprobs: list[AnswerLogprob]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from gateway.schema.ledger import Ledger
 from gateway.schema.response_parameters import RESPONSES
 from gateway.schema.sampling import DrawingFields
 from gateway.schema.tools import MOST_TOOLS, Mode, Name, functions_only
-from gateway.schema.wire import MODEL, Schema, Wire, branch
+from gateway.schema.wire import MODEL, Schema, WireModel, branch
 
 LOGPROBS = "message.output_text.logprobs"
 IMAGE_URLS = "message.input_image.image_url"
@@ -43,15 +43,15 @@ Metadata = Annotated[
 ]
 
 
-class TextFormat(Wire):
+class TextFormat(WireModel):
     type: Literal["text"]
 
 
-class JSONObjectFormat(Wire):
+class JSONObjectFormat(WireModel):
     type: Literal["json_object"]
 
 
-class JSONSchemaFormat(Wire):
+class ResponseJSONSchemaFormat(WireModel):
     type: Literal["json_schema"]
     name: Name
     json_schema: Schema = Field(alias="schema")
@@ -62,16 +62,16 @@ class JSONSchemaFormat(Wire):
 Format = Annotated[
     Annotated[TextFormat, Tag("<text>")]
     | Annotated[JSONObjectFormat, Tag("<json_object>")]
-    | Annotated[JSONSchemaFormat, Tag("<json_schema>")],
+    | Annotated[ResponseJSONSchemaFormat, Tag("<json_schema>")],
     Discriminator(branch),
 ]
 
 
-class TextConfig(Wire):
+class TextConfig(WireModel):
     format: Format | None = None
 
 
-class FunctionTool(Wire):
+class ResponseFunctionTool(WireModel):
     type: Literal["function"]
     name: Name
     description: str | None = None
@@ -79,39 +79,39 @@ class FunctionTool(Wire):
     strict: bool | None = None
 
 
-class ChosenFunction(Wire):
+class ResponseChosenFunction(WireModel):
     type: Literal["function"]
     name: str
 
 
-class AllowedTools(Wire):
+class ResponseAllowedTools(WireModel):
     type: Literal["allowed_tools"]
     mode: Literal["auto", "required"]
-    tools: Annotated[list[ChosenFunction], Field(max_length=MOST_TOOLS, fail_fast=True)]
+    tools: Annotated[list[ResponseChosenFunction], Field(max_length=MOST_TOOLS, fail_fast=True)]
 
 
-ToolChoice = Annotated[
+ResponseToolChoice = Annotated[
     Annotated[Mode, Tag("<mode>")]
-    | Annotated[ChosenFunction, Tag("<function>")]
-    | Annotated[AllowedTools, Tag("<allowed_tools>")],
+    | Annotated[ResponseChosenFunction, Tag("<function>")]
+    | Annotated[ResponseAllowedTools, Tag("<allowed_tools>")],
     Discriminator(lambda choice: "<mode>" if isinstance(choice, str) else branch(choice)),
 ]
 
 
-Tools = Annotated[
-    list[FunctionTool],
+ResponseTools = Annotated[
+    list[ResponseFunctionTool],
     Field(max_length=MOST_TOOLS, fail_fast=True),
-    BeforeValidator(functions_only, json_schema_input_type=list[FunctionTool]),
+    BeforeValidator(functions_only, json_schema_input_type=list[ResponseFunctionTool]),
 ]
 
 
-class StreamOptions(Wire):
+class ResponseStreamOptions(WireModel):
     include_timing: bool | None = Field(
         default=None, description="The gateway's: the usage has in it where the time went."
     )
 
 
-class CacheOptions(Wire):
+class CacheOptions(WireModel):
     """Nothing in it has an effect."""
 
 
@@ -127,12 +127,12 @@ class ResponseRequest(DrawingFields):
     store: bool | None = None
     metadata: Metadata | None = None
     stream: bool | None = None
-    stream_options: StreamOptions | None = None
+    stream_options: ResponseStreamOptions | None = None
     max_output_tokens: Annotated[int, Field(ge=1)] | None = None
     include: Annotated[list[Includable], Field(max_length=16)] | None = None
     text: TextConfig | None = None
-    tools: Tools | None = None
-    tool_choice: ToolChoice | None = None
+    tools: ResponseTools | None = None
+    tool_choice: ResponseToolChoice | None = None
     parallel_tool_calls: bool | None = None
     truncation: Literal["auto", "disabled"] | None = None
     user: str | None = None

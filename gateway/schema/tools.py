@@ -6,7 +6,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from gateway.errors import UnsupportedParameter
 from gateway.schema.paths import short
-from gateway.schema.wire import Schema, Wire, branch
+from gateway.schema.wire import Schema, WireModel, branch
 
 MOST_TOOLS = 128  # OpenAI's limit
 
@@ -14,14 +14,14 @@ Name = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
 Mode = Literal["none", "auto", "required"]
 
 
-class Function(Wire):
+class Function(WireModel):
     name: Name
     description: str | None = None
     parameters: Schema | None = None
     strict: bool | None = None
 
 
-class FunctionTool(Wire):
+class FunctionTool(WireModel):
     type: Literal["function"]
     function: Function
 
@@ -45,21 +45,21 @@ Tools = Annotated[
 ]
 
 
-class NamedFunction(Wire):
+class NamedFunction(WireModel):
     name: str
 
 
-class ChosenFunction(Wire):
+class ChosenFunction(WireModel):
     type: Literal["function"]
     function: NamedFunction
 
 
-class AllowedFunctions(Wire):
+class AllowedFunctions(WireModel):
     mode: Literal["auto", "required"]
     tools: Annotated[list[ChosenFunction], Field(min_length=1, max_length=MOST_TOOLS, fail_fast=True)]
 
 
-class AllowedTools(Wire):
+class AllowedTools(WireModel):
     type: Literal["allowed_tools"]
     allowed_tools: AllowedFunctions
 
@@ -72,21 +72,21 @@ ToolChoice = Annotated[
 ]
 
 
-class CalledFunction(Wire):
+class ChatCalledFunction(WireModel):
     name: str
     arguments: str
 
 
-class ToolCall(Wire):
+class ChatToolCall(WireModel):
     """A call that the assistant made in an earlier turn, as its answer told it."""
 
     id: str
     type: Literal["function"]
-    function: CalledFunction
+    function: ChatCalledFunction
 
 
 ToolCalls = Annotated[
-    Annotated[list[ToolCall], Field(max_length=MOST_TOOLS, fail_fast=True)] | None,
+    Annotated[list[ChatToolCall], Field(max_length=MOST_TOOLS, fail_fast=True)] | None,
     # SDKs echo an answer without calls with an empty list of them.
-    BeforeValidator(lambda calls: calls or None, json_schema_input_type=list[ToolCall]),
+    BeforeValidator(lambda calls: calls or None, json_schema_input_type=list[ChatToolCall]),
 ]

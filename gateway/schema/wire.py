@@ -15,7 +15,7 @@ MODEL = "The served name or one of its aliases; may be left out, for there is on
 LARGEST_INTEGER = 2**64 - 1  # that JSON's writer can write
 
 
-class Wire(BaseModel):
+class WireModel(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     @model_validator(mode="before")
@@ -51,7 +51,7 @@ def writable(schema: dict[str, Any]) -> dict[str, Any]:
 Schema = Annotated[dict[str, Any], AfterValidator(writable)]
 
 
-class Body(Wire):
+class Body(WireModel):
     """The body of a request. Its fields are what its ledger honours; the ledger has sifted out the rest."""
 
     ledger: ClassVar[Ledger] = Ledger({})

@@ -9,14 +9,14 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from gateway.settings.access import Access, CacheScope
 from gateway.settings.connections import Connections
-from gateway.settings.conversations import AutoTools, Conversations, History, Overflow, Place
+from gateway.settings.conversations import AutoTools, Conversations, History, ImagePlace, Overflow
 from gateway.settings.images import Decode, Fit, Images
 from gateway.settings.memory import Memory
 from gateway.settings.requests import Requests
 from gateway.settings.service import Service
 from gateway.settings.storage import Storage
 
-__all__ = ["AutoTools", "CacheScope", "Decode", "Fit", "History", "Overflow", "Place"]
+__all__ = ["AutoTools", "CacheScope", "Decode", "Fit", "History", "ImagePlace", "Overflow"]
 
 PREFIX = "GATEWAY_"
 # Of each address, by default.

@@ -6,7 +6,7 @@ from pydantic import Field, PositiveInt
 
 from gateway.settings.group import Group
 
-Place = Literal["auto", "asked"]
+ImagePlace = Literal["auto", "asked"]
 AutoTools = Literal["without_images", "always", "never"]
 History = Literal["keep_last", "strict"]
 Overflow = Literal["refuse", "sample"]
@@ -30,7 +30,7 @@ class Conversations(Group):
         description="What to do if the newest message has too many images: `refuse` the request, or "
         "`sample`: keep evenly spaced ones, including the first and the last.",
     )
-    image_place: Place | None = Field(
+    image_place: ImagePlace | None = Field(
         default=None,
         description="Where a message's images go: `auto` puts them first unless there is text between two of "
         "them, `asked` keeps the client's order. Default: the profile's.",

@@ -8,7 +8,7 @@ from typing import Any, Final
 import orjson
 
 from gateway.errors import InvalidValue, NotFound
-from gateway.schema.batches import UNFINISHED, Batch, InputLine, LineError, RequestCounts, Status
+from gateway.schema.batches import UNFINISHED, Batch, BatchStatus, InputLine, LineError, RequestCounts
 from gateway.schema.paths import short
 from gateway.storage.database import Database, beyond_quota
 from gateway.storage.files import Upload
@@ -93,7 +93,7 @@ class Batches:
         """Return batches that have not ended: each caller's oldest, then each one's second, and so on."""
         return await self._database.read(_unfinished, per_caller, limit)
 
-    async def update(self, batch_id: str, *statuses: Status, **changes: Any) -> bool:
+    async def update(self, batch_id: str, *statuses: BatchStatus, **changes: Any) -> bool:
         """Change fields of a batch if its status is one of `statuses`; return whether it was."""
         return await self._database.write(_update, batch_id, statuses, changes)
 
@@ -232,7 +232,10 @@ def _lines_left(connection: sqlite3.Connection) -> int:
 
 
 def _update(
-    connection: sqlite3.Connection, batch_id: str, statuses: tuple[Status, ...], changes: Mapping[str, Any]
+    connection: sqlite3.Connection,
+    batch_id: str,
+    statuses: tuple[BatchStatus, ...],
+    changes: Mapping[str, Any],
 ) -> bool:
     cursor = connection.execute(
         f"SELECT {_COLUMNS} FROM batches WHERE id = ?",  # our own column names

@@ -16,7 +16,7 @@ from engine_config.demo_model.scenes import Question
 from gateway.engine.interface import Model
 from gateway.engine.vocabulary import TokenizerFile
 from gateway.prompt.styles import STYLES
-from gateway.prompt.template import END, SLOT, Message, render
+from gateway.prompt.template import END, SLOT, PromptMessage, render
 from gateway.prompt.tokens import encode
 from tests.prompt.conversations import assistant, system, user
 
@@ -99,7 +99,7 @@ def apart(folder: Path, style: str, questions: list[tuple[str, str]]) -> Row:
     return maker._apart([Question("", *question) for question in questions], [SCENE])
 
 
-def sent(messages: list[Message], style: str, demo: Model) -> list[int]:
+def sent(messages: list[PromptMessage], style: str, demo: Model) -> list[int]:
     """Return the ids up to the last `</s>`, or all where there is none, pictures at their full size."""
     segments = render(messages, STYLES[style], "asked")
     if END in segments:
@@ -110,7 +110,7 @@ def sent(messages: list[Message], style: str, demo: Model) -> list[int]:
     return ids
 
 
-def messages_of(turns: list[tuple[int, bool, str, str]], *, with_system: bool) -> list[Message]:
+def messages_of(turns: list[tuple[int, bool, str, str]], *, with_system: bool) -> list[PromptMessage]:
     messages = [system("You are a helpful assistant.")] if with_system else []
     for pictures, pictures_first, question, answer in turns:
         slots = (SLOT,) * pictures

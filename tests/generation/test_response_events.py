@@ -8,12 +8,12 @@ from gateway.engine.interface import Sampling
 from gateway.generation import responses
 from gateway.generation.response_events import ResponseEvents
 from gateway.schema import sse
-from gateway.schema.chat_answer import Chunk, Logprobs, TokenLogprob
-from gateway.schema.responses_answer import InputTokensDetails, OutputTokensDetails, Usage
+from gateway.schema.chat_answer import AnswerLogprob, Chunk, Logprobs
+from gateway.schema.responses_answer import InputTokensDetails, OutputTokensDetails, ResponseUsage
 from gateway.schema.responses_request import ResponseRequest
 from gateway.schema.validation import parse
 
-USAGE = Usage(5, InputTokensDetails(0), 3, OutputTokensDetails(), 8)
+USAGE = ResponseUsage(5, InputTokensDetails(0), 3, OutputTokensDetails(), 8)
 
 
 def events() -> ResponseEvents:
@@ -43,7 +43,7 @@ def test_only_more_text_is_more_text() -> None:
     assert told.more_text(Chunk(0, "A", opens=True)) is None
     list(told.chunk(Chunk(0, "A", opens=True)))
     assert told.more_text(Chunk(0, "b", finish_reason="stop")) is None
-    assert told.more_text(Chunk(0, "b", logprobs=Logprobs([TokenLogprob("b", -1.0, [98], [])]))) is None
+    assert told.more_text(Chunk(0, "b", logprobs=Logprobs([AnswerLogprob("b", -1.0, [98], [])]))) is None
     assert told.more_text(Chunk(0, "b")) is not None
     *_, done = told.close()
     assert done.item.content[0].text == "Ab"  # type: ignore[union-attr]  # it is a message

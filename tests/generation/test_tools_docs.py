@@ -5,7 +5,7 @@ from pathlib import Path
 from gateway.generation import tools
 from gateway.generation.request import GenerationRequest, InputMessage, Tool, ToolCall
 from gateway.prompt.styles import CARD
-from gateway.prompt.template import END, Message, render
+from gateway.prompt.template import END, PromptMessage, render
 
 PAGE = (Path(__file__).parents[2] / "docs/tools.md").read_text(encoding="utf-8")
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
@@ -28,7 +28,7 @@ def test_the_page_shows_a_turn_with_a_tool() -> None:
         )
     )
     said = [
-        Message("assistant" if message.role == "assistant" else "user", tuple(map(str, message.parts)))
+        PromptMessage("assistant" if message.role == "assistant" else "user", tuple(map(str, message.parts)))
         for message in messages
     ]
     prompt = "".join("</s>" if segment is END else str(segment) for segment in render(said, CARD))

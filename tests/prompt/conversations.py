@@ -2,19 +2,19 @@
 
 from collections.abc import Iterable
 
-from gateway.prompt.template import SLOT, Message, Segment, Slot
+from gateway.prompt.template import SLOT, PromptMessage, Segment, Slot
 
 
-def system(*parts: str | Slot) -> Message:
-    return Message("system", parts)
+def system(*parts: str | Slot) -> PromptMessage:
+    return PromptMessage("system", parts)
 
 
-def user(*parts: str | Slot) -> Message:
-    return Message("user", parts)
+def user(*parts: str | Slot) -> PromptMessage:
+    return PromptMessage("user", parts)
 
 
-def assistant(*parts: str | Slot) -> Message:
-    return Message("assistant", parts)
+def assistant(*parts: str | Slot) -> PromptMessage:
+    return PromptMessage("assistant", parts)
 
 
 def written(segments: Iterable[Segment]) -> str:

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from gateway.prompt.styles import STYLES
-from gateway.prompt.template import SLOT, Message, Slot, render
+from gateway.prompt.template import SLOT, PromptMessage, Slot, render
 from tests.prompt.conversations import written
 
 PAGE = (Path(__file__).parents[2] / "docs" / "prompts.md").read_text(encoding="utf-8")
 EXAMPLES = dict(re.findall(r"^## `(\w+)`.*?^```text\n(.*?)\n```$", PAGE, re.DOTALL | re.MULTILINE))
 
 
-def the_conversation() -> list[Message]:
+def the_conversation() -> list[PromptMessage]:
     found = re.search(r"^```json\n(.*?)\n```$", PAGE, re.DOTALL | re.MULTILINE)
     assert found is not None
     messages = []
@@ -23,7 +23,7 @@ def the_conversation() -> list[Message]:
         parts: tuple[str | Slot, ...] = (content,)
         if isinstance(content, list):
             parts = tuple(part["text"] if part["type"] == "text" else SLOT for part in content)
-        messages.append(Message(message["role"], parts))
+        messages.append(PromptMessage(message["role"], parts))
     return messages
 
 

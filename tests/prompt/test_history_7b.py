@@ -8,7 +8,7 @@ from gateway.generation.history import RESERVE, Budget, Fitted, fit
 from gateway.generation.request import InputImage, InputMessage
 from gateway.prompt import tokens
 from gateway.prompt.styles import STYLES
-from gateway.prompt.template import SLOT, Message, Role, render
+from gateway.prompt.template import SLOT, PromptMessage, Role, render
 from gateway.settings import History, Settings
 from tests.each import each
 
@@ -38,7 +38,7 @@ def fitted(
 ) -> Fitted:
     def encode(messages: tuple[InputMessage, ...]) -> list[int]:
         spoken = [
-            Message(
+            PromptMessage(
                 message.role,  # type: ignore[arg-type]  # none is a tool's
                 tuple(SLOT if isinstance(part, InputImage) else part for part in message.parts),
             )

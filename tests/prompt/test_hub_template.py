@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from gateway.prompt.styles import HUB
-from gateway.prompt.template import SLOT, Message, render
+from gateway.prompt.template import SLOT, PromptMessage, render
 from tests.prompt.conversations import CONVERSATIONS, assistant, system, user, written
 
 # chat_template.json of llava-hf/llava-1.5-7b-hf, word for word.
@@ -23,7 +23,7 @@ ODD_CONVERSATIONS = {
 }
 
 
-def hugging_face_writes(messages: list[Message]) -> str:
+def hugging_face_writes(messages: list[PromptMessage]) -> str:
     from transformers.utils.chat_template_utils import render_jinja_template  # noqa: PLC0415  # Takes seconds.
 
     chat = [

@@ -7,7 +7,7 @@ from gateway.engine.interface import Model
 from gateway.prompt.styles import STYLES
 from gateway.prompt.template import END, render
 from gateway.prompt.tokens import LONGEST_TOKEN, encode, length
-from gateway.settings import Place
+from gateway.settings import ImagePlace
 from tests.each import each
 from tests.prompt.conversations import CONVERSATIONS, assistant, user, written
 from tests.prompt.llama import LlamaTokenizerJS
@@ -39,7 +39,7 @@ def test_text_between_pictures_has_the_ids_of_another_encoder(
 @each("name", WITHOUT_SPELT_OUT_TOKENS)
 @each("style", STYLES)
 def test_a_prompt_has_the_ids_of_its_whole_string(
-    style: str, name: str, place: Place, llama_js: LlamaTokenizerJS, llama_7b: Model
+    style: str, name: str, place: ImagePlace, llama_js: LlamaTokenizerJS, llama_7b: Model
 ) -> None:
     """Hugging Face tokenises the string at once, and there `<image>` and `</s>` are tokens."""
     whole: Tokenizer = llama_js.tokenizer()

@@ -4,7 +4,7 @@ import pytest
 
 from gateway.errors import InvalidValue
 from gateway.prompt.styles import STYLES
-from gateway.prompt.template import SLOT, Message, render
+from gateway.prompt.template import SLOT, PromptMessage, render
 from tests.each import each
 from tests.prompt.conversations import assistant, system, user, written
 
@@ -78,7 +78,7 @@ SPOKE_LAST = (
     "messages[1]: the assistant spoke last; add a user message, or set `continue_final_message` to true "
     "to continue its message"
 )
-REFUSED: dict[str, tuple[list[Message], str, str]] = {
+REFUSED: dict[str, tuple[list[PromptMessage], str, str]] = {
     "a picture in a system message": (
         [system("S", SLOT), user("Q")],
         "messages[0].content[1]",

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.prompt.styles import STYLES
 from gateway.prompt.template import END, SLOT, render
-from gateway.settings import Place
+from gateway.settings import ImagePlace
 from tests.each import each
 from tests.prompt.conversations import CONVERSATIONS, assistant, system, user, written
 
@@ -128,7 +128,7 @@ PLACED = {
 @pytest.mark.parametrize("name", PLACED)
 def test_pictures_lead_unless_text_stands_between_two_or_the_client_s_place_is_asked_for(name: str) -> None:
     message, auto, asked = PLACED[name]
-    places: dict[Place, str] = {"auto": auto, "asked": asked}
+    places: dict[ImagePlace, str] = {"auto": auto, "asked": asked}
     for place, said in places.items():
         assert written(render([message], STYLES["card"], place)) == f"USER: {said}\nASSISTANT:"
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from gateway.engine.interface import Model, Vocabulary
 from gateway.errors import ContextLengthExceeded
 from gateway.prompt.styles import STYLES, Style
-from gateway.prompt.template import END, SLOT, Message, Slot, render
+from gateway.prompt.template import END, SLOT, PromptMessage, Slot, render
 from gateway.prompt.tokens import at_most, encode, length
 from tests.prompt.conversations import assistant, system, user
 
@@ -82,7 +82,7 @@ MESSAGES = st.lists(
     st.builds(user, TEXTS)
     | st.builds(assistant, TEXTS)
     | st.builds(system, TEXTS)
-    | st.builds(Message, st.just("user"), PARTS),
+    | st.builds(PromptMessage, st.just("user"), PARTS),
     max_size=5,
 )
 
@@ -91,9 +91,9 @@ MESSAGES = st.lists(
 @settings(deadline=None)  # The machine may be busy.
 @example(messages=[user("<image>")], last=("</s><s><image>", SLOT), style=STYLES["card"])
 def test_tokens_are_where_slots_and_ends_are_and_nowhere_else(
-    byte_model: Model, messages: list[Message], last: tuple[str | Slot, ...], style: Style
+    byte_model: Model, messages: list[PromptMessage], last: tuple[str | Slot, ...], style: Style
 ) -> None:
-    conversation = [*messages, Message("user", (*last, "?"))]
+    conversation = [*messages, PromptMessage("user", (*last, "?"))]
     segments = render(conversation, style)
     ids = encode(segments, replace(byte_model, context_length=1_000_000))
     assert ids.index(byte_model.bos_token) == 0

@@ -29,7 +29,7 @@ from gateway.generation.response_events import ResponseEvents
 from gateway.images.loader import PictureLoader
 from gateway.images.source import parse as parse_source
 from gateway.prompt.styles import CARD
-from gateway.prompt.template import SLOT, Message, render
+from gateway.prompt.template import SLOT, PromptMessage, render
 from gateway.prompt.tokens import encode
 from gateway.schema.chat_answer import Chunk
 from gateway.schema.chat_request import ChatCompletionRequest
@@ -90,10 +90,10 @@ def test_a_delta_becomes_a_chunk(benchmark: Benchmark) -> None:
 
 def test_rendering_and_encoding_a_prompt(benchmark: Benchmark) -> None:
     turns = [
-        Message("system", ("You are a helpful assistant.",)),
-        Message("user", (SLOT, QUESTION)),
-        Message("assistant", ("A red circle.",)),
-        Message("user", (QUESTION,)),
+        PromptMessage("system", ("You are a helpful assistant.",)),
+        PromptMessage("user", (SLOT, QUESTION)),
+        PromptMessage("assistant", ("A red circle.",)),
+        PromptMessage("user", (QUESTION,)),
     ]
     model = Model(**{name: getattr(MODEL, name) for name in Model.__slots__} | {"vocabulary": vocabulary()})
     ids = benchmark(lambda: encode(render(turns, CARD), model))

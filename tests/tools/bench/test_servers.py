@@ -8,7 +8,7 @@ import pytest
 from engine_config.profile import load as load_profile
 from gateway.engine.vllm_model import engine_arguments
 from gateway.prompt.styles import CARD
-from gateway.prompt.template import SLOT, End, Message, Role, Slot, render
+from gateway.prompt.template import SLOT, End, PromptMessage, Role, Slot, render
 from tools.bench import servers
 
 CONVERSATIONS: list[list[tuple[Role, str | tuple[str | Slot, ...]]]] = [
@@ -31,7 +31,7 @@ def test_vllms_server_is_given_a_template_that_renders_our_prompt(conversation: 
     template = environment.from_string(servers.TEMPLATE.read_text())
     sent = [{"role": role, "content": openai_parts(said)} for role, said in conversation]
     ours = render(
-        [Message(role, (said,) if isinstance(said, str) else said) for role, said in conversation],
+        [PromptMessage(role, (said,) if isinstance(said, str) else said) for role, said in conversation],
         CARD,
         "asked",
     )

@@ -16,7 +16,7 @@ from PIL import Image
 
 from gateway.engine.vocabulary import TokenizerFile
 from gateway.prompt.styles import STYLES
-from gateway.prompt.template import SLOT, Message, Slot, render
+from gateway.prompt.template import SLOT, PromptMessage, Slot, render
 from gateway.settings import Fit
 from tests.images.originals import original_crop, original_pad
 from tests.images.pictures import photograph, url_of
@@ -39,7 +39,7 @@ IMAGES = ("chelsea.png", "coffee.png")  # neither is square
 class Case:
     """A conversation whose slots are IMAGES in their order, and how these are made square."""
 
-    messages: Sequence[Message]
+    messages: Sequence[PromptMessage]
     fit: Fit = "pad"
 
     @property
@@ -59,9 +59,9 @@ class Case:
         return [{"role": m.role, "content": [part(each) for each in m.parts]} for m in self.messages]
 
 
-def _without_images(name: str) -> list[Message]:
+def _without_images(name: str) -> list[PromptMessage]:
     texts = [
-        Message(message.role, tuple(part for part in message.parts if isinstance(part, str)))
+        PromptMessage(message.role, tuple(part for part in message.parts if isinstance(part, str)))
         for message in CONVERSATIONS[name]
     ]
     return [message for message in texts if message.parts]
