@@ -36,8 +36,8 @@ from gateway.api.routes import (
 )
 from gateway.api.stored import StoredAnswers
 from gateway.batches.batch_run import Shared, Stores
-from gateway.batches.gate import Gate
 from gateway.batches.line import Lines, Readers
+from gateway.batches.line_scheduler import LineScheduler
 from gateway.batches.runner import BatchRunner
 from gateway.engine.interface import Engine
 from gateway.engine.supervisor import Report, Supervisor
@@ -154,7 +154,9 @@ class _Parts:
             Shared(
                 Stores(self.database, self.batches, self.files),
                 Lines(self.batches, self.readers, self.answering, settings),
-                Gate(self.admission, at_once, lambda: self.lifecycle.draining, metrics.batch_lines_running),
+                LineScheduler(
+                    self.admission, at_once, lambda: self.lifecycle.draining, metrics.batch_lines_running
+                ),
                 settings,
                 metrics,
                 model=self.profile.served_name,

@@ -11,9 +11,9 @@ import structlog
 
 from gateway.access.fair_semaphore import FairSemaphore
 from gateway.batches import output
-from gateway.batches.gate import Gate, Place
 from gateway.batches.input import Input
 from gateway.batches.line import Lines, caller_of
+from gateway.batches.line_scheduler import LinePermit, LineScheduler
 from gateway.errors import StorageFull, StorageQuotaExceeded, StorageUnavailable
 from gateway.schema.batches import BatchStatus, LineError, RequestCounts
 from gateway.settings import Settings
@@ -44,7 +44,7 @@ class Shared:
 
     stores: Stores
     lines: Lines
-    gate: Gate
+    gate: LineScheduler
     settings: Settings
     metrics: Metrics
     model: str
@@ -211,7 +211,7 @@ class BatchRun:
         )
 
 
-def _hold(place: Place, task: asyncio.Task[None]) -> None:
+def _hold(place: LinePermit, task: asyncio.Task[None]) -> None:
     """Release `place` when `task` ends, even if it is cancelled before it begins."""
     task.add_done_callback(lambda _: place.release())
 

@@ -360,7 +360,7 @@ async def test_batch_that_takes_too_long_expires(monkeypatch: pytest.MonkeyPatch
 
 async def test_live_requests_go_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """While live requests are under way no line starts; afterwards they go on."""
-    monkeypatch.setattr("gateway.batches.gate.PATIENCE", 60)  # however busy this machine is
+    monkeypatch.setattr("gateway.batches.line_scheduler.PATIENCE", 60)  # however busy this machine is
     engine = ScriptedEngine(pause=60)
     async with scripted_gateway(engine) as gateway, sdk(gateway) as client:
         messages: Any = [QUESTION]
@@ -383,7 +383,7 @@ async def test_live_requests_go_first(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_batch_is_not_stuck_behind_live_requests_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.batches.gate.PATIENCE", 0.2)
+    monkeypatch.setattr("gateway.batches.line_scheduler.PATIENCE", 0.2)
     engine = ScriptedEngine(pause=0.02)
     async with scripted_gateway(engine) as gateway, sdk(gateway) as client:
         over = asyncio.Event()
@@ -401,7 +401,7 @@ async def test_batch_is_not_stuck_behind_live_requests_without_end(monkeypatch: 
 
 
 async def test_cancelling_does_not_wait_for_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.batches.gate.PATIENCE", 60)
+    monkeypatch.setattr("gateway.batches.line_scheduler.PATIENCE", 60)
     engine = ScriptedEngine(pause=60)
     async with scripted_gateway(engine) as gateway, sdk(gateway) as client:
         messages: Any = [QUESTION]

@@ -33,10 +33,10 @@ class _Asked:
 
 
 @dataclass(slots=True, eq=False)
-class Place:
+class LinePermit:
     """The place of one running line."""
 
-    _gate: "Gate"
+    _gate: "LineScheduler"
     _asked: _Asked
     _held: bool = True
 
@@ -46,7 +46,7 @@ class Place:
             self._gate._end(self._asked)  # noqa: SLF001  # its own handle
 
 
-class Gate:
+class LineScheduler:
     """Up to `most` lines at once. None starts while `held` says so. Places are given out while `run` runs."""
 
     def __init__(
@@ -64,7 +64,7 @@ class Gate:
         self._numbers = 0
         self._served: dict[str, int] = {}  # callers who have lines that wait or run: when, in numbers
 
-    async def take(self, caller: str, stop: asyncio.Event, *, alone: bool = False) -> Place | None:
+    async def take(self, caller: str, stop: asyncio.Event, *, alone: bool = False) -> LinePermit | None:
         """Return the place of one line of `caller`, None if `stop` is set first.
 
         With `alone`, no other line runs beside it.
@@ -85,7 +85,7 @@ class Gate:
         if stop.is_set():
             self._leave(asked)
             return None
-        return Place(self, asked)
+        return LinePermit(self, asked)
 
     async def run(self) -> None:
         """Give places to those who wait, until cancelled."""

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import Gauge
 
 from gateway.batches import gate as gates
-from gateway.batches.gate import Gate, Place
+from gateway.batches.line_scheduler import LinePermit, LineScheduler
 
 GO = asyncio.Event()  # never set: nobody stops
 
@@ -30,8 +30,8 @@ def traffic() -> Any:
 
 
 @pytest.fixture
-async def gate(traffic: Any) -> AsyncIterator[Gate]:
-    made = Gate(traffic, 2, lambda: False, Gauge("lines", "", registry=None))
+async def gate(traffic: Any) -> AsyncIterator[LineScheduler]:
+    made = LineScheduler(traffic, 2, lambda: False, Gauge("lines", "", registry=None))
     running = asyncio.create_task(made.run())
     yield made
     running.cancel()
@@ -44,7 +44,7 @@ async def steps() -> None:
         await asyncio.sleep(0)
 
 
-async def order(gate: Gate, *callers: str) -> list[str]:
+async def order(gate: LineScheduler, *callers: str) -> list[str]:
     """Return the order in which lines of `callers`, who ask in this order, get the one place there is."""
     served: list[str] = []
 
@@ -61,13 +61,13 @@ async def order(gate: Gate, *callers: str) -> list[str]:
     return served
 
 
-async def test_callers_take_turns_whoever_asked_most(gate: Gate) -> None:
+async def test_callers_take_turns_whoever_asked_most(gate: LineScheduler) -> None:
     gate._most = 1
     assert await order(gate, *["eve"] * 8, "ann", "ann") == ["eve", "ann", "eve", "ann", *["eve"] * 6]
     assert gate._served == {}
 
 
-async def test_the_caller_with_fewest_running_lines_comes_next(gate: Gate) -> None:
+async def test_the_caller_with_fewest_running_lines_comes_next(gate: LineScheduler) -> None:
     held = [await gate.take("eve", GO) for _ in range(2)]
     assert None not in held
     waiting = [asyncio.create_task(gate.take(caller, GO)) for caller in ("eve", "eve", "ann")]
@@ -79,12 +79,12 @@ async def test_the_caller_with_fewest_running_lines_comes_next(gate: Gate) -> No
         task.cancel()
 
 
-def release(place: Place | None) -> None:
+def release(place: LinePermit | None) -> None:
     assert place is not None
     place.release()
 
 
-async def test_a_line_alone_waits_until_no_other_runs_and_keeps_others_out(gate: Gate) -> None:
+async def test_a_line_alone_waits_until_no_other_runs_and_keeps_others_out(gate: LineScheduler) -> None:
     other = await gate.take("ann", GO)
     alone = asyncio.create_task(gate.take("eve", GO, alone=True))
     later = asyncio.create_task(gate.take("ann", GO))
@@ -99,7 +99,7 @@ async def test_a_line_alone_waits_until_no_other_runs_and_keeps_others_out(gate:
 
 
 async def test_under_steady_traffic_one_line_starts_and_those_that_stop_do_not_wait(
-    gate: Gate, traffic: Traffic, monkeypatch: pytest.MonkeyPatch
+    gate: LineScheduler, traffic: Traffic, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     traffic.seconds = 0.0
     monkeypatch.setattr(gates, "PATIENCE", 60.0)
@@ -113,7 +113,7 @@ async def test_under_steady_traffic_one_line_starts_and_those_that_stop_do_not_w
     assert gate._waiting == []
 
 
-async def test_a_place_granted_to_one_that_is_cancelled_is_not_lost(gate: Gate) -> None:
+async def test_a_place_granted_to_one_that_is_cancelled_is_not_lost(gate: LineScheduler) -> None:
     tasks = [asyncio.create_task(gate.take("eve", GO)) for _ in range(2)]
     await asyncio.sleep(0)
     gate._start(gate._waiting[0])
