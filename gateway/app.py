@@ -1,4 +1,4 @@
-"""The only place where the parts are put together."""
+"""Creates every part of the gateway and passes it to the parts that need it."""
 
 import asyncio
 import os
@@ -63,9 +63,9 @@ def create_app(
     make_engine: Callable[[Report], Engine],
     on_failure: Callable[[BaseException], None],
 ) -> FastAPI:
-    """Return the application. It starts the engine that `make_engine` makes and answers 503 until that is up.
+    """Return the application. It starts the engine from `make_engine` and answers 503 until that is ready.
 
-    `on_failure` is told when the engine cannot be kept running.
+    `on_failure` is called if the engine cannot be kept running.
     """
     parts = _Parts(settings, profile, make_engine)
     settings = parts.settings
@@ -75,7 +75,7 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
-        # A redirect's address would be made of the Host header, and send a client behind TLS to plain http.
+        # A redirect would be built from the Host header, and send a client behind TLS to plain http.
         redirect_slashes=False,
     )
     answer_errors(app)
@@ -94,7 +94,7 @@ def create_app(
         tracing=parts.spans,
     )
     if settings.cors_origins:
-        # Outside the edge, so that a 401 or a 500 of its own carries the headers too.
+        # Outside RequestMiddleware, so that its 401 and 500 responses have the headers too.
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
@@ -112,7 +112,7 @@ def create_app(
 
 
 class _Parts:
-    """The parts of one gateway, each given what it needs of the others."""
+    """The parts of one gateway, wired together."""
 
     def __init__(
         self, settings: Settings, profile: EngineProfile, make_engine: Callable[[Report], Engine]
@@ -139,7 +139,7 @@ class _Parts:
         self.pipeline = Pipeline(self.supervisor, self.loader, profile, settings, metrics)
         self.answering = Answering(self.pipeline, self.admission, self.limits, self.memory)
         self.reader = responses.Reader(self.responses, settings.max_images)
-        # A batch has requests to these endpoints, and each is read as one on a socket is.
+        # Batches may use these endpoints; their requests are read like those over HTTP.
         self.readers: Readers = {
             "/v1/chat/completions": chat.read,
             "/v1/completions": completions.read,
@@ -165,7 +165,7 @@ class _Parts:
         )
 
     def routers(self) -> Iterator[APIRouter]:
-        """Yield the routes, those that are asked for most first: they are looked through in this order."""
+        """Yield the routes, the most used first: they are searched in this order."""
         settings, lifecycle = self.settings, self.lifecycle
         exchange = Exchange(settings, self.admission, lifecycle, self.running, self.answering)
         yield chat.router(exchange)
@@ -179,7 +179,7 @@ class _Parts:
             yield playground.router(share=settings.playground == "share", examples=examples)
 
     def _unshared_routers(self, exchange: Exchange) -> Iterator[APIRouter]:
-        """Yield the routes that a public demo has not: all that stores, and what only programs use."""
+        """Yield the routes that a public demo lacks: those that store, and those that only programs use."""
         settings, lifecycle = self.settings, self.lifecycle
         yield completions.router(exchange)
         yield responses.router(exchange, self.reader)
@@ -202,7 +202,7 @@ class _Parts:
 
     @asynccontextmanager
     async def alive(self, on_failure: Callable[[BaseException], None]) -> AsyncIterator[None]:
-        """Keep the engine and what runs in the background going while the block runs; then end all parts."""
+        """Run the engine and the background tasks during the block, then close all parts."""
         supervising = asyncio.create_task(self.supervisor.run())
         supervising.add_done_callback(lambda task: None if task.cancelled() else on_failure(_reason(task)))
         background = [
@@ -227,7 +227,7 @@ class _Parts:
 
 
 def create_metrics_app(metrics: Metrics, callers: Callers, settings: Settings) -> FastAPI:
-    """Return what answers on the port that is for `/metrics` alone."""
+    """Return the application for the separate port that serves only `/metrics`."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     answer_errors(app)
     keyed = settings.metrics_access == "key"
@@ -237,12 +237,12 @@ def create_metrics_app(metrics: Metrics, callers: Callers, settings: Settings) -
 
 
 def _open_paths(settings: Settings) -> frozenset[str]:
-    """Return the paths that are answered without an API key."""
+    """Return the paths that need no API key."""
     return OPEN_PATHS | {"/metrics"} if settings.metrics_access == "open" else OPEN_PATHS
 
 
 def has_playground(settings: Settings) -> bool:
-    """Return whether `/` is the playground: by itself only where other machines cannot reach it."""
+    """Return whether `/` is the playground. With `auto`, only if other machines cannot reach the gateway."""
     if settings.playground == "auto":
         return is_loopback(settings.host)
     return settings.playground in ("on", "share")

@@ -26,7 +26,7 @@ from gateway.telemetry.tracing import Tracing, trace_id
 
 SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 QUIET = frozenset({"/health", "/health/live", "/health/ready", "/metrics"})  # asked for every few seconds
-OUR_OWN = "an error of the gateway's own; it is in its log"
+INTERNAL_ERROR = "internal error; see the gateway log"
 STATIC = "static"  # one metric label for the files of the playground and the docs
 CLIENT_LEFT = 499  # nginx's status for it, in metrics and logs only: nobody is there to read it
 
@@ -87,9 +87,9 @@ class RequestMiddleware:
         except Exception:
             log.exception("request_failed", request_id=observed.id)
             if observed.status:
-                observed.trail.broke = GatewayError(OUR_OWN)
+                observed.trail.broke = GatewayError(INTERNAL_ERROR)
                 raise  # the server closes the connection, so that the client does not take half for whole
-            await error_response(GatewayError(OUR_OWN))(scope, receive, observed.send)
+            await error_response(GatewayError(INTERNAL_ERROR))(scope, receive, observed.send)
         finally:
             self._finish(scope, method, observed)
 

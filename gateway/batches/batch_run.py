@@ -1,4 +1,4 @@
-"""One batch: validating → in_progress → finalizing → completed, or one of the other ends."""
+"""Runs one batch: validating → in_progress → finalizing → completed, failed, expired or cancelled."""
 
 import asyncio
 import time
@@ -22,8 +22,8 @@ from gateway.storage.database import Database
 from gateway.storage.files import Files
 from gateway.telemetry.metrics import Metrics
 
-AGAIN: Final = 10.0  # seconds until a batch goes on that the storage has stopped
-PATIENCE: Final = 10**6  # seconds that a batch waits for its turn to read or write its file
+RETRY_AFTER: Final = 10.0  # seconds until a batch is run again after a storage error
+MAX_WAIT: Final = 10**6  # seconds that a batch waits to read or write its file
 REVOKED: Final = LineError("api_key_revoked", "The API key that made this batch is no longer valid.")
 
 log = structlog.get_logger()
@@ -31,7 +31,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Stores:
-    """Where batches and their files are."""
+    """The stores of batches and their files."""
 
     database: Database
     batches: Batches
@@ -40,23 +40,23 @@ class Stores:
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What all batches share. `is_known` says whether a caller may still send requests."""
+    """The parts that all batches share. `is_known` returns whether a caller may still send requests."""
 
     stores: Stores
     lines: Lines
-    gate: LineScheduler
+    line_scheduler: LineScheduler
     settings: Settings
     metrics: Metrics
     model: str
     is_known: Callable[[str], bool]
-    # One batch's file at a time, a line may have megabytes; in turn between callers.
-    files_turn: FairSemaphore = field(
-        default_factory=lambda: FairSemaphore(1, reserve=0, max_waiting=10**6, max_wait=PATIENCE)
+    # One file is read or written at a time, because a line may have megabytes; callers take turns.
+    file_access: FairSemaphore = field(
+        default_factory=lambda: FairSemaphore(1, reserve=0, max_waiting=10**6, max_wait=MAX_WAIT)
     )
 
 
 class BatchRun:
-    """Takes a batch from where it is to its end, or until it is stopped."""
+    """Runs a batch from its current status until it ends or is stopped."""
 
     def __init__(self, owned: Owned, shared: Shared) -> None:
         self._owned = owned
@@ -66,30 +66,30 @@ class BatchRun:
         self._stopped = asyncio.Event()
 
     def stop(self) -> None:
-        """Start no more lines; what runs is answered."""
+        """Start no more lines. Running lines are still answered."""
         self._stopped.set()
 
     def is_over(self, now: Owned) -> bool:
-        """Say whether the batch, as it is stored now, is to end before all its lines are answered."""
+        """Return whether the batch, in its stored state `now`, must end before all its lines are answered."""
         return now.batch.status == "cancelling" or self._expired() or self._revoked()
 
-    async def carry(self) -> None:
-        """Run the batch. A failing disk leaves it where it is."""
+    async def run(self) -> None:
+        """Run the batch. A storage error leaves it as it is, to be run again."""
         batch = self._owned.batch
         log.info("batch_begins", batch=batch.id, status=batch.status)
         try:
-            if await self._to_its_end():
+            if await self._run_lines():
                 await self._finalize()
         except (StorageFull, StorageUnavailable) as error:
             log.warning("batch_waits", batch=batch.id, reason=error.message)
-            await asyncio.sleep(AGAIN)
+            await asyncio.sleep(RETRY_AFTER)
         except Exception:
             log.exception("batch_failed", batch=batch.id)
             with suppress(StorageFull, StorageUnavailable):
                 await self._fail([LineError("internal_error", "The batch could not be run.")])
 
-    async def _to_its_end(self) -> bool:
-        """Read the batch's input and answer its lines; say whether it is to be finalized."""
+    async def _run_lines(self) -> bool:
+        """Read the batch's input and answer its lines; return whether to finalize it."""
         batch = self._owned.batch
         if batch.status == "validating" and not await self._validate():
             return False
@@ -98,18 +98,18 @@ class BatchRun:
         try:
             await self._answer_lines()
         except StorageQuotaExceeded as error:
-            # Its owner's affair: were it to wait for room, it would keep others' batches waiting.
+            # Not retried: a batch that waits for its caller's quota would delay other callers' batches.
             await self._batches.give_up(batch.id, LineError(error.code, error.message), _now())
         if self._revoked():
             await self._batches.give_up(batch.id, REVOKED, _now())
-        # A batch that has lines left was stopped to make room for others.
+        # A batch with lines left was stopped so that other batches can run.
         return self._expired() or await self._batches.next_line(batch.id, 0) is None
 
     async def _validate(self) -> bool:
-        """Read the batch's input; say whether that can be used."""
+        """Read and store the batch's input; return whether it is valid."""
         batches, batch_id = self._batches, self._owned.batch.id
         try:
-            async with self._shared.files_turn.hold(caller_of(self._owned)):
+            async with self._shared.file_access.hold(caller_of(self._owned)):
                 total, errors = await self._input.store(self._owned)
         except StorageQuotaExceeded as error:
             total, errors = 0, [LineError(error.code, error.message)]
@@ -125,7 +125,7 @@ class BatchRun:
         return True
 
     async def _answer_lines(self) -> None:
-        """Answer the lines that have no result yet, until all have one or the batch is stopped."""
+        """Answer the lines without a result, until all have one or the batch is stopped."""
         failure: BaseException | None = None
         try:
             async with asyncio.TaskGroup() as group:
@@ -141,26 +141,26 @@ class BatchRun:
             waiting = await self._batches.next_line(self._owned.batch.id, after)
             if waiting is None:
                 return
-            # A line with which a process ended runs alone: what else ran then is not to blame.
-            place = await self._shared.gate.take(
+            # A line that was running when a process died runs alone: if it dies again, the cause is known.
+            permit = await self._shared.line_scheduler.take(
                 self._owned.caller, self._stopped, alone=waiting.attempts > 0
             )
-            if place is None:
+            if permit is None:
                 return
             after = waiting.number
-            _hold(place, group.create_task(self._answer(waiting)))
+            _release_at_end(permit, group.create_task(self._answer(waiting)))
 
     async def _answer(self, waiting: Waiting) -> None:
         owned, lines = self._owned, self._shared.lines
         async with AsyncExitStack() as held:
-            await lines.room(owned, waiting, held)
+            await lines.reserve_memory(owned, waiting, held)
             outcome = await lines.answer(owned, waiting)
-            if outcome is None:  # The batch has been cancelled.
+            if outcome is None:  # The batch was cancelled.
                 return
             try:
                 await self._batches.finish_line(owned.batch.id, waiting.number, outcome.json, outcome.used)
             except (StorageFull, StorageUnavailable):
-                await lines.spare(owned, waiting)
+                await lines.uncount_try(owned, waiting)
                 raise
         self._shared.metrics.batch_lines.labels("failed" if outcome.used is None else "completed").inc()
 
@@ -180,7 +180,7 @@ class BatchRun:
         await self._batches.end(self._owned.batch.id, changes, (), _now() + self._shared.settings.state_ttl)
 
     async def _finalize(self) -> None:
-        """Write the files of a batch whose lines are done, and end it."""
+        """Write the batch's output files and end it."""
         owned, batches = self._owned, self._batches
         batch = await batches.get(owned.batch.id, owned.caller)
         counts = batch.request_counts
@@ -194,7 +194,7 @@ class BatchRun:
                 batch.id, "in_progress", "cancelling", status="finalizing", finalizing_at=_now()
             )
         reason = batch.errors["data"][0]["code"] if batch.errors else f"batch_{ends_as}"
-        async with self._shared.files_turn.hold(caller_of(owned)):
+        async with self._shared.file_access.hold(caller_of(owned)):
             answers, errors = await output.write(
                 batches, self._shared.stores.files, batch.id, owned.caller, reason
             )
@@ -211,9 +211,9 @@ class BatchRun:
         )
 
 
-def _hold(place: LinePermit, task: asyncio.Task[None]) -> None:
-    """Release `place` when `task` ends, even if it is cancelled before it begins."""
-    task.add_done_callback(lambda _: place.release())
+def _release_at_end(permit: LinePermit, task: asyncio.Task[None]) -> None:
+    """Release `permit` when `task` ends, even if it is cancelled before it begins."""
+    task.add_done_callback(lambda _: permit.release())
 
 
 def _now() -> int:

@@ -1,4 +1,4 @@
-"""A batch's input file: its lines, checked and stored some at a time."""
+"""Reads a batch's input file: checks and stores its lines, some at a time."""
 
 import asyncio
 from codecs import BOM_UTF8
@@ -10,12 +10,12 @@ from gateway.schema.batches import ERRORS_MAX, InputLine, LineError, read_line
 from gateway.storage.batches import Batches, Owned
 from gateway.storage.files import Files, StoredFile
 
-LINES_MAX: Final = 50_000  # OpenAI's
-AT_ONCE: Final = 500  # lines parsed or stored at once: others need the storage and the interpreter meanwhile
+LINES_MAX: Final = 50_000  # OpenAI's limit
+AT_ONCE: Final = 500  # lines parsed or stored at once, so that other work gets its turn between
 
 
 class Input:
-    """Reads the input files of batches. No line may have more than `line_max_bytes`."""
+    """Reads the input files of batches. A line has at most `line_max_bytes`."""
 
     def __init__(self, batches: Batches, files: Files, line_max_bytes: int) -> None:
         self._batches = batches
@@ -23,9 +23,9 @@ class Input:
         self._line_max_bytes = line_max_bytes
 
     async def store(self, owned: Owned) -> tuple[int, list[LineError]]:
-        """Store the lines of a batch's input; return how many there are, and what is wrong with some.
+        """Store the lines of a batch's input; return how many there are, and the errors found.
 
-        Of a batch that is cancelled meanwhile, return those stored until then.
+        If the batch is cancelled meanwhile, the number is that of the lines stored until then.
         """
         await self._batches.clear_lines(owned.batch.id)
         try:
@@ -41,8 +41,8 @@ class Input:
         errors: list[LineError] = []
         async for some in self._read(file, owned.batch.endpoint):
             if total + len(some) > LINES_MAX:
-                says = f"The input file has more requests than the limit of {LINES_MAX}."
-                return total, [LineError("too_many_requests", says)]
+                message = f"The input file has more requests than the limit of {LINES_MAX}."
+                return total, [LineError("too_many_requests", message)]
             lines = [line for line in some if isinstance(line, InputLine)]
             errors += [line for line in some if isinstance(line, LineError)]
             for line in lines:
@@ -59,10 +59,10 @@ class Input:
         return total, sorted(errors, key=lambda error: error.line or 0)
 
     async def _read(self, file: StoredFile, endpoint: str) -> AsyncIterator[list[InputLine | LineError]]:
-        """Yield what the lines of a file say, some at a time; empty lines are skipped."""
+        """Yield the parsed lines of a file, some at a time; empty lines are skipped."""
         number = 1
-        pieces: list[bytes] = []  # of the line that has not ended yet
-        size = 0  # of them
+        pieces: list[bytes] = []  # of the current, incomplete line
+        size = 0  # of `pieces`
         async for chunk in self._files.chunks(file):
             first, *others = chunk.split(b"\n")
             pieces.append(first)
@@ -71,10 +71,10 @@ class Input:
                 yield [self._too_long(number)]
                 return
             if others:
-                *whole, rest = b"".join(pieces), *others
-                async for some in self._parsed(whole, number, endpoint):
+                *lines, rest = b"".join(pieces), *others
+                async for some in self._parsed(lines, number, endpoint):
                     yield some
-                number += len(whole)
+                number += len(lines)
                 pieces, size = [rest], len(rest)
         async for some in self._parsed([b"".join(pieces)], number, endpoint):
             yield some
@@ -99,5 +99,5 @@ class Input:
 
 
 def _duplicate(line: InputLine) -> LineError:
-    says = "The custom_id for this request is a duplicate of another request."
-    return LineError("duplicate_custom_id", says, line.number, "custom_id")
+    message = "The custom_id for this request is a duplicate of another request."
+    return LineError("duplicate_custom_id", message, line.number, "custom_id")

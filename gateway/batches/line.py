@@ -1,4 +1,4 @@
-"""One line of a batch: answered like the same request over HTTP, and written as a line of a file."""
+"""Answers one line of a batch like a request over HTTP, and formats it as a line of the output file."""
 
 import asyncio
 from collections.abc import Mapping
@@ -32,30 +32,30 @@ from gateway.storage.batches import Batches, Owned, Used, Waiting
 from gateway.telemetry.request_log import RequestLog
 
 PRIORITY: Final = 1_000_000  # after every live request
-ATTEMPTS: Final = 3  # at a line on which the engine fails, or with which it or the gateway dies
-POISON: Final = f"the gateway or its engine ended {ATTEMPTS} times while this line was answered"
-AGAIN: Final = 1.0  # seconds until a line is tried again that could not be served
-GENERATING: Final = ("first_token", "answer")  # stages in which the engine has the line
+ATTEMPTS: Final = 3  # at a line on which the engine fails, or during which the engine or the gateway dies
+POISON: Final = f"the gateway or its engine died {ATTEMPTS} times while answering this line"
+RETRY_AFTER: Final = 1.0  # seconds until a line that could not be served is tried again
+GENERATING: Final = ("first_token", "answer")  # stages in which the line is in the engine
 
 logger = structlog.get_logger()
 
 
-Readers = Mapping[str, Read]  # by endpoint; those of the HTTP routes
+Readers = Mapping[str, Read]  # by endpoint; the same as those of the HTTP routes
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A line's result, as a line of a file; `used` is None where it has failed."""
+    """A line's result, as a line of the output file; `used` is None if the line failed."""
 
     json: bytes
     used: Used | None
 
 
 class Lines:
-    """Answers lines, in memory that is counted.
+    """Answers lines, within the memory budgets.
 
-    Every try is counted in the storage before it begins: a line with which the process ends must not end it
-    at every start.
+    Each try is counted in the storage before it begins, so that a line that kills the process is not tried at
+    every start.
     """
 
     def __init__(
@@ -69,22 +69,22 @@ class Lines:
         self._readers = readers
         self._answering = answering
         self._timeout = settings.request_timeout
-        self._counted: set[tuple[str, int]] = set()  # lines whose last try is counted and did no harm
+        self._counted: set[tuple[str, int]] = set()  # lines whose last try is counted but was not their fault
 
-    async def room(self, owned: Owned, waiting: Waiting, held: AsyncExitStack) -> None:
-        """Have `held` hold memory for a line, however long it waits for that."""
+    async def reserve_memory(self, owned: Owned, waiting: Waiting, held: AsyncExitStack) -> None:
+        """Reserve memory for a line until `held` is closed, however long the wait."""
         while True:
             try:
                 await held.enter_async_context(self._answering.memory.stored(caller_of(owned), waiting.bytes))
             except Overloaded:
-                await asyncio.sleep(AGAIN)
+                await asyncio.sleep(RETRY_AFTER)
             else:
                 return
 
     async def answer(self, owned: Owned, waiting: Waiting) -> Outcome | None:
-        """Return the outcome, however long that takes: while nothing can be served, the line waits.
+        """Return the outcome, however long it takes: while the gateway cannot serve, the line waits.
 
-        None is for a line that is no longer to be answered.
+        Returns None if the line is not to be answered any more.
         """
         line = await self._batches.read_line(owned.batch.id, waiting.number)
         while line is not None and (tries := await self._count(owned, waiting)):
@@ -94,21 +94,21 @@ class Lines:
             try:
                 return await self._outcome(owned, line, log)
             except asyncio.CancelledError:
-                await asyncio.shield(self.spare(owned, waiting))
+                await asyncio.shield(self.uncount_try(owned, waiting))
                 raise
             except GatewayError as error:
-                # A line with which the engine dies again and again must not take it away from everybody.
+                # A line that kills the engine again and again must not keep it from other requests.
                 served = log.stage in GENERATING or not isinstance(error, Unavailable)
                 if served and tries >= ATTEMPTS:
                     return _failed(line, error)
                 if not served:
-                    await self.spare(owned, waiting)
+                    await self.uncount_try(owned, waiting)
                 if isinstance(error, Unavailable):
-                    await asyncio.sleep(AGAIN)
+                    await asyncio.sleep(RETRY_AFTER)
         return None
 
     async def _outcome(self, owned: Owned, line: InputLine, log: RequestLog) -> Outcome:
-        """Return the outcome of one try. Raises GatewayError if another try may end better."""
+        """Return the outcome of one try. Raises GatewayError if another try may succeed."""
         try:
             async with asyncio.timeout(self._timeout):
                 return await self._answered(owned, line, log)
@@ -120,17 +120,17 @@ class Lines:
             raise
         except Exception:
             logger.exception("batch_line_failed", batch=owned.batch.id, line=line.number)
-            return _failed(line, GatewayError("an error of the gateway's own; it is in its log"))
+            return _failed(line, GatewayError("internal error; see the gateway log"))
 
-    async def spare(self, owned: Owned, waiting: Waiting) -> None:
-        """Take back that the line's last try was counted: how it ended was not the line's fault."""
+    async def uncount_try(self, owned: Owned, waiting: Waiting) -> None:
+        """Do not count the line's last try: it failed for a reason other than the line."""
         try:
             await self._batches.count_try(owned.batch.id, waiting.number, -1)
         except (StorageFull, StorageUnavailable):
             self._counted.add((owned.batch.id, waiting.number))
 
     async def _count(self, owned: Owned, waiting: Waiting) -> int:
-        """Count a try; return how many there have been, 0 if the line is no longer to be answered."""
+        """Count a try; return the number of tries, or 0 if the line is not to be answered any more."""
         name = owned.batch.id, waiting.number
         tries = await self._batches.count_try(*name, 0 if name in self._counted else 1)
         self._counted.discard(name)
@@ -157,7 +157,7 @@ class Lines:
 
 
 def caller_of(owned: Owned) -> Caller:
-    """Return whose share of the memory a batch takes."""
+    """Return the caller whose memory permits a batch takes."""
     return Caller(f"batches of {owned.caller}", owned.caller, CallerClass())
 
 

@@ -1,10 +1,10 @@
-"""When a batch's line may start, and whose: live requests come first, lines take the room that they leave.
+"""Decides when the next batch line starts, and which. Live requests come first.
 
-While a live request is under way no line starts, but for one in PATIENCE, so that a batch is never stuck.
-When it has been quiet for a while, one line may run, and one more for each STEP of quiet: the first live
-request after a pause meets few of them. Lines that run go on; the engine has them at the lowest priority.
+While live requests run, a line starts only after PATIENCE seconds without any, so that no batch is stuck.
+Without live requests, one line may run after SETTLE seconds, and one more for each STEP: the first live
+request after a pause meets few of them. Running lines go on; the engine has them at the lowest priority.
 
-The caller with the fewest running lines comes next, of several the one served longest ago.
+The caller with the fewest running lines is next; among several, the one served longest ago.
 """
 
 import asyncio
@@ -18,14 +18,14 @@ from prometheus_client import Gauge
 
 from gateway.access.admission import Admission
 
-SETTLE: Final = 0.05  # seconds of quiet before the first line starts
-STEP: Final = 0.1  # seconds of quiet for each line more
-PATIENCE: Final = 5.0  # seconds without any line that runs, after which one starts whatever else does
-LOOK_EVERY: Final = 0.02  # seconds
+SETTLE: Final = 0.05  # seconds without live requests before the first line starts
+STEP: Final = 0.1  # more seconds without live requests for each further line
+PATIENCE: Final = 5.0  # seconds without a running line, after which one starts beside live requests
+CHECK_EVERY: Final = 0.02  # seconds
 
 
 @dataclass(slots=True, eq=False)
-class _Asked:
+class _WaitingLine:
     caller: str
     alone: bool
     number: int
@@ -34,117 +34,117 @@ class _Asked:
 
 @dataclass(slots=True, eq=False)
 class LinePermit:
-    """The place of one running line."""
+    """The right to run one line, until it is released."""
 
-    _gate: "LineScheduler"
-    _asked: _Asked
+    _scheduler: "LineScheduler"
+    _line: _WaitingLine
     _held: bool = True
 
     def release(self) -> None:
         if self._held:
             self._held = False
-            self._gate._end(self._asked)  # noqa: SLF001  # its own handle
+            self._scheduler._end(self._line)  # noqa: SLF001  # the permit is a part of the scheduler
 
 
 class LineScheduler:
-    """Up to `most` lines at once. None starts while `held` says so. Places are given out while `run` runs."""
+    """Grants permits to up to `most` lines at once while `run` runs; none while `paused` returns True."""
 
     def __init__(
-        self, admission: Admission, most: int, held: Callable[[], bool], running_lines: Gauge
+        self, admission: Admission, most: int, paused: Callable[[], bool], running_lines: Gauge
     ) -> None:
         self._gauge = running_lines
         self._admission = admission
         self._most = most
-        self._held = held
+        self._paused = paused
         self._running: Counter[str] = Counter()  # by caller
-        self._alone = False  # a line that wants to be alone runs
-        self._moved = time.monotonic()  # when a line last started or ended
-        self._waiting: list[_Asked] = []
-        self._asked = asyncio.Event()
+        self._alone = False  # the running line must run alone
+        self._changed = time.monotonic()  # when a line last started or ended
+        self._waiting: list[_WaitingLine] = []
+        self._arrived = asyncio.Event()
         self._numbers = 0
-        self._served: dict[str, int] = {}  # callers who have lines that wait or run: when, in numbers
+        self._served: dict[str, int] = {}  # by caller with waiting or running lines: number of its last start
 
     async def take(self, caller: str, stop: asyncio.Event, *, alone: bool = False) -> LinePermit | None:
-        """Return the place of one line of `caller`, None if `stop` is set first.
+        """Wait for the permit of one line of `caller`; return None if `stop` is set first.
 
         With `alone`, no other line runs beside it.
         """
         self._numbers += 1
-        asked = _Asked(caller, alone, self._numbers)
-        self._waiting.append(asked)
-        self._asked.set()
+        line = _WaitingLine(caller, alone, self._numbers)
+        self._waiting.append(line)
+        self._arrived.set()
         stopped = asyncio.ensure_future(stop.wait())
-        either: set[asyncio.Future[Any]] = {asked.granted, stopped}
+        either: set[asyncio.Future[Any]] = {line.granted, stopped}
         try:
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
-            self._leave(asked)
+            self._leave(line)
             raise
         finally:
             stopped.cancel()
         if stop.is_set():
-            self._leave(asked)
+            self._leave(line)
             return None
-        return LinePermit(self, asked)
+        return LinePermit(self, line)
 
     async def run(self) -> None:
-        """Give places to those who wait, until cancelled."""
+        """Grant permits to waiting lines, until cancelled."""
         while True:
-            self._asked.clear()
+            self._arrived.clear()
             if not self._waiting:
-                await self._asked.wait()
-            asked = self._next(time.monotonic())
-            if asked is None:
-                await asyncio.sleep(LOOK_EVERY)  # quiet is a matter of time
+                await self._arrived.wait()
+            line = self._next(time.monotonic())
+            if line is None:
+                await asyncio.sleep(CHECK_EVERY)  # time alone changes the answer: there is no event
             else:
-                self._start(asked)
+                self._start(line)
 
-    def _next(self, now: float) -> _Asked | None:
+    def _next(self, now: float) -> _WaitingLine | None:
         if not self._waiting or self._alone or not self._may_start(now):
             return None
-        asked = min(self._waiting, key=self._turn)
-        return None if asked.alone and self._running else asked
+        line = min(self._waiting, key=self._rank)
+        return None if line.alone and self._running else line
 
-    def _turn(self, asked: _Asked) -> tuple[int, int, int]:
-        return self._running[asked.caller], self._served.get(asked.caller, 0), asked.number
+    def _rank(self, line: _WaitingLine) -> tuple[int, int, int]:
+        return self._running[line.caller], self._served.get(line.caller, 0), line.number
 
     def _may_start(self, now: float) -> bool:
-        if self._held():
+        if self._paused():
             return False
         quiet = self._admission.quiet(now)
         running = self._running.total()
         if quiet < SETTLE:
-            return not running and now - self._moved > PATIENCE
+            return not running and now - self._changed > PATIENCE
         return running < min(self._most, 1 + int((quiet - SETTLE) / STEP))
 
-    def _start(self, asked: _Asked) -> None:
-        self._waiting.remove(asked)
-        self._running[asked.caller] += 1
-        self._alone = asked.alone
+    def _start(self, line: _WaitingLine) -> None:
+        self._waiting.remove(line)
+        self._running[line.caller] += 1
+        self._alone = line.alone
         self._numbers += 1
-        self._served[asked.caller] = self._numbers
-        asked.granted.set_result(None)
-        self._note()
+        self._served[line.caller] = self._numbers
+        line.granted.set_result(None)
+        self._record_change()
 
-    def _end(self, asked: _Asked) -> None:
-        self._running[asked.caller] -= 1
-        if not self._running[asked.caller]:
-            del self._running[asked.caller]
-        self._alone = self._alone and not asked.alone
-        self._forget(asked.caller)
-        self._note()
+    def _end(self, line: _WaitingLine) -> None:
+        self._running[line.caller] -= 1
+        if not self._running[line.caller]:
+            del self._running[line.caller]
+        self._alone = self._alone and not line.alone
+        self._forget(line.caller)
+        self._record_change()
 
-    def _leave(self, asked: _Asked) -> None:
-        if asked.granted.done():  # in this very moment
-            self._end(asked)
+    def _leave(self, line: _WaitingLine) -> None:
+        if line.granted.done():  # granted at the same moment
+            self._end(line)
         else:
-            self._waiting.remove(asked)
-            self._forget(asked.caller)
+            self._waiting.remove(line)
+            self._forget(line.caller)
 
     def _forget(self, caller: str) -> None:
-        if caller not in self._running and all(asked.caller != caller for asked in self._waiting):
+        if caller not in self._running and all(line.caller != caller for line in self._waiting):
             self._served.pop(caller, None)
 
-    def _note(self) -> None:
+    def _record_change(self) -> None:
         self._gauge.set(self._running.total())
-        self._moved = time.monotonic()
+        self._changed = time.monotonic()

@@ -1,4 +1,4 @@
-"""A batch's output and error files, written at its end from the results of its lines."""
+"""Writes a batch's output and error files from the results of its lines."""
 
 from typing import Final
 from uuid import uuid4
@@ -7,11 +7,11 @@ from gateway.schema.batches import result_line
 from gateway.storage.batches import Batches
 from gateway.storage.files import CHUNK_BYTES, Files, Upload
 
-# Why a line was never answered, by the code of the reason.
+# Messages for lines that were never answered, by code.
 NEVER: Final = {
     "batch_expired": "This request could not be executed before the completion window expired.",
     "batch_cancelled": "This request was not executed because the batch was cancelled.",
-    "storage_quota_exceeded": "This request was not executed because there was no room for its result.",
+    "storage_quota_exceeded": "This request was not executed because its result exceeds the storage quota.",
     "api_key_revoked": "This request was not executed because the API key that made its batch was revoked.",
 }
 
@@ -19,12 +19,12 @@ NEVER: Final = {
 async def write(
     batches: Batches, files: Files, batch_id: str, caller: str, reason: str
 ) -> list[Upload | None]:
-    """Write the output and the errors of all lines; return the two files, None for one without any.
+    """Write the output file and the error file; return both, None for a file without lines.
 
-    Lines without a result were never answered for `reason`.
+    `reason` is the code for lines that were never answered.
     """
-    output = _Lines(files, caller, f"{batch_id}_output.jsonl")
-    errors = _Lines(files, caller, f"{batch_id}_error.jsonl")
+    output = _LineFile(files, caller, f"{batch_id}_output.jsonl")
+    errors = _LineFile(files, caller, f"{batch_id}_error.jsonl")
     async for result in batches.results(batch_id):
         if result.json is None:
             never = {"code": reason, "message": NEVER[reason]}
@@ -34,8 +34,8 @@ async def write(
     return [await output.close(), await errors.close()]
 
 
-class _Lines:
-    """A file that is made when its first line comes."""
+class _LineFile:
+    """A file of lines, created with its first line."""
 
     def __init__(self, files: Files, caller: str, name: str) -> None:
         self._files = files
@@ -56,7 +56,7 @@ class _Lines:
 
     async def _write(self) -> None:
         if self._upload is None:
-            # A copy of results that are counted already, and deleted once it is whole.
+            # Outside the quota: the results are counted already, and deleted when the file is finished.
             self._upload = await self._files.begin_beyond_quota(self._caller, self._name)
         piece = bytes(self._pending[:CHUNK_BYTES])
         del self._pending[:CHUNK_BYTES]

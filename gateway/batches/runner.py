@@ -1,7 +1,7 @@
-"""Runs stored batches, those of all callers in turn.
+"""Runs stored batches; callers take turns.
 
-What was done is in the storage after every step, so a process that ends, however it ends, is followed by one
-that goes on: a line whose result is stored is not answered again, one without is.
+Each step is stored, so after a restart or a crash the next process continues: a line with a stored result is
+not answered again.
 """
 
 import asyncio
@@ -15,8 +15,8 @@ import structlog
 from gateway.batches.batch_run import BatchRun, Shared
 from gateway.errors import StorageFull, StorageUnavailable
 
-LOOK_EVERY: Final = 2.0  # seconds: another process may store a batch, or end while it runs some
-BATCHES_AT_ONCE: Final = 64  # of all callers: each caller's first comes before any caller's second
+CHECK_EVERY: Final = 2.0  # seconds: another process may store a batch, or end while it runs some
+BATCHES_AT_ONCE: Final = 64  # of all callers; each caller's first batch comes before any second one
 BATCHES_PER_CALLER: Final = 8
 LOCK: Final = "batches.lock"
 
@@ -24,7 +24,7 @@ log = structlog.get_logger()
 
 
 class BatchRunner:
-    """Runs the batches of all callers. If several processes share a state directory, one of them does."""
+    """Runs the batches of all callers. If several processes share a state directory, only one runs them."""
 
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
@@ -33,53 +33,53 @@ class BatchRunner:
         self._woken = asyncio.Event()
 
     def wake(self) -> None:
-        """Look for new batches now, and for those that are cancelled."""
+        """Check for new and cancelled batches now."""
         self._woken.set()
 
     async def run(self) -> None:
         """Run batches until cancelled; failures are logged and retried."""
         lock: int | None = None
-        opening = asyncio.create_task(self._shared.gate.run())
+        scheduling = asyncio.create_task(self._shared.line_scheduler.run())
         try:
             while True:
                 try:
-                    lock = self._locked() if lock is None else lock
+                    lock = self._lock() if lock is None else lock
                     if lock is not None:
-                        await self._look()
+                        await self._start_and_stop()
                 except (StorageFull, StorageUnavailable):
-                    pass  # The storage has told it in the log.
+                    pass  # The storage has logged it.
                 except Exception:
-                    log.exception("batches_not_begun")
+                    log.exception("batches_not_started")
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(LOOK_EVERY):
+                    async with asyncio.timeout(CHECK_EVERY):
                         await self._woken.wait()
                 self._woken.clear()
         finally:
-            tasks = [opening, *(task for _, task in self._running.values())]
+            tasks = [scheduling, *(task for _, task in self._running.values())]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             if lock is not None:
                 os.close(lock)
 
-    def _locked(self) -> int | None:
-        """Return the lock's descriptor, None where another process has it or nothing is stored yet."""
+    def _lock(self) -> int | None:
+        """Return the lock's descriptor, or None if another process has it or nothing is stored yet."""
         if not self._stores.database.exists():
             return None
         try:
             descriptor = os.open(self._stores.database.folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
-        except OSError:  # The disk has become read-only.
+        except OSError:  # The disk is read-only now.
             return None
         try:
-            # The kernel releases it when the process ends, even by SIGKILL.
+            # The kernel releases the lock when the process ends, even by SIGKILL.
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             os.close(descriptor)
             return None
         return descriptor
 
-    async def _look(self) -> None:
-        """Start the batches whose turn it is, and stop those that are to end or to make room."""
+    async def _start_and_stop(self) -> None:
+        """Start the batches that are next, and stop those that must end or wait for others."""
         batches = self._stores.batches
         self._shared.metrics.batch_lines_waiting.set(await batches.lines_left())
         found = await batches.unfinished(BATCHES_PER_CALLER, BATCHES_AT_ONCE)
@@ -91,6 +91,6 @@ class BatchRunner:
         for name, owned in chosen.items():
             if name not in self._running:
                 run = BatchRun(owned, self._shared)
-                task = asyncio.create_task(run.carry())
+                task = asyncio.create_task(run.run())
                 task.add_done_callback(lambda _: self.wake())
                 self._running[name] = run, task

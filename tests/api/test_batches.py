@@ -435,7 +435,7 @@ async def test_another_callers_batch_takes_the_place_of_ones_second(monkeypatch:
 
 async def test_batches_of_a_revoked_key_end_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.access.keys_file.LOOK_EVERY", 0.05)
-    monkeypatch.setattr("gateway.batches.runner.LOOK_EVERY", 0.05)
+    monkeypatch.setattr("gateway.batches.runner.CHECK_EVERY", 0.05)
     file = tmp_path / "keys.toml"
     eve, ann = (keys.add(file, name, None) for name in ("eve", "ann"))
     engine = ScriptedEngine(pause=0.1)
@@ -521,7 +521,7 @@ async def test_lines_at_once_are_bounded() -> None:
 async def test_line_on_which_the_engine_fails_is_tried_three_times(
     error: Exception, status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.batches.line.AGAIN", 0.01)
+    monkeypatch.setattr("gateway.batches.line.RETRY_AFTER", 0.01)
     engine = ScriptedEngine(error=error)
     async with scripted_gateway(engine) as gateway, sdk(gateway) as client:
         batch = await ended(client, await start(client, [line("one")]))
@@ -621,18 +621,18 @@ async def test_batches_go_on_after_an_error_of_the_gateways_own(monkeypatch: pyt
         return await healthy(self, *limits)
 
     monkeypatch.setattr(Batches, "unfinished", broken_once)
-    monkeypatch.setattr("gateway.batches.runner.LOOK_EVERY", 0.05)
+    monkeypatch.setattr("gateway.batches.runner.CHECK_EVERY", 0.05)
     with capture_logs() as lines:
         async with scripted_gateway(ScriptedEngine()) as gateway, sdk(gateway) as client:
             batch = await ended(client, await start(client, [line("a")]))
     assert batch.status == "completed"
-    assert [told["exc_info"] for told in lines if told["event"] == "batches_not_begun"] == [True]
+    assert [told["exc_info"] for told in lines if told["event"] == "batches_not_started"] == [True]
 
 
 async def test_results_that_cannot_be_stored_now_are_stored_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.batches.batch_run.AGAIN", 0.05)
+    monkeypatch.setattr("gateway.batches.batch_run.RETRY_AFTER", 0.05)
     engine = ScriptedEngine()
     async with (
         scripted_gateway(engine, state_dir=tmp_path, state_max_bytes=3 * 2**20) as gateway,

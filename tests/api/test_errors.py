@@ -177,7 +177,7 @@ async def test_unexpected_exception_is_a_500_that_leaks_nothing(stream: bool) ->
         answer = await ask(gateway, chat(stream=stream), x_request_id="mine")
     assert answer.status == 500
     assert answer.error == {
-        "message": "an error of the gateway's own; it is in its log",
+        "message": "internal error; see the gateway log",
         "type": "server_error",
         "param": None,
         "code": "internal_error",

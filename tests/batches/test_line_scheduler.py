@@ -1,4 +1,4 @@
-"""Which line starts next, and when one that waits no longer needs to."""
+"""The scheduler of batch lines: which line starts next, and when a waiting line gives up."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 from prometheus_client import Gauge
 
-from gateway.batches import gate as gates
+from gateway.batches import line_scheduler
 from gateway.batches.line_scheduler import LinePermit, LineScheduler
 
-GO = asyncio.Event()  # never set: nobody stops
+NEVER = asyncio.Event()  # never set: no batch is stopped
 
 
 class Traffic:
-    """Live requests: `quiet` is for how long there have been none."""
+    """Stands for live requests: `quiet` is how long there have been none."""
 
     seconds = 1000.0
 
@@ -30,7 +30,7 @@ def traffic() -> Any:
 
 
 @pytest.fixture
-async def gate(traffic: Any) -> AsyncIterator[LineScheduler]:
+async def scheduler(traffic: Any) -> AsyncIterator[LineScheduler]:
     made = LineScheduler(traffic, 2, lambda: False, Gauge("lines", "", registry=None))
     running = asyncio.create_task(made.run())
     yield made
@@ -44,16 +44,16 @@ async def steps() -> None:
         await asyncio.sleep(0)
 
 
-async def order(gate: LineScheduler, *callers: str) -> list[str]:
-    """Return the order in which lines of `callers`, who ask in this order, get the one place there is."""
+async def order(scheduler: LineScheduler, *callers: str) -> list[str]:
+    """Return the order in which lines of `callers`, arriving in this order, get the only permit."""
     served: list[str] = []
 
     async def answer(caller: str) -> None:
-        place = await gate.take(caller, GO)
-        assert place is not None
+        permit = await scheduler.take(caller, NEVER)
+        assert permit is not None
         served.append(caller)
         await asyncio.sleep(0)
-        place.release()
+        permit.release()
 
     async with asyncio.timeout(10), asyncio.TaskGroup() as group:
         for caller in callers:
@@ -61,16 +61,16 @@ async def order(gate: LineScheduler, *callers: str) -> list[str]:
     return served
 
 
-async def test_callers_take_turns_whoever_asked_most(gate: LineScheduler) -> None:
-    gate._most = 1
-    assert await order(gate, *["eve"] * 8, "ann", "ann") == ["eve", "ann", "eve", "ann", *["eve"] * 6]
-    assert gate._served == {}
+async def test_callers_take_turns_however_many_lines_they_have(scheduler: LineScheduler) -> None:
+    scheduler._most = 1
+    assert await order(scheduler, *["eve"] * 8, "ann", "ann") == ["eve", "ann", "eve", "ann", *["eve"] * 6]
+    assert scheduler._served == {}
 
 
-async def test_the_caller_with_fewest_running_lines_comes_next(gate: LineScheduler) -> None:
-    held = [await gate.take("eve", GO) for _ in range(2)]
+async def test_the_caller_with_the_fewest_running_lines_is_next(scheduler: LineScheduler) -> None:
+    held = [await scheduler.take("eve", NEVER) for _ in range(2)]
     assert None not in held
-    waiting = [asyncio.create_task(gate.take(caller, GO)) for caller in ("eve", "eve", "ann")]
+    waiting = [asyncio.create_task(scheduler.take(caller, NEVER)) for caller in ("eve", "eve", "ann")]
     await steps()
     assert [task.done() for task in waiting] == [False] * 3
     release(held[0])
@@ -79,45 +79,45 @@ async def test_the_caller_with_fewest_running_lines_comes_next(gate: LineSchedul
         task.cancel()
 
 
-def release(place: LinePermit | None) -> None:
-    assert place is not None
-    place.release()
+def release(permit: LinePermit | None) -> None:
+    assert permit is not None
+    permit.release()
 
 
-async def test_a_line_alone_waits_until_no_other_runs_and_keeps_others_out(gate: LineScheduler) -> None:
-    other = await gate.take("ann", GO)
-    alone = asyncio.create_task(gate.take("eve", GO, alone=True))
-    later = asyncio.create_task(gate.take("ann", GO))
-    await asyncio.sleep(3 * gates.LOOK_EVERY)
+async def test_a_line_that_runs_alone_waits_for_the_others_and_they_for_it(scheduler: LineScheduler) -> None:
+    other = await scheduler.take("ann", NEVER)
+    alone = asyncio.create_task(scheduler.take("eve", NEVER, alone=True))
+    later = asyncio.create_task(scheduler.take("ann", NEVER))
+    await asyncio.sleep(3 * line_scheduler.CHECK_EVERY)
     assert (alone.done(), later.done()) == (False, False)
     release(other)
-    place = await alone
-    await asyncio.sleep(3 * gates.LOOK_EVERY)
+    permit = await alone
+    await asyncio.sleep(3 * line_scheduler.CHECK_EVERY)
     assert not later.done()
-    release(place)
+    release(permit)
     release(await later)
 
 
-async def test_under_steady_traffic_one_line_starts_and_those_that_stop_do_not_wait(
-    gate: LineScheduler, traffic: Traffic, monkeypatch: pytest.MonkeyPatch
+async def test_under_steady_traffic_one_line_starts_and_stopped_ones_do_not_wait(
+    scheduler: LineScheduler, traffic: Traffic, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     traffic.seconds = 0.0
-    monkeypatch.setattr(gates, "PATIENCE", 60.0)
+    monkeypatch.setattr(line_scheduler, "PATIENCE", 60.0)
     stop = asyncio.Event()
-    waiting = [asyncio.create_task(gate.take("eve", stop)) for _ in range(3)]
+    waiting = [asyncio.create_task(scheduler.take("eve", stop)) for _ in range(3)]
     await steps()
     stop.set()
     assert await asyncio.gather(*waiting) == [None] * 3
-    monkeypatch.setattr(gates, "PATIENCE", 0.0)
-    assert await gate.take("eve", GO) is not None
-    assert gate._waiting == []
+    monkeypatch.setattr(line_scheduler, "PATIENCE", 0.0)
+    assert await scheduler.take("eve", NEVER) is not None
+    assert scheduler._waiting == []
 
 
-async def test_a_place_granted_to_one_that_is_cancelled_is_not_lost(gate: LineScheduler) -> None:
-    tasks = [asyncio.create_task(gate.take("eve", GO)) for _ in range(2)]
+async def test_a_permit_granted_to_a_cancelled_line_is_not_lost(scheduler: LineScheduler) -> None:
+    tasks = [asyncio.create_task(scheduler.take("eve", NEVER)) for _ in range(2)]
     await asyncio.sleep(0)
-    gate._start(gate._waiting[0])
+    scheduler._start(scheduler._waiting[0])
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    assert (gate._running.total(), gate._waiting, gate._served) == (0, [], {})
+    assert (scheduler._running.total(), scheduler._waiting, scheduler._served) == (0, [], {})
