@@ -57,7 +57,7 @@ format: ## Format the code and apply ruff's fixes.
 
 clean: ## Remove .venv, every cache and what the targets below leave.
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .benchmarks .coverage* *.egg-info build dist
-	rm -rf site .clients .mutants .frontends .fuzz .gpu-config tools/bench/results
+	rm -rf site .clients .mutants .frontends .helm .helm-js .fuzz .gpu-config tools/bench/results
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 bench: ## Compare with vLLM's own server on this machine: table, JSON and chart (ARGS="--py-spy --record").
