@@ -6,17 +6,15 @@ import zlib
 from functools import cache, partial
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
 from tests.hostile.cases import Case, of_picture, of_url
 from tests.images.pictures import data_url, encoded, noisy
 from tests.images.test_heic import heic
-from tests.images.test_structure import chunks, comments, rle_bmp, segments
+from tests.images.test_structure import chunks, rle_bmp
 
 SMALL = noisy(64, 48)
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "AVIF", "HEIF", "TIFF")
-TENTHS = range(0, 100, 10)
 MB = 2**20
 
 
@@ -30,13 +28,6 @@ def whole(format_: str) -> bytes:
 def cut(format_: str, tenth: int) -> bytes:
     data = whole(format_)
     return data[: max(1, len(data) * tenth // 100)]
-
-
-def cut_pieces(format_: str) -> list[bytes]:
-    """Return the starts of a picture: its first 40 bytes one by one, and others spread over the rest."""
-    data = whole(format_)
-    places = [*range(1, 41), *np.linspace(41, len(data) - 1, CUTS_EACH - 40).astype(int)]
-    return [data[:place] for place in places]
 
 
 def png_header(width: int, height: int) -> bytes:
@@ -70,15 +61,6 @@ def turned(orientation: int) -> bytes:
 
 def plain(width: int, height: int, format_: str = "PNG", **options: Any) -> bytes:
     return encoded(Image.new("L", (width, height)), format_, **options)
-
-
-def flipped(format_: str, seed: int) -> bytes:
-    """Return a picture with twenty of its bits flipped, none of them in its first bytes."""
-    data = bytearray(whole(format_))
-    draw = np.random.default_rng(seed)
-    for place in draw.integers(16, len(data), 20):
-        data[place] ^= 1 << int(draw.integers(8))
-    return bytes(data)
 
 
 def profile_bomb() -> bytes:
@@ -140,6 +122,7 @@ UNKNOWN = {
 }
 HUGE_TIFF = b"II*\0\x08\0\0\0\x02\0" + struct.pack("<HHIIHHII", 256, 4, 1, 50_000, 257, 4, 1, 50_000)
 SMALL_TIFF = partial(encoded, SMALL, "TIFF")
+# tests/images/test_structure.py has a case of every limit on a file's parts; here is one of each answer.
 BOMBS = [
     of_picture("TIFF of 50,000 x 50,000", HUGE_TIFF, "image_too_large"),
     of_picture("TIFF whose directory names itself", b"II*\0\x08\0\0\0\0\0\x08\0\0\0", "invalid_image"),
@@ -156,17 +139,10 @@ BOMBS = [
     of_picture("PNG of 20,000 x 1", partial(plain, 20_000, 1), None),
     of_picture("JPEG of 1 x 20,000", partial(plain, 1, 20_000, "JPEG"), None),
     of_picture("PNG of 1 x 1", partial(plain, 1, 1), None),
-    of_picture("4,000,000 empty JPEG segments", partial(segments, 0xE5, b"", 4_000_000), "image_too_large"),
-    of_picture(
-        "1,000,000 Exif segments", partial(segments, 0xE1, b"Exif\0\0" + b"x", 1_000_000), "image_too_large"
-    ),
-    of_picture("1,000,000 PNG texts", partial(chunks, b"tEXt", b"a\0b", 1_000_000), "image_too_large"),
     of_picture(
         "100 MB in zTXt", lambda: chunks(b"zTXt", b"a\0\0" + zlib.compress(bytes(MB)), 100), "image_too_large"
     ),
     of_picture("colour profile that unpacks to 50 MB", profile_bomb, None),
-    of_picture("1,000,000 empty IDAT", partial(chunks, b"IDAT", b"", 1_000_000), "image_too_large"),
-    of_picture("GIF with 80,000 comments", partial(comments, 80_000), "image_too_large"),
     of_picture("BMP of runs", rle_bmp, "unsupported_image_format"),
     of_picture("GIF of 2,000 frames", partial(frames, 2000, "GIF"), None),
     of_picture("GIF of 10,000 frames", endless_gif, None),
@@ -174,18 +150,10 @@ BOMBS = [
     of_picture("PNG of 300 frames", partial(frames, 300, "PNG"), None),
 ]
 BROKEN = [
-    *(
-        of_picture(
-            f"{format_} cut at {tenth} %",
-            partial(cut, format_, tenth),
-            "unsupported_image_format" if tenth == 0 else "invalid_image",
-        )
-        for format_ in FORMATS
-        for tenth in TENTHS
-    ),
+    of_picture(f"{format_} cut at {tenth} %", partial(cut, format_, tenth), code)
+    for format_ in FORMATS
+    for tenth, code in ((0, "unsupported_image_format"), (50, "invalid_image"))
 ]
-CUTS_EACH = 109  # places at which a picture of each format is cut
-FLIPS_EACH = 84  # pictures with flipped bits of each format
 ODD = [
     *(
         of_picture(f"EXIF orientation {number}", partial(turned, number), None)

@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 
 from tests.hostile.cases import of_picture, outcome, posted, serves
-from tests.hostile.test_requests import READ_OR_REFUSED
+from tests.images.test_damaged import REFUSED
 from tests.servers import Gateway
 
 FEWEST = 900  # files; Pillow 13.0 has over a thousand
 SLOWEST = 10.0  # seconds
+READ_OR_REFUSED = {(200, None), *((400, code) for code in REFUSED)}
 GROUP = 50  # files between two honest requests
 
 

@@ -9,6 +9,7 @@ import re
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -56,15 +57,16 @@ class LlamaTokenizerJS:
         ids: list[list[int]] = json.loads(done.stdout)
         return ids
 
-    def prompt(self, segments: Sequence[Segment]) -> list[int]:
-        """Return the ids of a whole prompt by the package's own encoder, which knows no special tokens."""
-        texts = [segment for segment in segments if isinstance(segment, str)]
+    def prompts(self, prompts: Sequence[Sequence[Segment]]) -> list[list[int]]:
+        """Return the ids of whole prompts by the package's own encoder, which knows no special tokens."""
+        texts = list({segment: 0 for segments in prompts for segment in segments if isinstance(segment, str)})
         ids_of: dict[Segment, list[int]] = {SLOT: [32000], END: [2]}
         ids_of |= dict(zip(texts, self.encode(texts), strict=True))
-        return [1, *(token for segment in segments for token in ids_of[segment])]
+        return [[1, *(token for segment in segments for token in ids_of[segment])] for segments in prompts]
 
+    @cache  # noqa: B019  # one for the session
     def tokenizer(self) -> Tokenizer:
-        """Return the same as the hub's llava-1.5-7b-hf has in tokenizer.json."""
+        """Return the same as the hub's llava-1.5-7b-hf has in tokenizer.json; all share it."""
         vocabulary = self._constant("llama_vocab_base64").decode().split("\n")
         pairs = np.frombuffer(self._constant("llama_merges_binary"), "<u2").reshape(-1, 2)
         tokenizer = Tokenizer(

@@ -25,14 +25,17 @@ def test_the_card_s_prompt_has_the_known_ids(llama_7b: Model) -> None:
     assert length(ids, llama_7b) == 5 + 576 + 11
 
 
-@pytest.mark.parametrize("style", STYLES)
 def test_text_between_pictures_has_the_ids_of_another_encoder(
-    style: str, llama_js: LlamaTokenizerJS, llama_7b: Model
+    llama_js: LlamaTokenizerJS, llama_7b: Model
 ) -> None:
     """`llama-tokenizer-js` is another implementation than `tokenizers`, and knows no special tokens."""
-    for name, messages in CONVERSATIONS.items():
-        segments = render(messages, STYLES[style])
-        assert encode(segments, llama_7b) == llama_js.prompt(segments), name
+    prompts = {
+        (style, name): render(messages, STYLES[style])
+        for style in STYLES
+        for name, messages in CONVERSATIONS.items()
+    }
+    found = {key: encode(segments, llama_7b) for key, segments in prompts.items()}
+    assert found == dict(zip(prompts, llama_js.prompts(list(prompts.values())), strict=True))
 
 
 @each("place", ["auto", "asked"])

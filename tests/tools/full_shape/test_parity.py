@@ -131,7 +131,7 @@ def reference(shape_folder: Path) -> Reference:
 def pairs(answers: list[ChatCompletion], reference: Reference, llama_js: LlamaTokenizerJS) -> dict[str, Pair]:
     pairs = {}
     for (name, case), answer in zip(CASES.items(), answers, strict=True):
-        ids = llama_js.prompt(render(case.messages, STYLES["card"]))
+        (ids,) = llama_js.prompts([render(case.messages, STYLES["card"])])
         steps = reference.generate(ids, [FITS[case.fit](image, SIDE) for image in case.images], TOKENS)
         pairs[name] = Pair(ids, answer, steps)
     return pairs
