@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli import ask, keys, lists, serve, top
+from gateway.cli import ask, batch, caption, keys, lists, serve, top
 from gateway.cli.common import ExitCode
 
 app = typer.Typer(
@@ -42,8 +42,8 @@ app.add_typer(keys.keys, name="keys")
 app.command()(serve.fetch)
 app.command()(serve.plan)
 app.command()(ask.ask)
-app.command()(ask.batch)
-app.command()(ask.caption)
+app.command()(batch.batch)
+app.command()(caption.caption)
 app.command()(top.top)
 app.command("profiles")(lists.list_profiles)
 app.command("settings")(lists.list_settings)

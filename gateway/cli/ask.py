@@ -1,135 +1,74 @@
-"""The commands `ask`, `batch` and `caption`, clients of a running gateway."""
+"""The command `ask`: one question about images."""
 
-import asyncio
-import signal
 import sys
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from gateway.cli.common import ExitCode, errors, refused
-
-if TYPE_CHECKING:
-    from gateway.cli.bulk import Gateway, Tally
-
-BaseURL = Annotated[str, typer.Option(help="The gateway's address.")]
-Model = Annotated[str | None, typer.Option(help="Model; the first that is served if not given.")]
-APIKey = Annotated[
-    str,
-    typer.Option(envvar="OPENAI_API_KEY", show_default=False, help="API key, if the gateway asks for one."),
-]
-AtOnce = Annotated[int, typer.Option(min=1, max=256, help="Requests at once.")]
-LOCAL = "http://127.0.0.1:8000/v1"
-SERVER_ERRORS = 500  # HTTP statuses from here on are the server's failures
+from gateway.cli.common import BadInput, errors
+from gateway.cli.options import LOCAL, APIKey, BaseURL, Json, Model
 
 
 def ask(
-    picture: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A picture.")],
-    question: Annotated[str, typer.Argument(help="What to ask about it.")],
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[IMAGE]... QUESTION",
+            help="Files or URLs of images, then the question; - reads one of them from standard input.",
+        ),
+    ],
     *,
     base_url: BaseURL = LOCAL,
     model: Model = None,
-    max_tokens: Annotated[int, typer.Option(help="Longest answer.")] = 256,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 256,
+    json: Json = False,
     api_key: APIKey = "",
 ) -> None:
-    """Ask a running gateway about a picture, and print its answer as it arrives."""
-    from gateway.cli.asking import answer
+    """Ask a running gateway about images, and print the answer as it arrives.
 
-    with _client_errors(base_url, api_key):
-        for piece in answer(picture, question, base_url, model, max_tokens, api_key=api_key):
-            sys.stdout.write(piece)
-            sys.stdout.flush()
+    A URL is fetched by the gateway, not from here.
+    """
+    from gateway.cli import question
+    from gateway.cli.client import Server, exits_on_errors
+
+    server = Server(base_url, api_key)
+    with exits_on_errors(server):
+        *images, text = _checked(words)
+        urls = [question.image_url(image) for image in images]
+        if text == question.STANDARD:
+            text = sys.stdin.read().strip()
+        with server.client() as client:
+            body = question.request(model or client.models.list().data[0].id, urls, text, max_tokens)
+            if json:
+                sys.stdout.write(question.answer(client, body).decode() + "\n")
+            elif _print_stream(question.stream(client, body)) == "length":
+                errors.print(f"the answer was cut off; --max-tokens is {max_tokens}", highlight=False)
+
+
+def _print_stream(pieces: Iterable[tuple[str, str | None]]) -> str | None:
+    """Print the answer as it comes, and return why it ended."""
+    finish = None
+    for piece, reason in pieces:
+        finish = reason or finish
+        sys.stdout.write(piece)
+        sys.stdout.flush()
     sys.stdout.write("\n")
+    return finish
 
 
-def batch(
-    source: Annotated[
-        Path, typer.Argument(exists=True, dir_okay=False, help="Requests, in OpenAI's batch format.")
-    ],
-    target: Annotated[
-        Path, typer.Argument(dir_okay=False, help="Answers; requests it already has are skipped.")
-    ],
-    base_url: BaseURL = LOCAL,
-    at_once: AtOnce = 16,
-    api_key: APIKey = "",
-) -> None:
-    """Answer a file of requests on a running gateway. If stopped, run it again to continue."""
-    from gateway.cli import bulk
-
-    server = bulk.Gateway(base_url, api_key, at_once)
-    _report(server, lambda: bulk.batch(source, target, server, errors), target)
+def _checked(words: list[str]) -> list[str]:
+    """Return the images and the question. Raises BadInput."""
+    if words.count("-") > 1:
+        raise BadInput("-: standard input can be one image or the question; got it twice")
+    if words[-1] != "-" and _is_file(words[-1]):
+        raise BadInput(f"{words[-1]}: the last argument must be the question; got a file")
+    return words
 
 
-def caption(
-    folder: Annotated[
-        Path, typer.Argument(exists=True, file_okay=False, help="Pictures, also in folders below.")
-    ],
-    *,
-    prompt: Annotated[str, typer.Option(help="What to ask about each.")] = "Describe the image.",
-    sidecar: Annotated[bool, typer.Option("--sidecar", help="Write NAME.txt beside each picture.")] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the captions that are there already.")
-    ] = False,
-    base_url: BaseURL = LOCAL,
-    model: Model = None,
-    max_tokens: Annotated[int, typer.Option(help="Longest caption.")] = 256,
-    at_once: AtOnce = 16,
-    api_key: APIKey = "",
-) -> None:
-    """Caption the pictures of a folder, into captions.jsonl there or text files beside them."""
-    from gateway.cli import bulk
-
-    server = bulk.Gateway(base_url, api_key, at_once)
-    task = bulk.Captions(prompt, model=model, max_tokens=max_tokens, sidecar=sidecar, overwrite=overwrite)
-    _report(
-        server,
-        lambda: bulk.caption(folder, task, server, errors),
-        folder if sidecar else folder / "captions.jsonl",
-    )
-
-
-def _report(server: "Gateway", run: "Callable[[], Coroutine[Any, Any, Tally]]", target: Path) -> None:
-    """Run a command of many requests and print how it went. Exits with FAILED if some failed."""
-    from gateway.cli.bulk import BadInput
-
+def _is_file(word: str) -> bool:
     try:
-        with _client_errors(server.base_url, server.api_key):
-            tally = asyncio.run(run())
-    except BadInput as error:
-        raise refused(str(error)) from None
-    except KeyboardInterrupt:
-        errors.print("stopped; run it again to continue")
-        raise typer.Exit(128 + signal.SIGINT) from None
-    errors.print(
-        f"{target}: {tally.done} answered, {tally.failed} failed, {tally.before} were there before",
-        markup=False,
-        highlight=False,
-    )
-    if tally.failed:
-        raise typer.Exit(ExitCode.FAILED)
-
-
-@contextmanager
-def _client_errors(base_url: str, api_key: str) -> Iterator[None]:
-    """Print in one line what OpenAI's client raises, and exit with the code for it."""
-    import openai
-
-    try:
-        yield
-    except openai.APIConnectionError:
-        message = f"no gateway answers at {base_url}; `make serve` starts one"
-        raise refused(message, ExitCode.NO_SERVER) from None
-    except openai.AuthenticationError as error:
-        raise refused(_key_problem(base_url, api_key, str(error)), ExitCode.UNAUTHORIZED) from None
-    except openai.APIStatusError as error:
-        code = ExitCode.SERVER_ERROR if error.status_code >= SERVER_ERRORS else ExitCode.REFUSED
-        raise refused(str(error), code) from None
-
-
-def _key_problem(base_url: str, api_key: str, answer: str) -> str:
-    if not api_key:
-        return f"the gateway at {base_url} asks for an API key; pass --api-key or set OPENAI_API_KEY"
-    return f"the gateway at {base_url} refused the API key: {answer}"
+        return Path(word).is_file()
+    except OSError:  # A long question is no file's name.
+        return False

@@ -37,8 +37,12 @@ class ExitCode(IntEnum):
         return made
 
 
+class BadInput(ValueError):
+    """An input file or argument cannot be used; the message says where and why."""
+
+
 def uses_environment(url: str) -> bool:
-    """Say whether requests to `url` go by the environment's proxies; those to this machine never do."""
+    """Return whether requests to `url` use the environment's proxies; those to this machine never do."""
     host = urlsplit(url).hostname or ""
     try:
         return not ipaddress.ip_address(host).is_loopback

@@ -60,7 +60,7 @@ def fetch(
 ) -> None:
     """Fetch a profile's weights from the Hugging Face hub, verify them and say where they are."""
     from engine_config.hub import HubError
-    from gateway.cli import fetching
+    from gateway.cli import fetch_progress
 
     _, choice = choose_profile(unchecked=True, profile=profile)
     chosen = choice.profile
@@ -70,7 +70,7 @@ def fetch(
         soft_wrap=True,
     )
     try:
-        folder = fetching.fetch(chosen, errors)
+        folder = fetch_progress.fetch(chosen, errors)
     except HubError as error:
         raise refused(str(error), ExitCode.FAILED) from None
     except KeyboardInterrupt:

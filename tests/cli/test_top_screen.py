@@ -72,7 +72,7 @@ async def top(url: str) -> AsyncIterator[Terminal]:
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "gateway", "top", "--url", url, "--interval", "0.2"),
+        *(sys.executable, "-m", "gateway", "top", "--base-url", url, "--interval", "0.2"),
         stdin=slave,
         stdout=slave,
         stderr=slave,
