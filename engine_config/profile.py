@@ -149,6 +149,13 @@ def _check_engine(name: str, arguments: dict[str, Any]) -> None:
             raise ProfileError(
                 f"profile {name!r}: engine.{key} is set by the gateway, from {OWN_ARGUMENTS[key]}"
             )
+        if (
+            key == "data_parallel_size" and value != 1
+        ):  # In one process vLLM would do without its image cache.
+            raise ProfileError(
+                f"profile {name!r}: engine.data_parallel_size must be 1; got {value!r}. "
+                "Run one gateway a GPU instead: docs/scaling.md"
+            )
         if key in READ and not _fits(value, READ[key]):
             raise ProfileError(f"profile {name!r}: engine.{key} = {value!r} is not {READ[key].__name__}")
 

@@ -88,6 +88,10 @@ def test_local_model_beside_the_profiles_is_found() -> None:
         (("eager = true", "eager = 1"), "engine.enforce_eager = 1 is not bool"),
         (("enforce_eager", "revision"), "engine.revision is set by the gateway, from revision"),
         (
+            ("enforce_eager = true", "data_parallel_size = 2"),
+            "engine.data_parallel_size must be 1; got 2. Run one gateway a GPU instead: docs/scaling.md",
+        ),
+        (
             ("enforce_eager", "limit_mm_per_prompt"),
             "engine.limit_mm_per_prompt is set by the gateway, from GATEWAY_MAX_IMAGES",
         ),
