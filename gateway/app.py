@@ -11,11 +11,12 @@ from starlette.middleware.cors import CORSMiddleware
 from engine_config.profile import EngineProfile
 from gateway.access.admission import Admission
 from gateway.access.callers import Callers, is_loopback
-from gateway.access.deadlines import RunningRequests
-from gateway.access.lifecycle import Lifecycle
 from gateway.access.limits import Limits
 from gateway.access.memory_budgets import MemoryBudgets
 from gateway.answering.answer import Answering
+from gateway.answering.deadlines import RunningRequests
+from gateway.answering.lifecycle import Lifecycle
+from gateway.answering.prepare import Pipeline
 from gateway.api.browsers import BrowserGuard
 from gateway.api.errors import answer_errors
 from gateway.api.exchange import Exchange
@@ -41,7 +42,6 @@ from gateway.batches.line_scheduler import LineScheduler
 from gateway.batches.runner import BatchRunner
 from gateway.engine.interface import Engine
 from gateway.engine.supervisor import Report, Supervisor
-from gateway.generation.pipeline import Pipeline
 from gateway.images.loader import PictureLoader
 from gateway.settings import Settings
 from gateway.storage import expiry

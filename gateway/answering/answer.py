@@ -13,8 +13,8 @@ from gateway.access.fair_threads import Aside
 from gateway.access.limits import Account, Limits
 from gateway.access.memory_budgets import MemoryBudgets, ReserveMemory
 from gateway.answering.context import RequestContext
+from gateway.answering.prepare import Pipeline
 from gateway.engine.interface import Delta, Job
-from gateway.generation.pipeline import Pipeline
 from gateway.generation.request import GenerationRequest, Prepared
 from gateway.schema.chat_answer import Usage
 from gateway.schema.paths import short

@@ -4,8 +4,8 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
 from gateway.access.callers import Caller
-from gateway.access.deadlines import Running
 from gateway.access.limits import Limits
+from gateway.answering.deadlines import Running
 from gateway.telemetry.request_log import RequestLog
 
 

@@ -8,12 +8,12 @@ from typing import Any
 from fastapi import Request, Response
 
 from gateway.access.admission import Admission
-from gateway.access.deadlines import RunningRequests
 from gateway.access.fair_semaphore import Permit
-from gateway.access.lifecycle import Lifecycle
 from gateway.access.memory_budgets import COPIES, keep
 from gateway.answering.answer import Answer, Answering, Asked, Read
 from gateway.answering.context import RequestContext
+from gateway.answering.deadlines import RunningRequests
+from gateway.answering.lifecycle import Lifecycle
 from gateway.api import body, media
 from gateway.api.streaming import EventStream, until_sent, while_connected
 from gateway.settings import Settings

@@ -11,9 +11,9 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.access.callers import Caller, Callers
-from gateway.access.deadlines import RunningRequests
-from gateway.access.lifecycle import Lifecycle
 from gateway.answering.context import RequestContext
+from gateway.answering.deadlines import RunningRequests
+from gateway.answering.lifecycle import Lifecycle
 from gateway.api import paths
 from gateway.api.browsers import BrowserGuard
 from gateway.api.errors import error_response

@@ -11,10 +11,10 @@ import orjson
 import structlog
 
 from gateway.access.callers import Caller
-from gateway.access.deadlines import Running
 from gateway.access.keys import CallerClass
 from gateway.answering.answer import Answering, Asked, Read
 from gateway.answering.context import RequestContext
+from gateway.answering.deadlines import Running
 from gateway.errors import (
     DeadlineExceeded,
     GatewayError,

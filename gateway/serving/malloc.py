@@ -5,7 +5,7 @@ import ctypes
 import gc
 from contextlib import suppress
 
-from gateway.access.deadlines import RunningRequests
+from gateway.answering.deadlines import RunningRequests
 from gateway.images.loader import PictureLoader
 
 IDLE = 10.0  # seconds without a request after which freed memory is returned

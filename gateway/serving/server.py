@@ -13,8 +13,8 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
-from gateway.access.deadlines import RunningRequests
-from gateway.access.lifecycle import Lifecycle, Phase
+from gateway.answering.deadlines import RunningRequests
+from gateway.answering.lifecycle import Lifecycle, Phase
 from gateway.api.protocol import bounded
 from gateway.errors import ShuttingDown
 from gateway.settings import Settings

@@ -6,8 +6,8 @@ from contextlib import AsyncExitStack
 import orjson
 import pytest
 
-from gateway.access.deadlines import RunningRequests
-from gateway.access.lifecycle import Lifecycle
+from gateway.answering.deadlines import RunningRequests
+from gateway.answering.lifecycle import Lifecycle
 from tests.api.asking import ask, chat, send
 from tests.api.wire import LIVE, Connection, connected, head, post
 from tests.scripted_engine import ScriptedEngine

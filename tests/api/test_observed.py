@@ -169,7 +169,7 @@ async def test_refusals_are_counted_whole_and_logged_in_part() -> None:
 
 
 async def test_limits_of_the_clients_own_are_no_failures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.access.deadlines.LOOK_EVERY", 0.02)
+    monkeypatch.setattr("gateway.answering.deadlines.LOOK_EVERY", 0.02)
     engine = ScriptedEngine(("A",) * 3, pause=60)
     form = {"purpose": (None, "user_data"), "file": ("x", bytes(100_000))}
     with capture_logs() as lines:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from gateway.answering.latency import LatencyMetrics
 from gateway.engine.interface import Delta
-from gateway.generation.latency import LatencyMetrics
 from gateway.telemetry import families
 from gateway.telemetry.metrics import ENGINE, Metrics
 

@@ -19,12 +19,12 @@ from gateway.access.callers import Caller
 from gateway.access.keys import CallerClass
 from gateway.access.limits import Account
 from gateway.access.memory_budgets import MemoryBudgets
+from gateway.answering.prepare import Pipeline
 from gateway.engine.interface import Job, Model
 from gateway.engine.supervisor import Supervisor
 from gateway.engine.vllm_model import describe, engine_arguments
 from gateway.engine.vocabulary import TokenizerFile
 from gateway.generation import chat
-from gateway.generation.pipeline import Pipeline
 from gateway.images.loader import PictureLoader
 from gateway.schema.chat_request import ChatCompletionRequest
 from gateway.schema.validation import parse

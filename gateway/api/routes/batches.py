@@ -7,8 +7,8 @@ from uuid import uuid4
 from fastapi import APIRouter, Request, Response
 
 from gateway.access import memory_budgets
-from gateway.access.lifecycle import Lifecycle
 from gateway.access.limits import Limits
+from gateway.answering.lifecycle import Lifecycle
 from gateway.api import body, media, query
 from gateway.api.exchange import context_of
 from gateway.api.list_page import ListPage

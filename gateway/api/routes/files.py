@@ -8,8 +8,8 @@ from urllib.parse import quote
 from fastapi import APIRouter, Request, Response
 
 from gateway.access.fair_semaphore import FairSemaphore
-from gateway.access.lifecycle import Lifecycle
 from gateway.access.limits import Limits
+from gateway.answering.lifecycle import Lifecycle
 from gateway.api import body, multipart, query
 from gateway.api.exchange import context_of
 from gateway.api.list_page import ListPage

@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from gateway.access.callers import Callers
-from gateway.access.lifecycle import Lifecycle
+from gateway.answering.lifecycle import Lifecycle
 from gateway.api.browsers import BrowserGuard
 from gateway.api.streaming import json_response
 from gateway.engine.supervisor import Supervisor

@@ -4,12 +4,13 @@ from functools import partial
 
 from fastapi import APIRouter, Request, Response
 
+from gateway.answering import rendering
 from gateway.answering.context import RequestContext
+from gateway.answering.tokenizing import Tokenizing
 from gateway.api.exchange import Exchange
 from gateway.api.streaming import json_response, while_connected
-from gateway.generation import chat, rendering
+from gateway.generation import chat
 from gateway.generation.request import GenerationRequest, RawPrompt, ignored_header
-from gateway.generation.tokenizing import Tokenizing
 from gateway.schema.render import RenderRequest
 from gateway.schema.tokens import Detokenize, TokenizeChat, TokenizeText
 from gateway.schema.validation import checked, json_object, parse

@@ -14,11 +14,11 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from gateway.access.admission import Admission
 from gateway.access.callers import Caller, Callers
-from gateway.access.deadlines import RunningRequests
 from gateway.access.keys import CallerClass
-from gateway.access.lifecycle import Lifecycle
 from gateway.access.limits import Limits
 from gateway.access.memory_budgets import MemoryBudgets
+from gateway.answering.deadlines import RunningRequests
+from gateway.answering.lifecycle import Lifecycle
 from gateway.api.browsers import BrowserGuard
 from gateway.api.middleware import RequestMiddleware
 from gateway.engine.interface import Delta, Model, Sampling

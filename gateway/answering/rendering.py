@@ -10,8 +10,8 @@ from typing import Any
 
 from gateway.access.limits import Account
 from gateway.access.memory_budgets import ReserveMemory
+from gateway.answering.prepare import Pipeline
 from gateway.engine.interface import Model, Picture, Sampling
-from gateway.generation.pipeline import Pipeline
 from gateway.generation.request import GenerationRequest
 from gateway.schema.render import Dropped, Rendered, RenderedImage, Segment
 from gateway.settings import Fit

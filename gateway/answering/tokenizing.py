@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from functools import partial
 
 from gateway.access.callers import Caller
+from gateway.answering.prepare import Pipeline
 from gateway.engine.interface import Model
 from gateway.errors import InvalidValue
-from gateway.generation.pipeline import Pipeline
 from gateway.generation.request import GenerationRequest
 from gateway.schema.tokens import Detokenized, ImageSlot, Tokenized
 

@@ -10,14 +10,14 @@ from typing import Any, Final, TypeVar
 
 from engine_config.profile import EngineProfile
 from gateway.access.callers import Caller
-from gateway.access.deadlines import Running
 from gateway.access.fair_threads import Aside, at_once
 from gateway.access.limits import Account
+from gateway.answering.deadlines import Running
+from gateway.answering.latency import LatencyMetrics
 from gateway.engine.interface import Delta, Job, Model, Picture
 from gateway.engine.supervisor import Supervisor
 from gateway.errors import GatewayError, ModelNotFound
 from gateway.generation import raw_prompts
-from gateway.generation.latency import LatencyMetrics
 from gateway.generation.merge_streams import merged
 from gateway.generation.prompt_builder import PromptBuilder
 from gateway.generation.request import GenerationRequest, InputImage, Prepared
