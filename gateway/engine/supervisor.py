@@ -1,4 +1,4 @@
-"""Keeps an engine running: starts it, reports the stage, and replaces it when it dies or hangs."""
+"""Keeps an engine running: starts it, reports the stage, and replaces it if it dies or hangs."""
 
 import asyncio
 import time
@@ -11,7 +11,7 @@ import structlog
 
 from engine_config.progress import Progress
 from gateway.engine.interface import Constraint, Delta, Engine, EngineInfo, Job, Model
-from gateway.engine.suspects import Suspects
+from gateway.engine.poison_detector import PoisonDetector
 from gateway.errors import EngineDied, EngineNotReady, GatewayError
 from gateway.telemetry.metrics import Metrics
 
@@ -19,13 +19,13 @@ POLL = 0.25  # seconds between health checks of a running engine
 ATTEMPTS = 5  # failed starts in a row before the gateway gives up
 LONGEST_PAUSE = 30.0  # seconds between two of them
 RUNS = 2  # tries of a job whose engine dies before its first output
-IDLE = 0.05  # cores: an engine that uses less of them and says nothing is stuck
+IDLE = 0.05  # cores; a silent engine that uses less CPU is stuck
 LOG_EVERY = 10.0  # seconds between two log lines about one stage
-MOST_SILENT = 20  # an engine that works may be silent for so many heartbeat timeouts
+MOST_SILENT = 20  # heartbeat timeouts that a working engine may be silent
 
 
 class Report(Protocol):
-    """Takes the stage that a start has reached, and how far that is; may be called from any thread."""
+    """Reports the stage of a start and its progress; may be called from any thread."""
 
     def __call__(self, stage: str, progress: Progress | None = None) -> None: ...
 
@@ -46,16 +46,16 @@ class Supervisor:
         self._make = make
         self._metrics = metrics
         self._timeout = heartbeat_timeout
-        self._silent = 0.0  # seconds, without the time while this process was suspended
+        self._silent = 0.0  # seconds, excluding time while this process was suspended
         self._looked = time.monotonic()
         self._effort = 0.0  # CPU seconds of the engine when it had been silent for `_since` seconds
         self._since = 0.0
         self._probe: asyncio.Task[None] | None = None
         self._run: asyncio.Task[None] | None = None  # the task of `run`
         self._model: Model | None = None
-        self._suspects = Suspects()
+        self._poison = PoisonDetector()
         self._blamed: Engine | None = None
-        self._changed = asyncio.Event()  # replaced, with every engine that comes up or is given up
+        self._changed = asyncio.Event()  # set and replaced whenever an engine becomes ready or is given up
         self._engine: Engine | None = None
         self._starting: Engine | None = None
         self._began = time.monotonic()
@@ -65,14 +65,14 @@ class Supervisor:
 
     @property
     def stage(self) -> str:
-        """What the engine is doing, in words for people."""
+        """What the engine is doing, for people to read."""
         if self._engine is not None and self._engine.failed:
             return "the engine died"
         return f"{self._stage}: {self._progress}" if self._progress else self._stage
 
     @property
     def progress(self) -> Progress | None:
-        """How many bytes of the weights are fetched or loaded, while that is what the start does."""
+        """Bytes of the weights fetched or loaded so far, in the stages that do so."""
         return self._progress
 
     @property
@@ -81,12 +81,12 @@ class Supervisor:
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the start that is under way began."""
+        """Seconds since the current start began."""
         return time.monotonic() - self._began
 
     @property
     def model(self) -> Model:
-        """The model, also while an engine that had loaded it is being replaced."""
+        """The model; also known while an engine is being replaced."""
         return self._model or self._running().model
 
     def check(self) -> None:
@@ -102,7 +102,7 @@ class Supervisor:
         return not self.ready
 
     async def start(self) -> None:
-        """Start an engine once. Raises whatever its start raises."""
+        """Start an engine once. Raises the error of its start."""
         self._began = time.monotonic()
         engine = self._starting = self._make(self._set_stage)
         await engine.start()
@@ -112,14 +112,14 @@ class Supervisor:
         self._metrics.set_engine(asdict(engine.info))
         log.info("engine_runs", **asdict(engine.info))
         self._set_stage("ready")
-        self._tell()
+        self._wake()
         self._metrics.ready.set(1)
 
     async def run(self) -> None:
         """Start the engine and keep one running, until cancelled.
 
-        Raises what the first start raises, for then the settings are at fault, and what the last of ATTEMPTS
-        starts in a row raises later.
+        Raises the error of the first start, because the settings are wrong then; later, the error of the last
+        of ATTEMPTS failed starts in a row.
         """
         self._run = asyncio.current_task()
         await self.start()
@@ -135,47 +135,47 @@ class Supervisor:
             await self._start_again()
 
     async def check_constraint(self, constraint: Constraint) -> None:
-        """Ask the running engine. Raises EngineNotReady (503) while there is none."""
+        """Check with the running engine. Raises EngineNotReady (503) if there is none."""
         await self._running().check_constraint(constraint)
 
     async def generate(self, job: Job) -> AsyncGenerator[Delta]:
-        """Yield the deltas of `job`; one that has sent nothing when the engine dies runs again on the next.
+        """Yield the deltas of `job`; if the engine dies before the first one, run it on the next engine.
 
-        Raises EngineNotReady (503) while no engine runs, EngineDied, and PoisonRequest where the engine has
-        died of this very job before.
+        Raises EngineNotReady (503) while no engine runs, EngineDied, and PoisonRequest if this job has killed
+        engines before.
         """
         sent, engine = False, self._running()
         for run in range(1, RUNS + 1):
-            trial = await self._suspects.enter(job)
+            trial = await self._poison.enter(job)
             try:
-                # Not the one from before the wait: that may be dead, and the job would have lost a run.
+                # Not the engine from before the wait: it may be dead, and the job would lose a run.
                 engine = await self._living()
-                self._suspects.begin(trial, engine)
+                self._poison.begin(trial, engine)
                 async with aclosing(engine.generate(job)) as deltas:
                     async for delta in deltas:
                         if not sent:
                             sent = True
-                            self._suspects.survived(trial)
+                            self._poison.survived(trial)
                         self._silent = 0.0
                         yield delta
             except EngineDied:
-                if self._blamed is not engine:  # The first to hear of it sees all that ran.
+                if self._blamed is not engine:  # Once per death, while every job still counts as running.
                     self._blamed = engine
-                    self._suspects.engine_died(engine)
+                    self._poison.engine_died(engine)
                 if sent or run == RUNS:
                     raise
             else:
-                self._suspects.finished(trial)
+                self._poison.finished(trial)
                 return
             finally:
-                self._suspects.leave(trial)
+                self._poison.leave(trial)
             self._metrics.rerun.inc()
             await self._another(engine)
 
     async def shutdown(self, *, at_once: bool = False) -> None:
-        """End the engine, and `run`, which would take the end for a death and start another.
+        """End the engine, and `run` before it, which would start another engine.
 
-        With `at_once` it is killed: vLLM lets a step that runs take seconds.
+        With `at_once` the engine is killed: vLLM would finish the current step, which can take seconds.
         """
         if self._run is not None:
             self._run.cancel()
@@ -183,20 +183,20 @@ class Supervisor:
             self._engine.kill()
         self._set_stage("stopped")
         await self._end()
-        self._tell()
+        self._wake()
 
     async def _another(self, dead: Engine) -> None:
-        """Wait until another engine than `dead` runs, or the supervisor gives up."""
+        """Wait until an engine other than `dead` runs, or the supervisor has stopped."""
         while self._engine is dead or (self._engine is None and self._stage != "stopped"):
             await self._changed.wait()
 
     async def _living(self) -> Engine:
-        """Return the engine that runs, or the next. Raises EngineNotReady (503) if there will be none."""
+        """Return the running engine, or the next one. Raises EngineNotReady (503) if there will be none."""
         while not self.ready and self._stage != "stopped":
             await self._changed.wait()
         return self._running()
 
-    def _tell(self) -> None:
+    def _wake(self) -> None:
         """Wake the jobs that wait for another engine."""
         self._changed.set()
         self._changed = asyncio.Event()
@@ -218,13 +218,13 @@ class Supervisor:
             return
         worked = engine.effort() - self._effort
         if worked > IDLE * watched and self._silent < MOST_SILENT * self._timeout:
-            # What it did before says nothing of what it does now: it is watched again from here on.
+            # Its earlier work does not count again: watch it from now on.
             self._since, self._effort = self._silent, engine.effort()
             return
         log.error("engine_hangs", silent_seconds=round(self._silent, 1), cpu_seconds=round(worked, 1))
         self._metrics.engine_hangs.inc()
         engine.kill()
-        self._silent = 0.0  # until its death is seen
+        self._silent = 0.0  # Its death is noticed later.
 
     def _running(self) -> Engine:
         if self._engine is None or self._engine.failed:
@@ -237,10 +237,10 @@ class Supervisor:
         changed, self._stage, self._progress = stage != self._stage, stage, progress
         self._metrics.set_loading(progress)
         now = time.monotonic()
-        if changed or now - self._logged >= LOG_EVERY:  # Progress comes twice a second.
+        if changed or now - self._logged >= LOG_EVERY:  # Progress is reported twice a second.
             self._logged = now
-            told = {"progress": str(progress)} if progress else {}
-            log.info("engine_stage", stage=stage, seconds=round(self.elapsed, 1), **told)
+            more = {"progress": str(progress)} if progress else {}
+            log.info("engine_stage", stage=stage, seconds=round(self.elapsed, 1), **more)
 
     async def _end(self) -> None:
         self._metrics.ready.set(0)
@@ -254,7 +254,7 @@ class Supervisor:
             try:
                 await engine.shutdown()
             except Exception:
-                # Whatever is left of a dead engine must not keep the next one from starting.
+                # The remains of a dead engine must not prevent the next start.
                 log.exception("engine_shutdown_failed")
 
     async def _start_again(self) -> None:

@@ -1,11 +1,12 @@
 """Finds the jobs that kill the engine, and refuses them.
 
-All that ran when it died are suspected for a while. A suspect that comes again runs before anything else
-begins: until its first delta no other job waits for its own. One that runs to its end is cleared.
+Every job that was running when the engine died is a suspect for KEPT seconds. When a suspect runs again, no
+other job starts until the suspect has its first delta, and it starts when every running job has one. A
+suspect that finishes is cleared.
 
-That a job ran when the engine died proves little: something else may have killed it. A first death makes a
-suspect. Another one counts against it in full where it ran alone, or with the same company as in a death
-before; by half where the others had all given something; and else not at all.
+One death proves little: another job may have caused it. It counts as 1 against each job. A later death adds 1
+if the suspect ran alone or with the same jobs as in an earlier death, 0.5 if it was the only job without a
+delta, and else nothing. A job with DEADLY evidence is refused.
 """
 
 import asyncio
@@ -18,13 +19,13 @@ from dataclasses import dataclass, field
 from gateway.engine.interface import Engine, Job
 from gateway.errors import PoisonRequest
 
-KEPT = 600.0  # seconds that a job is suspected
-MOST = 10_000  # suspects that are kept
-DEADLY = 2.0  # deaths that count, after which a job is refused
+KEPT = 600.0  # seconds that a job stays a suspect
+MOST = 10_000  # suspects at most
+DEADLY = 2.0  # evidence at which a job is refused
 HALF = 0.5
-COMPANIES = 8  # of a suspect that are kept
+COMPANIES = 8  # remembered per suspect, at most
 
-Company = frozenset[bytes]
+Company = frozenset[bytes]  # keys of the jobs that ran at one death
 
 
 @dataclass(slots=True, eq=False)
@@ -33,13 +34,13 @@ class Trial:
 
     job: Job
     key: bytes
-    engine: Engine | None = None  # that it runs on
-    proven: bool = False  # whether that has given something
+    engine: Engine | None = None  # the one that runs it
+    proven: bool = False  # whether it has had a delta
 
 
 @dataclass(slots=True, eq=False)
 class _PendingTrial:
-    """A trial that must wait before it begins."""
+    """A trial that waits to start."""
 
     trial: Trial
     admitted: asyncio.Future[None]
@@ -53,20 +54,18 @@ class _Record:
     companies: deque[Company] = field(default_factory=lambda: deque(maxlen=COMPANIES))
 
 
-class Suspects:
-    """Running jobs, and the suspects: jobs that ran when the engine died."""
+class PoisonDetector:
+    """Tracks running jobs, and the suspects among them."""
 
     def __init__(self) -> None:
         self._running: set[Trial] = set()
         self._records: dict[bytes, _Record] = {}
-        self._first: _PendingTrial | None = None  # the suspect whose turn it is
-        self._suspects: deque[_PendingTrial] = deque()  # that wait for their turn
-        self._others: deque[_PendingTrial] = (
-            deque()
-        )  # that wait for the first delta of the one whose turn it is
+        self._first: _PendingTrial | None = None  # the suspect that runs next, or runs without a delta yet
+        self._suspects: deque[_PendingTrial] = deque()  # waiting for their turn
+        self._others: deque[_PendingTrial] = deque()  # waiting for the first delta of `_first`
 
     async def enter(self, job: Job) -> Trial:
-        """Return a trial of `job` when it may begin. Raises PoisonRequest where the engine has died of it."""
+        """Return a trial of `job` when it may start. Raises PoisonRequest if the job kills the engine."""
         trial = Trial(job, _key(job) if self._records else b"")
         if (record := self._record(trial)) is not None and record.evidence >= DEADLY:
             raise PoisonRequest(
@@ -87,26 +86,26 @@ class Suspects:
         return trial
 
     def begin(self, trial: Trial, engine: Engine) -> None:
-        """Note that the job runs on `engine` from now on."""
+        """Record that the job runs on `engine`."""
         trial.engine = engine
 
     def survived(self, trial: Trial) -> None:
-        """Note that the engine has given something: the next suspect may run."""
+        """Record the first delta: the next suspect may run."""
         trial.proven = True
         self._end_turn(trial)
 
     def finished(self, trial: Trial) -> None:
-        """Clear the job: it ran to its end, so what killed the engine before was another."""
+        """Clear the job: it finished, so another one killed the engine."""
         if self._records:
             self._records.pop(trial.key or _key(trial.job), None)
 
     def leave(self, trial: Trial) -> None:
-        """End the run, however it went."""
+        """Remove a trial that has ended, whether it finished or failed."""
         self._running.discard(trial)
         self._end_turn(trial)
 
     def engine_died(self, engine: Engine) -> None:
-        """Suspect all that ran on `engine`, and weigh the death against those that were suspected before."""
+        """Make the jobs on `engine` suspects, and add evidence against those that already were."""
         now = time.monotonic()
         ran = [trial for trial in self._running if trial.engine is engine]
         for trial in ran:
@@ -134,7 +133,7 @@ class Suspects:
         return record if record is not None and record.until > time.monotonic() else None
 
     def _next(self) -> None:
-        """Give a suspect the turn if it is free; it begins once all that run have given something."""
+        """Pick the next suspect if there is none; start it once every running job has had a delta."""
         if self._first is None and self._suspects:
             self._first = self._suspects.popleft()
         first = self._first
@@ -143,7 +142,7 @@ class Suspects:
         self._admit(first)
 
     def _end_turn(self, trial: Trial) -> None:
-        """End the turn if it was this trial's: those who waited begin, and the next suspect after them."""
+        """If it was this trial's turn, start the jobs that wait for it, then the next suspect."""
         if self._first is not None and self._first.trial is trial:
             self._first = None
             while self._others:
@@ -157,7 +156,7 @@ class Suspects:
             waiting.admitted.set_result(None)
 
     def _forget(self, waiting: _PendingTrial) -> None:
-        """Let the others go on without one that was cancelled."""
+        """Remove a waiting trial whose caller was cancelled."""
         for queue in (self._suspects, self._others):
             if waiting in queue:
                 queue.remove(waiting)
@@ -165,7 +164,7 @@ class Suspects:
 
 
 def _key(job: Job) -> bytes:
-    """Return a hash over all that the engine gets of a job but its name."""
+    """Return a hash of everything in a job that reaches the engine, except its id."""
     digest = hashlib.blake2b(array("q", job.token_ids).tobytes(), digest_size=16)
     for picture in job.pictures:
         digest.update(picture.key.encode())
