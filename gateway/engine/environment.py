@@ -1,7 +1,7 @@
-"""The environment of the engine's processes, which they inherit; it is not the gateway's own.
+"""The environment of the engine's processes.
 
-vLLM starts its processes from this one and they inherit its environment, so it is this process's for as long
-as a start takes, and no longer. vLLM's half in this process reads it at its import and while it starts.
+They inherit it from this process, which has it only during a start. vLLM's part in this process reads it when
+it is imported and started.
 """
 
 import importlib.util
@@ -25,31 +25,31 @@ NVCC_TIMEOUT = 20.0  # seconds for `nvcc --version`
 
 
 def of_engine(profile: EngineProfile, outside: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return the variables of the engine's processes. What is set `outside` overrides the profile."""
+    """Return the variables of the engine's processes. Variables set `outside` override the profile."""
     path = os.pathsep.join(
         dict.fromkeys([str(Path(sys.executable).parent), *outside.get("PATH", os.defpath).split(os.pathsep)])
     )
     chosen = {
         "PATH": path,  # ninja is beside the interpreter, and `make serve` does not activate .venv
-        "HF_HUB_OFFLINE": "1",  # The model is here when the engine starts: it is looked for nowhere else.
+        "HF_HUB_OFFLINE": "1",  # The model is already on this machine.
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_LOGGING_LEVEL": "WARNING",
         "VLLM_LOGGING_CONFIG_PATH": str(LOGGING),
-        # Elsewhere than on a CPU vLLM forks by default: this process has threads, whose locks a fork copies.
+        # On a GPU vLLM forks by default, and a fork would copy the locks of this process's threads.
         "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
     }
     if not has_compiler(path, outside):
         # FlashInfer's sampler is compiled when the engine warms up. Without it vLLM takes Triton's.
         chosen["VLLM_USE_FLASHINFER_SAMPLER"] = "0"
     if "VLLM_LOGGING_LEVEL" in {**outside, **profile.environment}:
-        # The file says which level is logged; vLLM's own set-up follows the variable.
+        # The file sets the level; vLLM's own logging follows the variable.
         del chosen["VLLM_LOGGING_CONFIG_PATH"]
     chosen |= profile.environment
     return {name: value if name == "PATH" else outside.get(name, value) for name, value in chosen.items()}
 
 
 def of_cpu_engine(profile: EngineProfile, outside: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return what an engine on a CPU gets beside `of_engine`: nothing is compiled while it serves.
+    """Return the additional variables of an engine on a CPU: nothing is compiled while it serves.
 
     vLLM compiles some functions when a request first needs them, log probabilities with C++. That takes 20 s
     and, without a compiler and Python's headers, ends the engine. A profile may ask for a compiled model.
@@ -102,7 +102,7 @@ def _torch_major() -> str:
 
 @contextmanager
 def applied(variables: Mapping[str, str]) -> Iterator[None]:
-    """Have `variables` in this process's environment until the block ends."""
+    """Set `variables` in this process's environment until the block ends."""
     before = {name: os.environ.get(name) for name in variables}
     offline = constants.HF_HUB_OFFLINE  # huggingface_hub read the variable when it was imported
     os.environ.update(variables)

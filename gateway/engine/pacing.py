@@ -1,42 +1,42 @@
-"""How much of the prompts a step of an engine on a CPU computes, so that one caller's delay no other's.
+"""Limits the prompt tokens per step on a CPU, so that one caller's prompts do not delay another's answers.
 
-Every answer gets one token a step, and a CPU needs a second for a step of a thousand tokens. vLLM fills each
-step with the prompts that wait, and goes on with a prompt that it has begun before it begins another's.
-This module does not import vLLM; a request here is vLLM's.
+Each step gives every answer one token, and a step of a thousand tokens takes a CPU a second. vLLM fills each
+step with waiting prompts, and finishes a prompt before it starts the next one. This module does not import
+vLLM; a request here is one of vLLM's.
 """
 
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-ALONE = 512  # tokens of prompts in a step of one caller's requests: another's first one waits for it
-SHARED = 64  # in a step that other callers wait for
+ALONE = 512  # prompt tokens per step with one caller; the first token of a second caller waits for it
+SHARED = 64  # prompt tokens per step with several callers
 
 
 class Request(Protocol):
-    """What is looked at of a request of vLLM's."""
+    """The fields of vLLM's request that are used here."""
 
     num_computed_tokens: int
     num_prompt_tokens: int
     priority: int
     arrival_time: float
-    cache_salt: str | None  # the caller's scope; None where callers share the cache
+    cache_salt: str | None  # the caller's scope; None if callers share the cache
 
 
 class StepPlan(NamedTuple):
-    """What a step may be made of."""
+    """What the next step may compute."""
 
-    running: list[Request]  # in the order in which they get tokens
-    postponed: list[Request]  # that get none
-    tokens: int  # that it has at most
+    running: list[Request]  # in the order of scheduling
+    postponed: list[Request]  # get no tokens in this step
+    tokens: int  # at most
 
 
 def step(
     running: Sequence[Request], waiting: Sequence[Request], most: int, *, postpone: bool = True
 ) -> StepPlan:
-    """Return what the next step may be made of; without pacing it has `most` tokens.
+    """Return the plan of the next step, of at most `most` tokens.
 
-    Answers go first, then prompts by priority, which is better the less a caller has under way. A prompt that
-    is being computed is postponed, if `postpone`, while one of another caller with a better priority waits.
+    Answers come first, then prompts by priority; callers with fewer running requests have better priorities.
+    If `postpone`, a running prompt is postponed while another caller's prompt with a better priority waits.
     """
     answers = [request for request in running if not _is_prompt(request)]
     prompts = sorted(

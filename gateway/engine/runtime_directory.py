@@ -1,7 +1,7 @@
 """A private directory for the engine's sockets and other files of one run, short enough for a socket's path.
 
-It is removed at the engine's end. What a process that was killed has left is removed by the next start: a
-directory belongs to somebody for as long as its lock is held, and the system releases a dead process's locks.
+It is removed when the engine ends. The next start removes the directories of killed processes: a directory is
+in use while its lock is held, and the system releases a dead process's locks.
 """
 
 import fcntl
@@ -22,7 +22,7 @@ YOUNG = 60.0  # seconds in which a directory may not have its lock yet
 
 
 class RuntimeDirectory:
-    """The directory, from its making to `remove`."""
+    """Makes the directory; `remove` removes it."""
 
     def __init__(self) -> None:
         """Make the directory and remove those of dead processes. Raises OSError if no place is writable."""
@@ -32,7 +32,7 @@ class RuntimeDirectory:
         self.path, self._lock = _made(places)
 
     def remove(self) -> None:
-        """Remove the directory with all that is in it."""
+        """Remove the directory and its content."""
         shutil.rmtree(self.path, ignore_errors=True)
         if self._lock is not None:
             os.close(self._lock)
@@ -40,7 +40,7 @@ class RuntimeDirectory:
 
 
 def _places() -> Iterator[Path]:
-    """Yield where the directory may be: the system's own choice, or what is short enough beside it."""
+    """Yield the folders it may be in: those for temporary files whose paths are short enough."""
     found = [Path(tempfile.gettempdir())]
     if chosen := os.environ.get("XDG_RUNTIME_DIR"):
         found.append(Path(chosen))
@@ -66,7 +66,7 @@ def _made(places: list[Path]) -> tuple[Path, int | None]:
 
 
 def _sweep(place: Path) -> None:
-    """Remove this user's directories in `place` whose process is gone."""
+    """Remove this user's directories in `place` whose process has ended."""
     for path in place.glob(f"{PREFIX}*"):
         with suppress(OSError):
             found = path.lstat()
@@ -74,7 +74,7 @@ def _sweep(place: Path) -> None:
                 continue
             if not (path / _LOCK).exists():
                 if time.time() - found.st_mtime > YOUNG:
-                    path.rmdir()  # If it is not empty, it is none of ours.
+                    path.rmdir()  # Fails if it is not empty: then another program made it.
             elif _is_abandoned(path / _LOCK):
                 shutil.rmtree(path, ignore_errors=True)
 

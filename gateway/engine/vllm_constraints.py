@@ -1,8 +1,8 @@
-"""Constraints on vLLM, through its `guidance` backend (llguidance), whose every step has a bounded cost.
+"""Checks constraints for vLLM's `guidance` backend (llguidance), in which every step has a bounded cost.
 
-A constraint is compiled here before its job is sent, so that vLLM's process never meets one that takes long.
-llguidance's limits can also be met in the middle of an answer: vLLM then ends it as if it were complete. So
-what it generated is followed here too. Written against vLLM 0.32 and llguidance 1.7.
+A constraint is compiled here before its job is sent, so that vLLM's process never compiles an expensive one.
+llguidance can also reach a limit in the middle of an answer, which vLLM then ends as if it were complete. So
+the generated tokens are checked here too. Written against vLLM 0.32 and llguidance 1.7.
 """
 
 import asyncio
@@ -24,36 +24,36 @@ from gateway.engine.interface import Constraint
 from gateway.errors import InvalidValue, Overloaded
 
 MAX_CPU_SECONDS = 0.25  # to compile a constraint, and to follow one answer
-PATIENCE = 5.0  # seconds that a request waits for its turn and the result
-THREADS = 2  # one may be stuck: nothing can end a compilation
+PATIENCE = 5.0  # seconds that a request waits for the result, queueing included
+THREADS = 2  # One may be stuck: a compilation cannot be interrupted.
 KEPT = 128  # results
 SHOWN = 100  # characters of a pattern that an error repeats
 
-# How llguidance tells of a pattern: `^` stands below the part that is meant.
+# llguidance's error for a pattern: `^` marks the wrong part on the next line.
 _BAD_PATTERN = re.compile(r"regex parse error:\n    (.*)\n    ( *)(\^+)\nerror: (.*)")
 
-# A matcher at its beginning, or what is wrong with the constraint.
+# A matcher at its start, or what is wrong with the constraint.
 Result: TypeAlias = "llguidance.LLMatcher | str"
 
 log = structlog.get_logger()
 
 
 class Constraints:
-    """Compiles constraints for one model, THREADS at a time, and remembers which can be used."""
+    """Compiles constraints for one model, THREADS at a time, and caches the results."""
 
     def __init__(self, tokenizer: Any, vocabulary_size: int) -> None:
-        """`tokenizer` is Hugging Face's fast one; `vocabulary_size` counts the model's logits."""
+        """Take Hugging Face's fast `tokenizer`; `vocabulary_size` is the number of the model's logits."""
         self._tokenizer = llguidance.hf.from_tokenizer(tokenizer, max(vocabulary_size, len(tokenizer)))
         self._known: OrderedDict[Constraint, Result] = OrderedDict()
         self._compiling: dict[Constraint, _Compilation] = {}
         self._threads = ThreadPoolExecutor(THREADS, "constraints")
 
     async def check(self, constraint: Constraint) -> None:
-        """Raise InvalidValue where `constraint` cannot be used, Overloaded where finding out takes long."""
+        """Raise InvalidValue if `constraint` cannot be used, Overloaded if the result takes too long."""
         await self._matcher(constraint)
 
     async def follow(self, constraint: Constraint) -> "Followed":
-        """Return what follows one job's answer. Raises what `check` does."""
+        """Return a checker for one job's answer. Raises the errors of `check`."""
         return Followed(constraint, await self._matcher(constraint))
 
     def close(self) -> None:
@@ -70,7 +70,7 @@ class Constraints:
         return found
 
     async def _compiled(self, constraint: Constraint) -> Result:
-        """Return the result of a compilation that may be others' too. Raises Overloaded where it is late."""
+        """Return the result of a compilation, shared with other requests. Raises Overloaded if it is late."""
         compilation = self._compiling.get(constraint)
         if compilation is None or compilation.dropped:
             compilation = self._compiling[constraint] = _Compilation(partial(self._compile, constraint))
@@ -80,7 +80,7 @@ class Constraints:
             async with compilation, asyncio.timeout(PATIENCE):
                 return await asyncio.shield(compilation.result)
         except TimeoutError:
-            # Only what it has used itself is its fault; the machine may be busy with other things.
+            # Only its own CPU time counts against it; the machine may be busy otherwise.
             if compilation.seconds() <= MAX_CPU_SECONDS:
                 raise Overloaded("the gateway is busy compiling schemas") from None
             log.warning("constraint_slow", param=constraint.param, bytes=len(constraint.grammar))
@@ -94,7 +94,7 @@ class Constraints:
         compilation: "_Compilation",
         result: asyncio.Future[Result],
     ) -> None:
-        """Keep what came out, also when nobody waits for it any more: it may be asked for again."""
+        """Cache the result, even if no request waits for it any more."""
         if self._compiling.get(constraint) is compilation:
             del self._compiling[constraint]
         if not result.cancelled() and result.exception() is None:
@@ -118,7 +118,7 @@ class Constraints:
         if matcher.is_error():
             return _wrong(matcher.get_error())
         trial = matcher.deep_copy()
-        trial.compute_bitmask()  # The first token's is often the dearest.
+        trial.compute_bitmask()  # The first token's is often the most expensive.
         if trial.is_error():
             return f"it is too complex: {_wrong(trial.get_error())}"
         seconds = time.thread_time() - began
@@ -128,24 +128,24 @@ class Constraints:
 
 
 class _Compilation:
-    """A compilation, which ends before it has begun where nobody waits for it: `async with` is to wait."""
+    """A compilation; `async with` waits for it. Cancelled if no request waits before it starts."""
 
     def __init__(self, work: Callable[[], Result]) -> None:
         self._work = work
         self._waiting = 0
         self.dropped = False
-        self._clock: int | None = None  # of the thread that compiles
-        self._before = 0.0  # seconds on that clock when it began
+        self._clock: int | None = None  # CPU clock of the compiling thread
+        self._before = 0.0  # seconds on that clock at the start
         self._future: Future[Result] = Future()
 
     def begin(self, threads: ThreadPoolExecutor) -> asyncio.Future[Result]:
-        """Put it into the queue of `threads`, and return its result."""
+        """Queue it for `threads` and return its result."""
         self._future = threads.submit(self._run)
         self.result = asyncio.wrap_future(self._future)
         return self.result
 
     def seconds(self) -> float:
-        """Return how much CPU time it has used; 0 if it waits or has ended."""
+        """Return the CPU seconds it has used; 0 if it is queued or has ended."""
         if self._clock is None:
             return 0.0
         with suppress(OSError):  # the thread has just ended
@@ -158,7 +158,7 @@ class _Compilation:
     async def __aexit__(self, *_: object) -> None:
         self._waiting -= 1
         if not self._waiting:
-            self.dropped = self._future.cancel()  # not once it has begun
+            self.dropped = self._future.cancel()  # fails once it has started
 
     def _run(self) -> Result:
         self._clock, self._before = time.pthread_getcpuclockid(threading.get_ident()), time.thread_time()
@@ -169,10 +169,10 @@ class _Compilation:
 
 
 class Followed:
-    """The choices of one job, held to its constraint.
+    """Checks the choices of one job against its constraint.
 
-    The engine's step costs what following costs here, so an answer that becomes too expensive is ended: the
-    cost of an ambiguous grammar grows with the cube of the answer's length.
+    The engine's step spends as much on checking, so an answer that becomes too expensive is ended: the cost
+    of an ambiguous grammar grows with the cube of the answer's length.
     """
 
     def __init__(self, constraint: Constraint, matcher: llguidance.LLMatcher) -> None:
@@ -182,9 +182,9 @@ class Followed:
         self._seconds = 0.0
 
     def take(self, output: Any) -> None:
-        """Follow an output of vLLM's.
+        """Check one of vLLM's outputs.
 
-        Raises InvalidValue where an answer ended too early, and once it has cost too much.
+        Raises InvalidValue if an answer ended too early or has cost too much.
         """
         began = time.thread_time()
         for choice in output.outputs:
@@ -205,24 +205,24 @@ class Followed:
 
 
 def _ended_early(choice: Any, matcher: llguidance.LLMatcher) -> bool:
-    """Say whether vLLM ended an answer that is not whole, as it does where llguidance meets a limit."""
+    """Return whether vLLM ended an incomplete answer, as it does if llguidance reaches a limit."""
     if choice.finish_reason == "error" and choice.token_ids:
         return True
-    # A stop string or a stop token of the client's may end an answer anywhere.
+    # The client's stop strings and stop tokens may end an answer anywhere.
     if choice.finish_reason != "stop" or choice.stop_reason is not None:
         return False
     return bool(matcher.is_error()) or not matcher.is_accepting()
 
 
 def _wrong(error: str) -> str:
-    """Return what llguidance says is wrong, on one line; of a pattern, the part that it cannot take."""
+    """Return llguidance's error on one line; for a pattern, with the part it rejects."""
     if found := _BAD_PATTERN.search(error):
-        pattern, before, marks, told = found.groups()
+        pattern, before, marks, reason = found.groups()
         part = pattern[len(before) : len(before) + len(marks)]
-        # Between slashes, theirs are escaped; the client has written none of it.
+        # llguidance writes patterns between slashes, with slashes inside escaped.
         pattern, part = pattern.replace("\\/", "/"), part.replace("\\/", "/")
-        return f"the pattern '{pattern[:SHOWN]}' is wrong at '{part[:SHOWN]}': {told}"
+        return f"the pattern '{pattern[:SHOWN]}' is wrong at '{part[:SHOWN]}': {reason}"
     line = error.strip().partition("\n")[0]
-    _, _, told = line.rpartition("failed to compile JSON schema: ")
-    # llguidance counts its work as fuel.
-    return f"it is too complex: {told[:300]}" if told.startswith("fuel exhausted") else told[:300]
+    _, _, reason = line.rpartition("failed to compile JSON schema: ")
+    # "Fuel" is llguidance's unit of work.
+    return f"it is too complex: {reason[:300]}" if reason.startswith("fuel exhausted") else reason[:300]

@@ -1,4 +1,4 @@
-"""What runs in the process of vLLM's engine core before vLLM does. Written against vLLM 0.32."""
+"""Starts vLLM's engine core, and prepares its process before vLLM runs in it. Written against vLLM 0.32."""
 
 import os
 import threading
@@ -9,14 +9,14 @@ from multiprocessing.context import BaseContext
 from typing import Any
 from uuid import uuid4
 
-# vLLM's own while ours is in its place: a forked child inherits both, a spawned one neither.
+# vLLM's function while it is replaced. A forked child inherits the replacement, a spawned one does not.
 _replaced: Callable[..., None] | None = None
 
 
 def run_engine_core(*arguments: Any, **named: Any) -> None:
     """Run vLLM's engine core; it ends with the process that started it, and logs no request's content.
 
-    Its files are in the directory of its sockets (`VLLM_RPC_BASE_PATH`), not where nobody removes them.
+    Its files are in the directory of its sockets (`VLLM_RPC_BASE_PATH`), removed when the engine ends.
     """
     _end_with_parent()
     from vllm.platforms import current_platform
@@ -29,7 +29,7 @@ def run_engine_core(*arguments: Any, **named: Any) -> None:
     if current_platform.is_cpu():
         from gateway.engine.vllm_scheduler import PacedScheduler
 
-        # Not by the argument `scheduler_cls`: vLLM warns of it at each start.
+        # Not by the argument `scheduler_cls`, which makes vLLM log a warning at each start.
         scheduler.Scheduler = PacedScheduler
 
     core.dump_engine_exception = _say_what_ran
@@ -39,8 +39,8 @@ def run_engine_core(*arguments: Any, **named: Any) -> None:
 
 @contextmanager
 def started_here(context: BaseContext | None = None) -> Iterator[None]:
-    """Let vLLM start its core with `run_engine_core` above, while the block runs; in `context` if given."""
-    global _replaced  # noqa: PLW0603  # what a class of vLLM's lacks meanwhile
+    """Make vLLM start its core with `run_engine_core`, in `context` if given, until the block ends."""
+    global _replaced  # noqa: PLW0603  # vLLM's class lacks it until the block ends
     from vllm.v1.engine import utils
     from vllm.v1.engine.core import EngineCoreProc
 
@@ -48,7 +48,7 @@ def started_here(context: BaseContext | None = None) -> Iterator[None]:
     if context is not None:
         utils.get_mp_context = lambda: context
     _replaced = EngineCoreProc.run_engine_core
-    # A process that is spawned imports its target by name: there vLLM's own is in place.
+    # A spawned process imports its target by name, and gets vLLM's function under this name.
     EngineCoreProc.run_engine_core = staticmethod(run_engine_core)
     try:
         yield
@@ -58,17 +58,17 @@ def started_here(context: BaseContext | None = None) -> Iterator[None]:
 
 
 def _end_with_parent() -> None:
-    """Have this process killed as soon as its parent is gone, or the fork server, however that went.
+    """Exit as soon as the gateway or the fork server ends, even if it is killed.
 
-    Not by PR_SET_PDEATHSIG, which counts the end of the thread that started us as the parent's.
+    PR_SET_PDEATHSIG would not do: it acts when the thread that started this process ends.
     """
     parent = parent_process()
     if parent is None:
         return
 
     gone: list[Any] = [parent.sentinel]
-    with suppress(OSError, AttributeError):  # an older kernel, another system
-        gone.append(os.pidfd_open(os.getppid()))  # the fork server, which the parent may lose alone
+    with suppress(OSError, AttributeError):  # an older kernel or another system
+        gone.append(os.pidfd_open(os.getppid()))  # the fork server, if there is one
 
     def wait() -> None:
         connection.wait(gone)
@@ -78,14 +78,14 @@ def _end_with_parent() -> None:
 
 
 def _file_store() -> str:
-    """Return where the processes of one model meet: as vLLM's own function, in another directory."""
+    """Return the file where one model's processes meet; vLLM's function with another directory."""
     from vllm import envs
 
     return f"file://{envs.VLLM_RPC_BASE_PATH}/vllm_dist_{uuid4().hex}"
 
 
 def _say_what_ran(_config: Any, scheduled: Any, _stats: Any) -> None:
-    """Log, in place of vLLM's dump of whole requests, how much of which requests was running."""
+    """Log which requests ran and their tokens in this step, instead of vLLM's dump of their content."""
     from vllm.logger import init_logger
 
     init_logger("vllm.engine_core").error(

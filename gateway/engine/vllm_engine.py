@@ -1,7 +1,7 @@
-"""The engine: vLLM in this process, its core in one of its own. Only `gateway.engine.vllm_*` import it.
+"""The engine: vLLM's front end in this process, its core in another. Only `gateway.engine.vllm_*` import it.
 
-Written against vLLM 0.32: `AsyncLLM`, its `generate`, and what `vllm_inputs` says. vLLM is imported when the
-engine starts, because that alone takes seconds, and the gateway listens before.
+Written against vLLM 0.32: `AsyncLLM`, its `generate`, and what `vllm_inputs` lists. vLLM is imported when the
+engine starts, which takes seconds; the gateway listens before.
 """
 
 import asyncio
@@ -32,13 +32,13 @@ from gateway.errors import (
 from gateway.telemetry import tracing
 
 SHUTDOWN_TIMEOUT = 10.0  # seconds for vLLM's processes to leave by themselves
-ATTEMPTS = 2  # at a job whose picture vLLM's two caches disagree about
-CPU_WORKER = "gateway.engine.vllm_cpu_worker.CPUWorker"  # imported in the engine's process, by its name
+ATTEMPTS = 2  # tries of a job if vLLM's two image caches disagree
+CPU_WORKER = "gateway.engine.vllm_cpu_worker.CPUWorker"  # imported by name in the engine's process
 EXTENSION = "gateway.engine.vllm_worker.WorkerExtension"
 
 
 def _ignore(stage: str, progress: Progress | None = None) -> None:
-    """Report to nobody."""
+    """Ignore a report."""
 
 
 class VLLMEngine:
@@ -56,7 +56,7 @@ class VLLMEngine:
         self._constraints: Any = None
         self._runtime: RuntimeDirectory | None = None
         self._ended = False
-        self._not_ours = set(active_children())
+        self._other_children = set(active_children())
 
     @property
     def model(self) -> Model:
@@ -75,7 +75,7 @@ class VLLMEngine:
         return self._llm is not None and bool(self._llm.errored)
 
     async def start(self) -> None:
-        """Fetch the model if need be and load it: in a thread, because both block."""
+        """Fetch the model if it is missing, and load it, in a thread because both block."""
         loop = asyncio.get_running_loop()
         done: asyncio.Future[Any] = loop.create_future()
 
@@ -92,7 +92,7 @@ class VLLMEngine:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(settle, value, error)
 
-        # A daemon: a process that is shutting down must not wait for vLLM to start.
+        # A daemon, so that shutdown does not wait for vLLM to start.
         threading.Thread(target=build, name="engine-start", daemon=True).start()
         self._llm = await done
         from gateway.engine.vllm_constraints import Constraints
@@ -104,16 +104,16 @@ class VLLMEngine:
         model = describe(self._profile, settings, self._vocabulary)
         self._inputs = Inputs(self._llm.renderer, model, settings.dtype)
         self._constraints = Constraints(self._llm.renderer.get_tokenizer(), settings.get_vocab_size())
-        # Asked for once, vLLM has it at hand, and sends a request in the moment that it gets it.
+        # vLLM caches the answer; later requests are sent without asking the core first.
         await self._llm.get_supported_tasks()
         self._info = await self._ask_info()
         self._model = model
-        # What vLLM's imports leave in memory stays there: no garbage collection need look at it again.
+        # vLLM's modules stay in memory: later garbage collections skip them.
         gc.collect()
         gc.freeze()
 
     async def check_constraint(self, constraint: Constraint) -> None:
-        """Raise InvalidValue where no answer can be held to `constraint`. See `Engine.check_constraint`."""
+        """Raise InvalidValue if `constraint` cannot be enforced. See `Engine.check_constraint`."""
         await self._constraints.check(constraint)
 
     async def generate(self, job: Job) -> AsyncGenerator[Delta]:
@@ -122,7 +122,7 @@ class VLLMEngine:
         from gateway.engine.vllm_sampling import sampling_params
 
         assert self._vocabulary is not None  # `start` has returned
-        constraint, attempt, told = job.sampling.constraint, 0, False
+        constraint, attempt, begun = job.sampling.constraint, 0, False
         try:
             for attempt in range(ATTEMPTS):
                 followed = await self._constraints.follow(constraint) if constraint else None
@@ -140,29 +140,29 @@ class VLLMEngine:
                     async for output in outputs:
                         if lost_picture(output):
                             break
-                        told = True
+                        begun = True
                         if followed:
                             followed.take(output)
                         for delta in deltas(output, ids, job.sampling, self._vocabulary):
                             yield delta
                     else:
                         return
-                if told:  # of another choice: no output may be repeated
+                if begun:  # with another choice: no output may be repeated
                     break
         except GatewayError:
             raise
         except Exception as error:
             error.add_note(f"vLLM's request: {job.id}-{attempt}")
             dead = self._ended or self.failed
-            raise translated(error, begun=told, dead=dead) from error
+            raise translated(error, begun=begun, dead=dead) from error
         raise GenerationFailed("the engine could not find the request's images in its cache")
 
     async def beat(self) -> None:
-        """Return when the core has answered, which it does between two steps."""
+        """Return when the core has answered, which it does between steps."""
         await self._llm.is_sleeping()
 
     def effort(self) -> float:
-        """Return the CPU time of the core and its workers, in seconds."""
+        """Return the CPU seconds of the core and its workers."""
         used = 0.0
         for process in self._processes():
             with suppress(psutil.Error):
@@ -171,7 +171,7 @@ class VLLMEngine:
         return used
 
     def kill(self) -> None:
-        """End the core and its workers at once. vLLM notices, and every job raises EngineDied."""
+        """Kill the core and its workers. vLLM notices, and every job raises EngineDied."""
         for process in self._processes():
             with suppress(psutil.Error):
                 process.kill()
@@ -180,14 +180,14 @@ class VLLMEngine:
         return _with_children(self._llm.engine_core.resources.engine_manager.processes)
 
     async def shutdown(self) -> None:
-        """End the engine and its processes, also one that is still starting."""
+        """End the engine and its processes, even while it is starting."""
         self._ended = True
         if self._constraints:
             self._constraints.close()
         llm, self._llm = self._llm, None
         if llm is not None:
             await asyncio.to_thread(self._end, llm)
-        for process in set(active_children()) - self._not_ours:
+        for process in set(active_children()) - self._other_children:
             process.terminate()
         if self._runtime is not None:
             await asyncio.to_thread(self._runtime.remove)
@@ -195,20 +195,22 @@ class VLLMEngine:
     def _end(self, llm: Any) -> None:
         cores = llm.engine_core.resources.engine_manager.processes
         if len(_with_children(cores)) == len(cores):
-            # A core without workers shares nothing that must be given back. vLLM would collect garbage and
-            # take the interpreter down, for seconds on a busy machine.
+            # A core without workers holds nothing that must be released. vLLM would collect garbage and
+            # finalize the interpreter, which takes seconds on a busy machine.
             for core in cores:
                 core.terminate = core.kill
         llm.shutdown(timeout=SHUTDOWN_TIMEOUT)
 
     def _build(self) -> Any:
-        os.environ.setdefault("LLGUIDANCE_LOG_LEVEL", "0")  # Ours too. Or clients' grammars fill the log.
-        os.environ.setdefault("TOKENIZERS_PARALLELISM", "0")  # For one text, more threads are of no use.
+        os.environ.setdefault(
+            "LLGUIDANCE_LOG_LEVEL", "0"
+        )  # In both processes; else clients' grammars fill the log.
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "0")  # More threads do not help with one text.
         with environment.applied(environment.of_engine(self._profile)), imports.without_audio():
             self._report("importing vLLM")
             import torch
 
-            # Here it prepares pictures, small and many; the cores are the engine's.
+            # This process only prepares images; the cores are for the engine.
             torch.set_num_threads(1)
             from vllm.engine.arg_utils import AsyncEngineArgs
             from vllm.platforms import current_platform
@@ -234,7 +236,7 @@ class VLLMEngine:
             if current_platform.is_cpu():
                 own["worker_cls"] = CPU_WORKER
             arguments = AsyncEngineArgs(**own | engine_arguments(profile, self._max_images))
-            # One for every request: vLLM would keep whichever the first one got.
+            # The same for all requests: vLLM would keep the choice for the first one.
             arguments.structured_outputs_config.backend = "guidance"
             if self._ended:
                 raise EngineNotReady("the gateway is shutting down")
@@ -242,23 +244,23 @@ class VLLMEngine:
 
             with (
                 vllm_core.started_here(fork_server.started()),
-                loading.watched(self._tell_loading, self._runtime.path) as counting,
+                loading.watched(self._report_loading, self._runtime.path) as counting,
                 environment.applied(counting),
             ):
                 return AsyncLLM.from_engine_args(arguments, usage_context=UsageContext.OPENAI_API_SERVER)
 
-    def _tell_loading(self, progress: Progress) -> None:
+    def _report_loading(self, progress: Progress) -> None:
         if progress.done < progress.total:
             self._report("loading the weights", progress)
         else:
-            # vLLM measures the memory that it needs; on a GPU it compiles kernels and captures graphs.
+            # vLLM measures its memory; on a GPU it also compiles kernels and captures graphs.
             self._report("warming up")
 
     async def _ask_info(self) -> EngineInfo:
-        """Ask vLLM's worker what it chose."""
+        """Return vLLM's choices, partly from its worker."""
         from vllm.version import __version__ as version
 
-        backends = ["unknown"]  # where the profile gives the worker another extension
+        backends = ["unknown"]  # if the profile sets another extension
         if "worker_extension_cls" not in self._profile.engine:
             (backends, *_) = await self._llm.collective_rpc("gateway_attention_backends")
         config = self._llm.vllm_config
@@ -273,7 +275,7 @@ class VLLMEngine:
 
 
 def _with_children(cores: Iterable[Any]) -> list[psutil.Process]:
-    """Return the processes that live of `cores`, which are multiprocessing's, and those that they started."""
+    """Return the running processes of multiprocessing's `cores` and their children."""
     found = []
     for core in cores:
         with suppress(psutil.Error):

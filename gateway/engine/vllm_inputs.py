@@ -1,8 +1,8 @@
-"""Builds vLLM's engine input from a job: token ids with every slot at its full length, and image tensors.
+"""Builds vLLM's engine input from a job: token ids with every image token repeated, and image tensors.
 
-vLLM's renderer does the same, one request at a time in its own thread and through the hub's processor. This
-is several times faster and keeps vLLM's cache in step: what `build` returns must go to the engine before
-anything else is asked of it. Tests compare the two. Written against vLLM 0.32.
+vLLM's renderer does the same, for one request at a time in one thread, through the hub's processor. This is
+several times faster, and updates vLLM's image cache: the result of `build` must go to the engine before any
+other request does. Tests compare the two. Written against vLLM 0.32.
 
 Before an upgrade: if the engine has lost an image, vLLM 0.32's output handler removes it from the cache at
 once. 0.33 queues the removal, and only its renderer drains that queue (`_drain_mm_cache_invalidations`),
@@ -28,21 +28,21 @@ from gateway.engine.interface import Job, Model, Picture
 
 
 class Inputs:
-    """Makes the engine's inputs. `renderer` is vLLM's, `dtype` the one that the model computes in."""
+    """Builds the engine's inputs, with vLLM's `renderer` and the model's `dtype`."""
 
     def __init__(self, renderer: Any, model: Model, dtype: torch.dtype) -> None:
         self._model = model
         self._dtype = dtype
-        # The sender's half of vLLM's cache of tensors: it knows what the engine's process has.
+        # This side of vLLM's image cache: it knows what the engine's process has.
         self._cache = renderer.mm_processor_cache
         processor = renderer.get_mm_processor().info.get_hf_processor().image_processor
-        # As transformers has it: rescaling (by 1/255) and normalising in one step.
+        # As in transformers: rescaling (by 1/255) and normalising in one step.
         scale = 1 / processor.rescale_factor
         self._shift = torch.tensor(processor.image_mean) * scale
         self._spread = torch.tensor(processor.image_std) * scale
 
     async def tensors(self, job: Job) -> Mapping[str, torch.Tensor]:
-        """Return by key what the engine does not have of the job's pictures, made in a thread."""
+        """Return, by key, the tensors of the job's pictures that the engine lacks, made in a thread."""
         missing = {picture.key: picture for picture in job.pictures if not self._has(picture)}
         if not missing:
             return {}
@@ -51,12 +51,12 @@ class Inputs:
         )
 
     def build(self, job: Job, tensors: Mapping[str, torch.Tensor]) -> Any:
-        """Return the input for `job`; `tensors` is what the method `tensors` returned."""
+        """Return the input for `job`, given the result of `tensors`."""
         if not job.pictures:
             return tokens_input(job.token_ids, cache_salt=job.cache_salt)
         if self._cache is not None:
             for picture in job.pictures:
-                # None of them may be forgotten while another is put in.
+                # Adding one picture must not evict another one of the job.
                 self._cache.touch_sender_cache_item(picture.key)
         items = [self._item(picture, tensors) for picture in job.pictures]
         ids, places = self._expanded(job.token_ids)
@@ -65,7 +65,7 @@ class Inputs:
         return mm_input(ids, kwargs, {"image": keys}, {"image": places}, cache_salt=job.cache_salt)
 
     def pixel_values(self, picture: Picture) -> torch.Tensor:
-        """Return what the hub's processor makes of the picture: (3, side, side), to the bit."""
+        """Return the picture as (3, side, side), bit for bit as the hub's processor does."""
         side = self._model.image_side
         values = torch.empty((3, side, side), dtype=self._dtype)
         for channel, band in enumerate(picture.pixels.split()):
@@ -78,23 +78,23 @@ class Inputs:
         return self._cache is not None and bool(self._cache.is_cached_item(picture.key))
 
     def _item(self, picture: Picture, tensors: Mapping[str, torch.Tensor]) -> MultiModalKwargsItem | None:
-        """Return the picture's item, or None where the engine has it; the cache is told of it."""
+        """Return the picture's item, or None if the engine has it, and update the cache."""
         if self._has(picture):
             item = None
         else:
             values = tensors.get(picture.key)
-            if values is None:  # It was forgotten since `tensors` looked.
+            if values is None:  # It was evicted after `tensors` looked.
                 values = self.pixel_values(picture)
             element = MultiModalFieldElem(data=values, field=MultiModalBatchedField())
             item = MultiModalKwargsItem({"pixel_values": element})
         if self._cache is None:
             return item
-        # The second of a pair is for vLLM's renderer, which we do without.
+        # The second item of a pair is for vLLM's renderer, which is not used here.
         kept, _ = self._cache.get_and_update_item(item and (item, []), picture.key)
         return kept
 
     def _expanded(self, token_ids: list[int]) -> tuple[list[int], list[PlaceholderRange]]:
-        """Return `token_ids` with every image token as many times as the model has patches, and where."""
+        """Return `token_ids` with every image token repeated once per patch, and the positions."""
         image, length = self._model.image_token, self._model.tokens_per_image
         expanded: list[int] = []
         places = []

@@ -1,4 +1,4 @@
-"""Turns a profile into vLLM's arguments, and its model into `Model`. Does not import vLLM."""
+"""Converts a profile to vLLM's arguments, and its model to `Model`. Does not import vLLM."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -26,9 +26,9 @@ def engine_arguments(profile: EngineProfile, max_images: int) -> dict[str, Any]:
 
 
 def with_weights(profile: EngineProfile, report: Report) -> EngineProfile:
-    """Return `profile` with its model in a folder, fetched where it is not here. Raises HubError.
+    """Return `profile` with its model in a folder, fetched if it is missing. Raises HubError.
 
-    A copy that is here is used as it is, without asking the hub whether there is a newer one.
+    A local copy is used without asking the hub for a newer one.
     """
     if profile.is_local:
         if lacking := hub.missing(Path(profile.model_path)):
@@ -43,7 +43,7 @@ def with_weights(profile: EngineProfile, report: Report) -> EngineProfile:
 
 
 def describe(profile: EngineProfile, settings: Any, vocabulary: TokenizerFile) -> Model:
-    """Return what the gateway has to know of the model; `settings` is vLLM's `ModelConfig`."""
+    """Return what the gateway needs to know about the model; `settings` is vLLM's `ModelConfig`."""
     config = settings.hf_config
     side = config.vision_config.image_size
     return Model(

@@ -1,4 +1,4 @@
-"""What vLLM gives back, in the gateway's words: deltas, times and errors. Imports vLLM."""
+"""Converts vLLM's outputs and errors to the gateway's. Imports vLLM."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -40,10 +40,10 @@ def deltas(output: Any, prompt: list[int], sampling: Sampling, vocabulary: Token
 
 
 def without_words() -> None:
-    """Have vLLM not decode the tokens that it gives log probabilities of.
+    """Keep vLLM from decoding the tokens of log probabilities.
 
-    It would do so one by one on the event loop, 336 of them in a step of n=16 and top_logprobs=20; the
-    vocabulary knows how each is spelt.
+    It would decode them one by one on the event loop, 336 of them in a step with n=16 and top_logprobs=20.
+    The gateway's vocabulary has the text of each.
     """
     LogprobsProcessor.from_new_request = classmethod(_without_tokenizer)
 
@@ -58,7 +58,7 @@ def _without_tokenizer(
 
 
 def _times(stats: Any) -> Times | None:
-    """Return what vLLM's `RequestStateStats` says of a request that has ended."""
+    """Return the times in vLLM's `RequestStateStats` of a finished request."""
     if stats is None or not stats.scheduled_ts:
         return None
     return Times(
@@ -69,17 +69,18 @@ def _times(stats: Any) -> Times | None:
 
 
 def lost_picture(output: Any) -> bool:
-    """Say whether vLLM's core lacked a picture that its front-end took for cached; rendering again sends it.
+    """Return whether vLLM's core lacked a picture that its front end considered cached.
 
-    It happens to the request after one that was refused or left between rendering and running.
+    Building the input again sends the picture. This happens after a request that was refused or cancelled
+    between building its input and running it.
     """
     return any(choice.finish_reason == "error" and not choice.token_ids for choice in output.outputs)
 
 
 def translated(error: Exception, *, begun: bool, dead: bool = False) -> GatewayError:
-    """Return what `error` of vLLM's is to the gateway; an answer that has `begun` was not refused.
+    """Return the gateway's error for `error` from vLLM; an answer that has `begun` was not refused.
 
-    From a `dead` engine any error is of its death.
+    If the engine is `dead`, any error is EngineDied.
     """
     if dead or isinstance(error, EngineDeadError):
         return EngineDied(

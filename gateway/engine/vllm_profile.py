@@ -1,7 +1,7 @@
-"""Holds a profile's engine arguments against the vLLM that is installed, before anything is fetched.
+"""Checks a profile's engine arguments against the installed vLLM, before weights are fetched.
 
-Names and types are those of vLLM's `AsyncEngineArgs`. Where its type is a plain string and the values are
-in a registry, they are looked up there. Written against vLLM 0.32.
+Names and types are those of vLLM's `AsyncEngineArgs`. If the type is a plain string and vLLM has a registry
+of values, the value is looked up there. Written against vLLM 0.32.
 """
 
 import dataclasses
@@ -20,14 +20,14 @@ from vllm.v1.attention.backends.registry import AttentionBackendEnum
 
 from engine_config.profile import EngineProfile, ProfileError
 
-PACKAGES = {"bitsandbytes": "vllm-bnb-plugin"}  # what vLLM takes from a package of its own
+PACKAGES = {"bitsandbytes": "vllm-bnb-plugin"}  # values that need an extra package
 BACKENDS = ("attention_backend", "mm_encoder_attn_backend")
 CLASSES = ("worker_cls", "worker_extension_cls", "scheduler_cls")  # by their qualified names
 
 
 def check(profile: EngineProfile) -> None:
-    """Raise ProfileError, with the key, for an argument or a value that this vLLM does not know."""
-    load_general_plugins()  # They register quantizations and load formats of their own.
+    """Raise ProfileError, naming the key, for an argument or value that this vLLM does not know."""
+    load_general_plugins()  # Plug-ins register quantizations and load formats.
     known = {field.name for field in dataclasses.fields(AsyncEngineArgs)}
     hints = get_type_hints(AsyncEngineArgs, vars(arg_utils) | _deferred())
     for key, value in profile.engine.items():
@@ -41,7 +41,7 @@ def check(profile: EngineProfile) -> None:
 
 
 def _problem(key: str, value: Any, hint: Any) -> str | None:
-    """Return what is wrong with the value, in words that follow it."""
+    """Return what is wrong with the value, as the end of a sentence, or None."""
     if key in CLASSES and isinstance(value, str):
         return None if value == "auto" else _not_importable(value)
     if key == "distributed_executor_backend" and isinstance(value, str) and "." in value:
@@ -51,7 +51,7 @@ def _problem(key: str, value: Any, hint: Any) -> str | None:
         return None if value in registered else _unknown(value, registered)
     try:
         adapter = TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
-    except PydanticUserError:  # One of vLLM's configuration classes, which says itself what it allows.
+    except PydanticUserError:  # One of vLLM's configuration classes, which has its own configuration.
         adapter = TypeAdapter(hint)
     try:
         adapter.validate_python(value)
@@ -62,11 +62,11 @@ def _problem(key: str, value: Any, hint: Any) -> str | None:
 
 
 def _registered(key: str) -> Collection[str] | None:
-    """Return the values that vLLM knows for `key`, where a registry has them."""
+    """Return the values that vLLM knows for `key`, if it has a registry of them."""
     if key == "quantization":
         return list(QUANTIZATION_METHODS)
     if key == "load_format":
-        # Only here: it brings all of vLLM's loaders.
+        # Only here, because it imports all of vLLM's loaders.
         from vllm.model_executor.model_loader import _LOAD_FORMAT_TO_MODEL_LOADER
 
         return list(_LOAD_FORMAT_TO_MODEL_LOADER)
@@ -98,7 +98,7 @@ def _close(key: str, known: Collection[str]) -> str:
 
 
 def _deferred() -> dict[str, Any]:
-    """Return the names in vLLM's annotations that it imports for type checkers alone."""
+    """Return the names in vLLM's annotations that it imports only for type checkers."""
     return {
         "QuantizationConfigArgs": QuantizationConfigArgs,
         "QuantizationMethods": QuantizationMethods,

@@ -1,14 +1,14 @@
-"""How an answer is drawn, in vLLM's words. Imports vLLM."""
+"""Converts a job's sampling to vLLM's `SamplingParams`. Imports vLLM."""
 
 from vllm import SamplingParams
 from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
 from gateway.engine.interface import Job
 
-LEAST_TEMPERATURE = 0.01  # vLLM raises what is below to it, and logs a line for each
-LEAST_TOP_P = 1e-6  # leaves one token, as smaller ones do; in 32 bits the smallest are 0, out of range
+LEAST_TEMPERATURE = 0.01  # vLLM raises lower values to it, and logs a line each time
+LEAST_TOP_P = 1e-6  # leaves one token, as smaller values do; the smallest are 0 in 32 bits, out of range
 MOST_CHOICES = 1024  # more than any route allows
-ALTERNATIVE = -(2**62)  # is added to the seeds that vLLM would take for none
+ALTERNATIVE = -(2**62)  # added to seeds that vLLM would take for "no seed"
 
 
 def sampling_params(job: Job) -> SamplingParams:
@@ -17,7 +17,7 @@ def sampling_params(job: Job) -> SamplingParams:
     greedy_copies = sampling.temperature == 0 and sampling.n > 1
     return SamplingParams(
         n=sampling.n,
-        # vLLM refuses n > 1 at temperature 0; drawing from the likeliest token alone is the same thing.
+        # vLLM refuses n > 1 at temperature 0; top_k=1 gives the same answer.
         temperature=1.0 if greedy_copies else _temperature(sampling.temperature),
         top_k=1 if greedy_copies else sampling.top_k,
         top_p=max(sampling.top_p, LEAST_TOP_P),
@@ -34,19 +34,19 @@ def sampling_params(job: Job) -> SamplingParams:
         logit_bias=dict(sampling.logit_bias) or None,
         logprobs=sampling.logprobs,
         prompt_logprobs=sampling.prompt_logprobs,
-        # vLLM keeps them until the answer's end; as objects they would make garbage collection slow.
+        # vLLM keeps them until the answer ends; as objects they would slow garbage collection.
         flat_logprobs=sampling.logprobs is not None,
         structured_outputs=(
             StructuredOutputsParams(grammar=sampling.constraint.grammar) if sampling.constraint else None
         ),
-        # An answer that is held to a form is followed while it comes; and log probabilities are worked off as
-        # they come, for those of a long answer at once would stall the event loop.
+        # Constrained answers are checked as they are generated. Log probabilities are processed as they come:
+        # those of a long answer at once would stall the event loop.
         output_kind=(
             RequestOutputKind.DELTA
             if job.stream or sampling.constraint or sampling.logprobs is not None
             else RequestOutputKind.FINAL_ONLY
         ),
-        skip_clone=True,  # It is this request's alone.
+        skip_clone=True,  # It is used for this request only.
     )
 
 
@@ -55,8 +55,8 @@ def _temperature(temperature: float) -> float:
 
 
 def _seed(seed: int | None) -> int | None:
-    """Return a seed so that neither it nor that of a further choice (vLLM adds 1 for each) is -1.
+    """Return a seed that is -1 for no choice (vLLM adds 1 for each further choice).
 
-    To vLLM -1 means none: seeds just below 0 are moved to others.
+    In vLLM -1 means no seed, so seeds just below 0 are replaced by others.
     """
     return seed + ALTERNATIVE if seed is not None and -MOST_CHOICES <= seed < 0 else seed

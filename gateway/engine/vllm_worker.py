@@ -1,4 +1,4 @@
-"""What is added to vLLM's worker, the process that has the model. vLLM mixes the class into its own.
+"""Extends vLLM's worker, the process that has the model: vLLM mixes the class into its own.
 
 Written against vLLM 0.32 and vllm-bnb-plugin 0.0.3.
 """
@@ -14,30 +14,30 @@ import torch
 
 from gateway.engine import loading
 
-LOADERS = (  # modules that iterate over safetensors files, where they are loaded
+LOADERS = (  # modules that iterate over safetensors files
     "vllm.model_executor.model_loader.default_loader",
     "vllm_bnb_plugin.bitsandbytes_loader",
 )
 
 
 class WorkerExtension:
-    """Methods that the gateway calls by `AsyncLLM.collective_rpc`."""
+    """Has the methods that the gateway calls by `AsyncLLM.collective_rpc`."""
 
     vllm_config: Any  # vLLM's worker has it
 
     def gateway_attention_backends(self) -> list[str]:
-        """Return the names of the attention backends that the language model's layers were given."""
+        """Return the names of the attention backends of the language model's layers."""
         layers = self.vllm_config.compilation_config.static_forward_context.values()
         return sorted({layer.attn_backend.get_name() for layer in layers if hasattr(layer, "attn_backend")})
 
 
 def compute_in_half_precision() -> None:
-    """Have bitsandbytes' 4-bit layers multiply in float16 where that is what the model computes in.
+    """Make bitsandbytes' 4-bit layers multiply in float16 if the model computes in float16.
 
-    The plug-in turns every input into bfloat16, whatever its configuration says. Turing (a T4) has none in
-    hardware: PyTorch emulates it there. float16 is what LLaVA's weights come in.
+    The plug-in converts every input to bfloat16, ignoring its configuration. Turing GPUs (T4) lack bfloat16,
+    and PyTorch emulates it. LLaVA's weights are float16.
     """
-    linear = sys.modules.get("vllm_bnb_plugin.quantization.linear")  # loaded where the plug-in is installed
+    linear = sys.modules.get("vllm_bnb_plugin.quantization.linear")  # loaded if the plug-in is installed
     if linear is None:
         return
     apply = linear.apply_bnb_4bit
@@ -59,13 +59,13 @@ def compute_in_half_precision() -> None:
 
 
 def log_no_conversions() -> None:
-    """Keep vLLM from warning of each weight that it converts to the profile's dtype: that was asked for."""
+    """Drop vLLM's warnings about weights converted to the profile's dtype, which is intended."""
     logger = logging.getLogger("vllm.model_executor.models.utils")
     logger.addFilter(lambda record: not str(record.msg).startswith("Attempted to load weight %s with dtype"))
 
 
 def count_loaded_bytes() -> None:
-    """Have this worker count the weights that it loads, for the progress of the start."""
+    """Make this worker count the bytes of the weights it loads, for the start's progress."""
     path = os.environ.get(loading.VARIABLE)
     if path is None:
         return
@@ -76,10 +76,10 @@ def count_loaded_bytes() -> None:
 
 
 def _by_first_worker(weights: loading.Weights, path: Path) -> loading.Weights:
-    """Count in the first worker only: each reads all of the files and keeps its part."""
+    """Count in the first worker only: every worker reads all files and keeps its part."""
 
     def iterate(*arguments: Any, **named: Any) -> Iterator[tuple[str, Any]]:
-        first = path.exists() and torch.distributed.get_rank() == 0  # its reader ends with the start
+        first = path.exists() and torch.distributed.get_rank() == 0  # the file is removed after the start
         chosen = loading.counted(weights, path) if first else weights
         return chosen(*arguments, **named)
 

@@ -1,4 +1,4 @@
-"""The model's vocabulary: text to token ids, and token ids to the bytes they stand for."""
+"""Converts text to token ids, and token ids to text and bytes."""
 
 from collections.abc import Mapping, Sequence
 from math import nan
@@ -11,7 +11,7 @@ from gateway.engine.interface import TokenLogprob
 
 
 class _Logprob(Protocol):
-    """What is read of vLLM's `Logprob`; the likeliest token has rank 1."""
+    """The fields of vLLM's `Logprob` that are used; the most likely token has rank 1."""
 
     logprob: float
     rank: int | None
@@ -21,27 +21,27 @@ class TokenizerFile:
     """A Llama tokenizer from its `tokenizer.json`."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        # A user's `</s>` or `<image>` is text: without this it would be taken for the token of that name.
+        # A user's `</s>` or `<image>` is text: without this it would become the token of that name.
         tokenizer.encode_special_tokens = True
-        # A file may carry the padding and the truncation of the program that saved it.
+        # A file may have the padding and truncation of the program that saved it.
         tokenizer.no_padding()
         tokenizer.no_truncation()
         self._tokenizer = tokenizer
-        self._spelt: dict[int, tuple[str, bytes]] = {}  # of tokens asked for: their text and their bytes
+        self._spelt: dict[int, tuple[str, bytes]] = {}  # text and bytes of the tokens used so far
 
     @classmethod
     def from_file(cls, path: Path | str) -> Self:
         return cls(Tokenizer.from_file(str(path)))
 
     def encode(self, text: str) -> list[int]:
-        """Return the token ids of `text`, no special token among them."""
-        # The plain `encode` keeps the GIL, and finds out where each token stands in the text.
+        """Return the token ids of `text`, without special tokens."""
+        # The plain `encode` holds the GIL, and also computes offsets.
         (encoding,) = self._tokenizer.encode_batch_fast([text], add_special_tokens=False)
         ids: list[int] = encoding.ids
         return ids
 
     def decode(self, ids: Sequence[int], *, special: bool) -> str:
-        """Return the text of `ids`, with that of special tokens (`<s>`) where `special`."""
+        """Return the text of `ids`, with special tokens (`<s>`) if `special`."""
         text: str = self._tokenizer.decode(list(ids), skip_special_tokens=not special)
         return text
 
@@ -57,33 +57,38 @@ class TokenizerFile:
         return piece.replace("▁", " ").encode()
 
     def logprobs(
-        self, tokens: Sequence[int], places: Sequence[Mapping[int, _Logprob]] | None, top: int | None
+        self, tokens: Sequence[int], positions: Sequence[Mapping[int, _Logprob]] | None, top: int | None
     ) -> tuple[TokenLogprob, ...]:
-        """Return the log probabilities of `tokens`, each with the `top` likeliest at its place."""
-        if places is None or top is None:
-            return ()
-        return tuple(self._place(token, place, top) for token, place in zip(tokens, places, strict=True))
-
-    def prompt_logprobs(
-        self, tokens: Sequence[int], places: Sequence[Mapping[int, _Logprob] | None] | None, top: int | None
-    ) -> tuple[TokenLogprob, ...]:
-        """Return those of a prompt's `tokens`; its first has none, and so NaN.
-
-        vLLM tells them with a job's first output; with others `places` can be empty.
-        """
-        if not places or top is None:
+        """Return the log probabilities of `tokens`, each with the `top` most likely at its position."""
+        if positions is None or top is None:
             return ()
         return tuple(
-            self._place(token, place, top) if place else self._entry(token, nan)
-            for token, place in zip(tokens, places, strict=True)
+            self._position(token, position, top) for token, position in zip(tokens, positions, strict=True)
         )
 
-    def _place(self, token: int, place: Mapping[int, _Logprob], top: int) -> TokenLogprob:
-        likeliest = sorted((entry.rank or 0, other) for other, entry in place.items())
+    def prompt_logprobs(
+        self,
+        tokens: Sequence[int],
+        positions: Sequence[Mapping[int, _Logprob] | None] | None,
+        top: int | None,
+    ) -> tuple[TokenLogprob, ...]:
+        """Return the log probabilities of a prompt's `tokens`; the first is NaN.
+
+        vLLM reports them with a job's first output; with later ones `positions` can be empty.
+        """
+        if not positions or top is None:
+            return ()
+        return tuple(
+            self._position(token, position, top) if position else self._entry(token, nan)
+            for token, position in zip(tokens, positions, strict=True)
+        )
+
+    def _position(self, token: int, position: Mapping[int, _Logprob], top: int) -> TokenLogprob:
+        likeliest = sorted((entry.rank or 0, other) for other, entry in position.items())
         return self._entry(
             token,
-            place[token].logprob,
-            tuple(self._entry(other, place[other].logprob) for rank, other in likeliest if rank <= top),
+            position[token].logprob,
+            tuple(self._entry(other, position[other].logprob) for rank, other in likeliest if rank <= top),
         )
 
     def _entry(self, token: int, logprob: float, top: tuple[TokenLogprob, ...] = ()) -> TokenLogprob:
