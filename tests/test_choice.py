@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import json
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
@@ -198,6 +199,28 @@ LLaVA-1.5 was trained for 4,096 tokens: a larger context is not supported.
     )
     assert plan("--memory", "8")[1].startswith("llava-1.5-7b-4bit: ")
     assert plan()[1].startswith("demo: ")
+
+
+@pytest.mark.usefixtures("here")
+def test_json_plan_has_the_numbers_of_the_text() -> None:
+    found = json.loads(plan("--gpu", "L4", "--json")[1])
+    assert found["profile"] == "llava-1.5-7b"
+    assert found["reason"] == "NVIDIA L4 has 22 GiB: room for 11 picture chats at once"
+    numbers = found["plan"]
+    parts = numbers["weights_bytes"] + numbers["computing_bytes"] + numbers["kv_cache_bytes"]
+    assert numbers["engine_bytes"] == parts
+    assert (numbers["kv_cache_tokens"], numbers["max_num_seqs"], numbers["image_chats"]) == (11248, 22, 11)
+    assert numbers["requests_by_context"] == {"1024": 10, "2048": 5, "4096": 2}
+    assert json.loads(plan("--json")[1])["profile"] == "demo"
+
+
+@pytest.mark.usefixtures("here")
+def test_json_table_says_what_fits_each_gpu() -> None:
+    rows = {row["gpu"]: row for row in json.loads(plan("--table", "--json")[1])}
+    assert rows.keys() == KNOWN.keys()
+    assert rows["T4"]["chosen"] == "llava-1.5-7b-4bit"
+    assert rows["T4"]["profiles"]["llava-1.5-7b"] is None
+    assert rows["L4"]["profiles"]["llava-1.5-7b"]["image_chats"] == 11
 
 
 @pytest.mark.usefixtures("here")

@@ -1,6 +1,7 @@
 """Profiles are data that is checked when it is loaded."""
 
 import dataclasses
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -151,6 +152,15 @@ def test_command_lists_them() -> None:
     result = CliRunner().invoke(app, ["profiles"], env={"COLUMNS": "60"})
     assert result.exit_code == 0
     assert all(name in result.stdout for name in SHIPPED)
+
+
+def test_command_lists_them_as_json() -> None:
+    found = json.loads(CliRunner().invoke(app, ["profiles", "--json"]).stdout)
+    assert [row["name"] for row in found] == list(SHIPPED)
+    assert {row["model"] for row in found if row["download_gb"]} == {
+        "llava-hf/llava-1.5-7b-hf",
+        "llava-hf/llava-1.5-13b-hf",
+    }
 
 
 def test_demo_profile_runs_as_it_was_measured() -> None:

@@ -1,8 +1,8 @@
-"""What the commands share: exit codes, the console for errors, and what this machine serves."""
+"""Exit codes, the console for errors, and the choice of a profile, for all commands."""
 
 import ipaddress
 from enum import IntEnum
-from typing import Self
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 import typer
@@ -53,9 +53,9 @@ def uses_environment(url: str) -> bool:
 def choose_profile(
     *, unchecked: bool = False, **chosen: str | int | None
 ) -> tuple[configuration.Settings, Choice]:
-    """Return the settings and what this machine serves; what is wrong with either ends the command.
+    """Return the settings and the profile for this machine; a mistake in either ends the command.
 
-    With `unchecked`, a profile that is named need not run here: it may be fetched for another machine.
+    With `unchecked`, a profile that is named need not fit here: it may be fetched for another machine.
     """
     try:
         settings = configuration.load(**chosen)
@@ -68,6 +68,13 @@ def choose_profile(
         raise refused(str(error)) from None
     except CannotRun as error:
         raise refused(str(error), ExitCode.FAILED) from None
+
+
+def dumped(value: Any) -> str:
+    """Return indented JSON, for `--json`."""
+    import orjson
+
+    return orjson.dumps(value, option=orjson.OPT_INDENT_2).decode() + "\n"
 
 
 def refused(message: str, code: ExitCode = ExitCode.USAGE) -> typer.Exit:

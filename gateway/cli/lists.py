@@ -1,4 +1,4 @@
-"""The commands `profiles`, `settings`, `errors`, `metrics` and `parameters`, which print what there is."""
+"""The commands `profiles`, `settings`, `errors`, `metrics` and `parameters`, which print lists."""
 
 import sys
 
@@ -7,13 +7,20 @@ from rich.table import Table
 
 from engine_config import profile as profiles
 from gateway import errors
+from gateway.cli.common import dumped
+from gateway.cli.options import Json
 from gateway.settings.page import page
 
 PROFILES_WIDTH = 100
+PROFILE_FIELDS = ("name", "summary", "model", "served_name", "device", "download_gb", "compute_capability")
 
 
-def list_profiles() -> None:
+def list_profiles(*, json: Json = False) -> None:
     """List the profiles."""
+    if json:
+        found = [profiles.load(name) for name in profiles.names()]
+        sys.stdout.write(dumped([{name: getattr(one, name) for name in PROFILE_FIELDS} for one in found]))
+        return
     table = Table()
     for title in ("profile", "model", "download"):
         table.add_column(title, no_wrap=True)
@@ -23,9 +30,8 @@ def list_profiles() -> None:
         size = f"{profile.download_gb:g} GB" if profile.download_gb else "none"
         table.add_row(name, profile.model, size, profile.summary)
     console = Console()
-    console.width = max(
-        console.width, PROFILES_WIDTH
-    )  # A narrower terminal wraps lines; rich would cut names.
+    # A narrower terminal wraps lines; rich would cut names.
+    console.width = max(console.width, PROFILES_WIDTH)
     console.print(table)
 
 

@@ -11,7 +11,8 @@ from engine_config import machine, torch_companions
 from engine_config import profile as profiles
 from engine_config.choice import CannotRun, choose, installed_engine
 from engine_config.preflight import SetupFailed
-from gateway.cli.common import ExitCode, choose_profile, errors, refused
+from gateway.cli.common import ExitCode, choose_profile, dumped, errors, refused
+from gateway.cli.options import Json
 
 
 def serve(
@@ -20,7 +21,7 @@ def serve(
     profile: Annotated[str | None, typer.Option(help="Profile, or the path of one.")] = None,
 ) -> None:
     """Serve in the foreground until SIGINT or SIGTERM."""
-    # Before the imports below, which take seconds: what cannot run here is said at once.
+    # Before the imports below, which take seconds: a machine that cannot run this is reported at once.
     settings, choice = choose_profile(host=host, port=port, profile=profile)
     engine = installed_engine()
     if engine is None:
@@ -58,7 +59,7 @@ def _prepare_start() -> None:
 def fetch(
     profile: Annotated[str | None, typer.Option(help="Profile, or the path of one.")] = None,
 ) -> None:
-    """Fetch a profile's weights from the Hugging Face hub, verify them and say where they are."""
+    """Fetch a profile's weights from the Hugging Face hub, verify them and print their folder."""
     from engine_config.hub import HubError
     from gateway.cli import fetch_progress
 
@@ -84,13 +85,15 @@ def plan(
     gpu: Annotated[str | None, typer.Option(help=f"As if on this GPU: {', '.join(machine.KNOWN)}.")] = None,
     memory: Annotated[float | None, typer.Option(help="As if on an (Ampere) GPU with this many GiB.")] = None,
     count: Annotated[int | None, typer.Option(min=1, help="As if there were this many of them.")] = None,
+    *,
     table: Annotated[bool, typer.Option("--table", help="Every profile on every known GPU.")] = False,
+    json: Json = False,
 ) -> None:
-    """Say what fits on this machine or another: memory, chats at once, and the profile that is chosen."""
-    from engine_config import report
+    """Show what fits on this machine or another: memory, chats at once, and the profile that is chosen."""
+    from engine_config import plan_data, report
 
     if table:
-        sys.stdout.write(report.table())
+        sys.stdout.write(dumped(plan_data.table_data()) if json else report.table())
         return
     try:
         here = report.machine_of(gpu, memory, count)
@@ -100,4 +103,4 @@ def plan(
         raise refused(
             str(error), ExitCode.FAILED if isinstance(error, CannotRun) else ExitCode.USAGE
         ) from None
-    sys.stdout.write(report.text(choice))
+    sys.stdout.write(dumped(plan_data.choice_data(choice)) if json else report.text(choice))
