@@ -61,7 +61,7 @@ def served(hub: Hub) -> Iterator[Hub]:
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         server.daemon_threads = True
         hub.port = server.server_port
-        Thread(target=server.serve_forever).start()
+        Thread(target=server.serve_forever, args=(0.02,)).start()  # looks so often for its end
         try:
             yield hub
         finally:

@@ -13,7 +13,7 @@ def files_at(folder: Path) -> Iterator[str]:
     """Yield the address at which the files of `folder` are served."""
     handler = partial(_Quiet, directory=str(folder))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        Thread(target=server.serve_forever).start()
+        Thread(target=server.serve_forever, args=(0.02,)).start()  # looks so often for its end
         try:
             yield f"http://127.0.0.1:{server.server_port}"
         finally:

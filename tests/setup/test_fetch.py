@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -30,6 +31,21 @@ SIZE = len(FILES["model.safetensors"])
 def hub() -> Iterator[Hub]:
     with served(Hub(FILES)) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def fetched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return an HF_HOME that has all of the repository."""
+    home = tmp_path_factory.mktemp("fetched")
+    with served(Hub(FILES)) as running:
+        assert fetch(running, home).returncode == 0
+    return home
+
+
+@pytest.fixture
+def complete(fetched: Path, tmp_path: Path) -> None:
+    """Make `tmp_path` an HF_HOME that has all of the repository."""
+    shutil.copytree(fetched / "hub", tmp_path / "hub", symlinks=True)
 
 
 @pytest.fixture
@@ -84,20 +100,20 @@ def test_it_fetches_what_the_engine_needs_and_says_where_it_is(hub: Hub, tmp_pat
     assert not any("pytorch_model.bin" in line or "onnx" in line for line in hub.asked)
 
 
+@pytest.mark.usefixtures("complete")
 def test_a_second_run_fetches_nothing(hub: Hub, tmp_path: Path) -> None:
-    fetch(hub, tmp_path)
-    hub.asked.clear()
     assert fetch(hub, tmp_path).returncode == 0
     assert not any("/resolve/" in line or "/network/" in line for line in hub.asked)
 
 
-def test_a_start_with_a_complete_copy_asks_the_hub_for_nothing(hub: Hub, tmp_path: Path, cache: Path) -> None:
+def test_a_start_with_a_complete_copy_asks_the_hub_for_nothing(
+    hub: Hub, tmp_path: Path, fetched: Path
+) -> None:
     program = [sys.executable, "-c", f"from engine_config import hub; print(hub.find({REPO!r}))"]
-    for expected in (None, cache / "snapshots" / COMMIT):
-        hub.asked.clear()
-        found = subprocess.check_output(program, env=environment(hub, tmp_path), text=True)
+    copy = fetched / "hub" / f"models--{REPO.replace('/', '--')}" / "snapshots" / COMMIT
+    for home, expected in ((tmp_path, None), (fetched, copy)):
+        found = subprocess.check_output(program, env=environment(hub, home), text=True)
         assert (found, hub.asked) == (f"{expected}\n", [])
-        fetch(hub, tmp_path)
 
 
 def test_a_download_that_breaks_is_continued(hub: Hub, tmp_path: Path) -> None:
@@ -141,15 +157,14 @@ def test_what_arrives_changed_twice_is_not_kept(hub: Hub, tmp_path: Path, cache:
     assert not (cache / "blobs" / DIGEST).exists()
 
 
+@pytest.mark.usefixtures("complete")
 def test_what_was_damaged_on_this_disk_is_found_and_fetched_again(
     hub: Hub, tmp_path: Path, cache: Path
 ) -> None:
-    fetch(hub, tmp_path)
     blob = cache / "blobs" / DIGEST
     with blob.open("r+b") as file:
         file.seek(4_000_000)
         file.write(b"damage")
-    hub.asked.clear()
     assert fetch(hub, tmp_path).returncode == 0
     assert blob.read_bytes() == FILES["model.safetensors"]
 
@@ -191,11 +206,12 @@ def test_a_revision_is_fetched_by_its_name(hub: Hub, tmp_path: Path, cache: Path
     assert said == f"{REPO} has no revision 'v9'"
 
 
+@pytest.mark.usefixtures("complete")
 def test_offline_a_complete_copy_is_enough(hub: Hub, tmp_path: Path, cache: Path) -> None:
-    said = refused(fetch(hub, tmp_path, HF_HUB_OFFLINE="1"))
-    assert said.startswith(f"HF_HUB_OFFLINE is set, and {tmp_path / 'hub'} has no {REPO}")
-    fetch(hub, tmp_path)
-    hub.asked.clear()
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    said = refused(fetch(hub, empty, HF_HUB_OFFLINE="1"))
+    assert said.startswith(f"HF_HUB_OFFLINE is set, and {empty / 'hub'} has no {REPO}")
     done = fetch(hub, tmp_path, HF_HUB_OFFLINE="1")
     assert (done.returncode, done.stdout, hub.asked) == (0, f"{cache / 'snapshots' / COMMIT}\n", [])
     (cache / "snapshots" / COMMIT / "model.safetensors").unlink()
