@@ -17,7 +17,7 @@ _NEVER_V4 = tuple(
         "100.64.0.0/10",  # shared by a provider's customers, RFC 6598
         "127.0.0.0/8",  # loopback
         "168.63.129.16/32",  # the host's own services on Azure, under a public address
-        "169.254.0.0/16",  # link-local, cloud metadata among them
+        "169.254.0.0/16",  # link-local, including cloud metadata
         "172.16.0.0/12",  # private
         "192.0.0.0/24",  # protocol assignments, RFC 6890; some clouds serve metadata there
         "192.0.2.0/24",  # documentation
@@ -30,10 +30,10 @@ _NEVER_V4 = tuple(
         "240.0.0.0/4",  # reserved, broadcast
     )
 )
-# All that is assigned for use on the internet, and what is set apart within it.
+# The block assigned for use on the internet, and its special-purpose networks.
 _GLOBAL_UNICAST = IPv6Network("2000::/3")
 _NEVER_V6 = (
-    IPv6Network("2001::/23"),  # protocol assignments, Teredo and ORCHID among them
+    IPv6Network("2001::/23"),  # protocol assignments, including Teredo and ORCHID
     IPv6Network("2001:db8::/32"),  # documentation
     IPv6Network("3fff::/20"),  # documentation, RFC 9637
 )
@@ -41,9 +41,9 @@ _NAT64 = IPv6Network("64:ff9b::/96")
 
 
 def is_public(address: Address) -> bool:
-    """Whether the address is globally reachable, and so is every IPv4 address wrapped in it.
+    """Return whether the address is globally reachable, and so is any IPv4 address embedded in it.
 
-    An IPv4 address may be mapped, behind the well-known NAT64 prefix, or a 6to4 router's (2002::/16).
+    An IPv4 address may be mapped, behind the well-known NAT64 prefix, or that of a 6to4 router (2002::/16).
     """
     if isinstance(address, IPv4Address):
         return not any(address in network for network in _NEVER_V4)
@@ -59,14 +59,14 @@ def _behind_nat64(address: IPv6Address) -> IPv4Address | None:
 
 @dataclass(frozen=True, slots=True)
 class AddressPolicy:
-    """Public addresses, and those that the operator allowed by host name or by network."""
+    """Allows public addresses, and those that the operator allowed by host name or by network."""
 
     names: frozenset[str]
     networks: tuple[IPv4Network | IPv6Network, ...]
 
     @classmethod
     def of(cls, allowed: Iterable[str]) -> "AddressPolicy":
-        """Read the setting `fetch_allow`: what isn't a network or an address is a host name."""
+        """Parse the setting `fetch_allow`: an entry that is no network or address is a host name."""
         names, networks = set(), []
         for entry in allowed:
             try:
@@ -76,7 +76,7 @@ class AddressPolicy:
         return cls(frozenset(names), tuple(networks))
 
     def admits(self, host: str, address: Address) -> bool:
-        """Whether an image of `host` may be fetched from `address`."""
+        """Return whether an image of `host` may be fetched from `address`."""
         if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
             address = address.ipv4_mapped
         if _plain(host) in self.names or any(address in network for network in self.networks):

@@ -1,4 +1,4 @@
-"""The cache of fitted pictures, and work under way that several requests wait for."""
+"""The cache of square images, and running work that several requests wait for."""
 
 import asyncio
 from collections import OrderedDict
@@ -12,7 +12,7 @@ _BYTES_PER_PIXEL = 4  # Pillow keeps RGB in four bytes.
 
 
 class PictureCache:
-    """Fitted pictures by key, the least recently used forgotten first; `limit` is in bytes of pixels."""
+    """LRU cache of square images by key; `limit` is in bytes of pixels."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -47,7 +47,7 @@ class _Flight:
 
 
 class Flights:
-    """Running work by key: callers that ask for the same key share one result."""
+    """Running work by key: requests for the same key share one result."""
 
     def __init__(self) -> None:
         self._flights: dict[str, _Flight] = {}
@@ -57,9 +57,9 @@ class Flights:
         return key in self._flights
 
     async def join(self, key: str, work: Callable[[], Coroutine[Any, Any, Picture]]) -> Picture:
-        """Return what `work` returns or raises, started only where no flight of that key is under way.
+        """Return or raise the result of `work`, which is started only if none is running for `key`.
 
-        A caller may be cancelled without harm to the others; with the last one the work is cancelled too.
+        Cancelling one waiter does not affect the others; cancelling the last one cancels the work.
         """
         flight = self._flights.get(key)
         if flight is None:
@@ -72,12 +72,12 @@ class Flights:
         finally:
             flight.waiters -= 1
             if flight.waiters == 0:
-                # A new caller must not join work that is being cancelled.
+                # A new request must not join work that is being cancelled.
                 del self._flights[key]
                 flight.task.cancel()
 
     async def close(self) -> None:
-        """Cancel all flights and wait until their threads are through."""
+        """Cancel all work and wait until its threads have finished."""
         tasks = list(self._tasks)
         for task in tasks:
             if not task.cancelling():

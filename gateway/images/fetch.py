@@ -1,7 +1,7 @@
-"""Fetching a picture over http(s) from addresses that were checked, within bounds of time and size.
+"""Fetches images over HTTP(S) from checked addresses, within limits of time and size.
 
-Any port may be named; a redirect from https to http is refused. A connection is kept for later requests to
-the same scheme, host and port and to no other; it leads to an address that was checked for that very host.
+Any port is allowed; a redirect from https to http is refused. Connections are kept alive and reused only
+for the same scheme, host and port, so a connection always leads to an address checked for its host.
 """
 
 import asyncio
@@ -39,23 +39,23 @@ _REDIRECTS = frozenset(
         HTTPStatus.PERMANENT_REDIRECT,
     }
 )
-# Compressed, a small answer could grow without bound; pictures are compressed already.
+# A small compressed body could grow without bound; images are compressed already.
 _HEADERS = {"Accept": "image/*", "Accept-Encoding": "identity"}
-# What else `Content-Encoding` says (UTF-8, base64, binary, none, aws-chunked) is a slip of whoever stored the
-# picture: no coding of that name is registered, https://www.iana.org/assignments/http-parameters.
+# Other values of `Content-Encoding` (UTF-8, base64, binary, none, aws-chunked) are mistakes of the server: no
+# coding of that name is registered, https://www.iana.org/assignments/http-parameters.
 _COMPRESSED = frozenset({"gzip", "x-gzip", "deflate", "br", "zstd", "compress", "x-compress", "dcb", "dcz"})
-# Some servers refuse programs that don't say who asks, and where to complain.
+# Some servers refuse programs that do not name a contact.
 _USER_AGENT = f"llava-gateway/{version('llava-gateway')} (+https://pypi.org/project/llava-gateway/)"
 _LOOKUP_THREADS = 32
 _LOOKUP_TIMEOUT = 5.0  # seconds
-_FETCHES = 256  # at once; a quarter, as of the look-ups, is for callers who have none under way
+_FETCHES = 256  # concurrent; a quarter of fetches and of look-ups is for callers that have none running
 _CHUNK_BYTES = 2**16
 
 
 class _UnfetchableError(Exception):
-    """Why a picture can't be fetched, in words that give away nothing of what answered but its status.
+    """An image cannot be fetched. The message reveals nothing about the server but its status.
 
-    `kind` names it in metrics.
+    `kind` names the reason in metrics.
     """
 
     def __init__(self, kind: str, reason: str) -> None:
@@ -64,35 +64,35 @@ class _UnfetchableError(Exception):
 
 
 class Fetcher:
-    """Fetches images. `lookup` returns a host name's addresses; it raises OSError if there are none."""
+    """Fetches images. `lookup` returns the addresses of a host name, and raises OSError if there are none."""
 
     def __init__(self, settings: Settings, metrics: Metrics, lookup: Lookup | None = None) -> None:
         self._failures = metrics.fetch_failures
         self._policy = AddressPolicy.of(settings.fetch_allow)
         self._on = settings.fetch_images
         self._hosts = frozenset(host.lower() for host in settings.fetch_hosts)
-        self._slots = _slots(_FETCHES, settings)
-        self._lookups = _slots(_LOOKUP_THREADS, settings)
+        self._fetches = _semaphore(_FETCHES, settings)
+        self._lookups = _semaphore(_LOOKUP_THREADS, settings)
         self._timeout = settings.fetch_timeout
         self._max_redirects = settings.fetch_max_redirects
         self._user_agent = settings.fetch_user_agent or _USER_AGENT
         self._max_bytes = settings.image_max_bytes
-        # Names have threads of their own: a slow name server must hold up no decoding.
+        # Look-ups have their own threads: a slow name server must not delay decoding.
         self._threads = ThreadPoolExecutor(_LOOKUP_THREADS, thread_name_prefix="lookup")
         self._lookup = lookup or self._look_up
         self._opened: aiohttp.ClientSession | None = None
 
     async def fetch(self, url: URL, caller: Caller, reserve: ReserveMemory) -> bytes:
-        """Return what `url` answers with, having reserved memory for it.
+        """Return the body at `url`, after reserving memory for it.
 
-        Raises ImageFetchFailed, ImageTooLarge past the limit, and Overloaded (503) where it waits too long
-        for other fetches or for memory: that time counts for none of the server's timeouts.
+        Raises ImageFetchFailed, ImageTooLarge beyond the limit, and Overloaded (503) if it waits too long for
+        other fetches or for memory; that time does not count against `fetch_timeout`.
         """
         if not self._on:
             self._failures.labels("disabled").inc()
             raise ImageFetchFailed("images are not fetched here; send them as data: URLs")
         try:
-            async with self._slots.hold(caller):
+            async with self._fetches.hold(caller):
                 return await self._timed(url, caller, reserve)
         except (ImageTooLarge, Overloaded) as error:
             self._failures.labels("too_large" if isinstance(error, ImageTooLarge) else "overloaded").inc()
@@ -131,12 +131,12 @@ class Fetcher:
         raise _UnfetchableError("redirect", "there are too many redirects")
 
     async def _check_host(self, url: URL, waiting: "_PendingFetch") -> None:
-        """Check where `url` leads; a name's addresses are checked when it is resolved."""
+        """Check the host of `url`; the addresses of a name are checked when it is resolved."""
         host = url.raw_host or ""
         if self._hosts and host.lower() not in self._hosts:
             raise _UnfetchableError("host", "images are not fetched from this host")
         address = address_of(host)
-        # aiohttp asks no resolver about a host that is an address already.
+        # aiohttp does not use the resolver for a host that is an address already.
         if address is not None and not self._policy.admits(host, address):
             raise _UnfetchableError("address", "the address is not public")
         _WAITING.set(waiting)
@@ -157,7 +157,7 @@ class Fetcher:
         return bytes(body)
 
     def _session(self) -> aiohttp.ClientSession:
-        # Made late, because it belongs to the running event loop.
+        # Created on first use, because it belongs to the running event loop.
         if self._opened is None:
             self._opened = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(
@@ -165,7 +165,7 @@ class Fetcher:
                 ),
                 headers=_HEADERS | {"User-Agent": self._user_agent},
                 cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=aiohttp.ClientTimeout(total=None),  # `fetch` bounds everything together.
+                timeout=aiohttp.ClientTimeout(total=None),  # `fetch` limits the total time.
                 auto_decompress=False,
                 trust_env=False,
             )
@@ -180,14 +180,14 @@ class Fetcher:
         with waiting.for_others():
             thread = await self._lookups.take(waiting.caller)
         looking = asyncio.get_running_loop().run_in_executor(self._threads, addresses)
-        # A thread can't be interrupted: it counts until it has its answer, whoever still waits for it.
+        # A thread cannot be interrupted: it holds its permit until the look-up ends, even if cancelled.
         looking.add_done_callback(lambda _: thread.release())
         async with asyncio.timeout(_LOOKUP_TIMEOUT):
             return await asyncio.shield(looking)
 
 
 class _PendingFetch:
-    """The clock of one fetch; it stops while the fetch waits for our other fetches."""
+    """The timeout of one fetch; it stops while the fetch waits for other fetches or for memory."""
 
     def __init__(self, clock: asyncio.Timeout, caller: Caller, reserve: ReserveMemory) -> None:
         self.caller = caller
@@ -210,7 +210,7 @@ class _PendingFetch:
             await self._reserve(size)
 
 
-_WAITING: ContextVar[_PendingFetch] = ContextVar("waiting")  # of the fetch that a look-up is for
+_WAITING: ContextVar[_PendingFetch] = ContextVar("waiting")  # the fetch that needs the look-up
 
 
 def _codings(response: aiohttp.ClientResponse) -> set[str]:
@@ -218,13 +218,13 @@ def _codings(response: aiohttp.ClientResponse) -> set[str]:
     return {coding.strip().lower() for coding in listed.split(",")}
 
 
-def _slots(number: int, settings: Settings) -> FairSemaphore:
-    most = 8 * settings.max_running  # images of all requests that run, and one
+def _semaphore(number: int, settings: Settings) -> FairSemaphore:
+    most = 8 * settings.max_running  # images of all running requests, and one more for each
     return FairSemaphore(number, reserve=number // 4, max_waiting=most, max_wait=settings.max_wait)
 
 
 class _CheckedResolver(AbstractResolver):
-    """Gives aiohttp the addresses that were checked and no other, so that it connects to one of those."""
+    """Returns only checked addresses, so that aiohttp connects to one of them."""
 
     def __init__(self, lookup: Lookup, policy: AddressPolicy) -> None:
         self._lookup = lookup
@@ -234,7 +234,7 @@ class _CheckedResolver(AbstractResolver):
         self,
         host: str,
         port: int = 0,
-        family: socket.AddressFamily = socket.AF_UNSPEC,  # noqa: ARG002 - the interface has it; both are taken.
+        family: socket.AddressFamily = socket.AF_UNSPEC,  # noqa: ARG002 - part of the interface; both families are returned
     ) -> list[ResolveResult]:
         admitted = [address for address in await self._lookup(host) if self._policy.admits(host, address)]
         if not admitted:
@@ -252,11 +252,11 @@ class _CheckedResolver(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: there is nothing to close."""
 
 
 def _target(url: URL, location: str) -> URL:
-    """Return where a redirect leads to; it is checked like the URL a client sends."""
+    """Return the target of a redirect, checked like the URL of a client."""
     try:
         target = web_url(urls.joined(str(url), location))
     except ValueError:

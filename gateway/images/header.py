@@ -1,4 +1,4 @@
-"""What an encoded image says of itself before it is decoded: format, size, and the memory it will take."""
+"""Reads the header of an encoded image: format, size, and the memory that decoding will take."""
 
 import contextlib
 import io
@@ -19,7 +19,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 from gateway.errors import ImageError, ImageTooLarge, UnsupportedImage
 from gateway.images import avif, heic, isobmff, jpeg, png, structure, tiff, unsupported
 
-# These and no other: `Image.open` looks further, and judges sizes by a limit of the whole process.
+# Not `Image.open`: it tries further formats, and checks sizes against a process-wide limit.
 _READERS: dict[str, type[ImageFile]] = {
     "jpeg": JpegImageFile,
     "png": PngImageFile,
@@ -37,10 +37,10 @@ _STARTS = (
     (b"BM", "bmp"),
     *((start, "tiff") for start in tiff.STARTS),
 )
-# Pictures are decoded side by side already, each by a thread.
+# Images are decoded in parallel already, each by one thread.
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1
-PngImagePlugin.MAX_TEXT_MEMORY = 2**24  # characters of all texts of a PNG, which are dropped at once
-# Of Pillow's modes, in bytes: the pixels as they are read, as RGB, and turned upright or reduced.
+PngImagePlugin.MAX_TEXT_MEMORY = 2**24  # characters of all texts of a PNG, which are not kept
+# Bytes per pixel by Pillow's mode: as it is read, as RGB, and a copy that is upright or reduced.
 _BYTES_PER_PIXEL = {
     "1": 8,
     "L": 7,
@@ -52,31 +52,31 @@ _BYTES_PER_PIXEL = {
     "I;16B": 11,
     "I": 12,
 }
-_LAYERED = 13  # as RGBA, its mask, and laid on white
-# What these decoders keep besides: two canvases; planes of up to 12 bits, and the pixels made of them.
+_LAYERED = 13  # with alpha: as RGBA, its mask, and the result on white
+# Bytes per pixel that decoders keep besides: two canvases; planes of up to 12 bits and their pixels.
 _DECODERS_BYTES = {"webp": 9, "avif": 10, "heic": 5}
-_NAMES = {"WEBP": "webp", "AVIF": "avif", "HEIF": "heic"}  # as Pillow's readers call themselves
+_NAMES = {"WEBP": "webp", "AVIF": "avif", "HEIF": "heic"}  # by the names of Pillow's readers
 MB = 2**20
-# No JPEG or GIF can be longer; resizing takes memory that grows with it.
+# The maximum of JPEG and GIF; resizing takes memory that grows with the side.
 _MAX_SIDE = 65_535
-_MAX_SCAN_PIXELS = 10**9  # of all scans together, in a thread: about a second
-# What readers keep of a file beside its pixels, none of which is used here.
+_MAX_SCAN_PIXELS = 10**9  # of all scans together, if decoded in a thread: about a second
+# Metadata that readers keep, none of which is used here.
 _NOTES = frozenset({"exif", "icc_profile", "xmp", "photoshop", "flashpix", "comment", "mp"})
 _FOR_A_PROCESS = frozenset({"webp", "avif", "heic", "tiff"})
-# A JPEG's decoder makes at most so little of a picture. One of a single scan then takes a fifth of the time
-# for each pixel, and memory for what it makes (docs/memory.md).
+# The largest reduction by a JPEG decoder. A single-scan JPEG then takes a fifth of the time per pixel, and
+# memory only for the reduced pixels (docs/memory.md), so it may have _CHEAPER times the pixels.
 _MOST_SHRUNK, _CHEAPER = 8, 4
 _BLOCK_BYTES = 128  # of coefficients for 8 x 8 samples
-_ONE_SCAN = "one_scan"  # in a JPEG's `info`: it is decoded row by row
-_BITS_PER_SAMPLE = 258  # TIFF's tag
+_ONE_SCAN = "one_scan"  # key in the `info` of a JPEG: it is decoded row by row
+_BITS_PER_SAMPLE = 258  # a TIFF tag
 _BOXED = {"avif": avif.check, "heic": heic.check}
 _START_OF_SCAN = b"\xff\xda"
 
-Shrink = Callable[[tuple[int, int]], int]  # by how much a picture of a size may be made smaller
+Shrink = Callable[[tuple[int, int]], int]  # returns by how much an image of this size may be shrunk
 
 
 def not_at_all(_: tuple[int, int]) -> int:
-    """Say that a picture is decoded at its size."""
+    """Return 1: the image is decoded at its full size."""
     return 1
 
 
@@ -94,7 +94,7 @@ _RAISED_BY_READERS = (
 
 
 def format_of(data: bytes) -> str | None:
-    """Return the format that the first bytes tell, one of `_READERS` or heic; None for any other."""
+    """Return the format by the first bytes: one of `_READERS` or heic; None for any other."""
     for start, name in _STARTS:
         if data.startswith(start):
             return name
@@ -107,12 +107,12 @@ def format_of(data: bytes) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What is known of a file before anything of it is decoded."""
+    """The facts about a file that are known before it is decoded."""
 
     format: str
     size: tuple[int, int]
-    image: ImageFile | None  # for a thread to decode; None is for a process that can be ended
-    memory: int  # bytes that decoding takes at most where it is not shrunk by its decoder
+    image: ImageFile | None  # decoded by a thread; None if a process must decode the file
+    memory: int  # bytes that decoding takes at most if the decoder does not shrink the image
 
     @property
     def pixels(self) -> int:
@@ -120,11 +120,11 @@ class Header:
 
 
 def read_header(data: bytes, *, max_pixels: int, shrink: Shrink = not_at_all) -> Header:
-    """Return what `data` says that it is. Raises what `open_image` raises.
+    """Return the header of `data`. Raises what `open_image` raises.
 
-    WebP, AVIF, HEIC and TIFF are for a process: their decoders hold Python's interpreter lock or have a long
-    record of faults, and libwebp takes memory for all pixels where Pillow reads the header. So are JPEGs
-    whose scans take a second and more.
+    WebP, AVIF, HEIC and TIFF are decoded in a process: their decoders hold the GIL or have a long record of
+    vulnerabilities, and libwebp allocates all pixels when Pillow reads the header. So are JPEGs whose scans
+    take more than about a second.
     """
     format_ = _checked_format(data)
     if format_ in _FOR_A_PROCESS:
@@ -139,7 +139,7 @@ def read_header(data: bytes, *, max_pixels: int, shrink: Shrink = not_at_all) ->
 
 
 def _declared(data: bytes, format_: str) -> tuple[tuple[int, int], int]:
-    """Return the size that the file tells, and what a pixel takes at most while it is decoded."""
+    """Return the size that the file declares, and the bytes per pixel that decoding takes at most."""
     match format_:
         case "tiff":
             page = tiff.first_page(data)
@@ -154,31 +154,31 @@ def _declared(data: bytes, format_: str) -> tuple[tuple[int, int], int]:
 
 
 def _forget_notes(image: ImageFile) -> None:
-    """Drop all notes but the orientation: a reader may keep several times the file's size of them."""
-    # What is text is a PNG's, and none of it is used.
+    """Drop all metadata but the orientation: a reader may keep several times the size of the file."""
+    # Texts are a PNG's, and none is used.
     kept = {k: v for k, v in image.info.items() if k not in _NOTES and not isinstance(v, str)}
-    with contextlib.suppress(Exception):  # A picture is not broken because a note in it is.
-        # Not PNG's own `getexif`, which reads the pixels where no Exif comes before them.
+    with contextlib.suppress(Exception):  # Broken metadata does not make an image broken.
+        # Not PNG's own `getexif`: it reads the pixels if no Exif comes before them.
         orientation = Image.Image.getexif(image).get(ExifTags.Base.Orientation)
         if orientation is not None:
             note = Image.Exif()
             note[ExifTags.Base.Orientation] = int(orientation)
             kept["exif"] = note.tobytes()
-    image._exif = None  # noqa: SLF001  # it keeps the file's
+    image._exif = None  # noqa: SLF001  # it keeps the Exif of the file
     if isinstance(image, JpegImageFile):
         image.applist, image.app, image.icclist = [], {}, []
     elif isinstance(image, PngImageFile) and image.png is not None:
         image.private_chunks = []
         image.png.im_text.clear()
-        image.png.im_info = kept  # one dictionary: notes behind the pixels are read into it
+        image.png.im_info = kept  # the same dictionary: metadata after the pixels is read into it
     image.info = kept
 
 
 def open_image(data: bytes, *, max_pixels: int, shrink: Shrink = not_at_all) -> ImageFile:
-    """Return the picture with its header read and nothing decoded. `shrink` says what `decode` will be told.
+    """Return the image with its header read and nothing decoded. `shrink` is that of the later `decode`.
 
-    Raises UnsupportedImage, ImageTooLarge past `max_pixels` pixels or 65,535 along a side, and ImageError
-    where it is broken.
+    Raises UnsupportedImage, ImageTooLarge for more than `max_pixels` pixels or 65,535 along a side, and
+    ImageError if the image is broken.
     """
     format_ = _checked_format(data)
     if format_ in _FOR_A_PROCESS:
@@ -211,13 +211,13 @@ def _checked_format(data: bytes) -> str:
 
 
 def _scans(image: JpegImageFile, data: bytes) -> int:
-    """Return how many scans the decoder reads. Raises ImageTooLarge for too many."""
-    assert image.fp is not None  # It is open until the pixels are read.
+    """Return the number of scans that the decoder reads. Raises ImageTooLarge for too many."""
+    assert image.fp is not None  # open until the pixels are read
     return 1 if image.info[_ONE_SCAN] else jpeg.scans(data, image.fp.tell())
 
 
 def _scan_pixels(image: JpegImageFile, data: bytes) -> int:
-    """Return how many pixels all scans have together: a scan goes through all of them."""
+    """Return the pixels that all scans decode together: each scan passes over the full image."""
     pixels = image.width * image.height
     return pixels * _scans(image, data) if pixels * jpeg.MAX_SCANS > _MAX_SCAN_PIXELS else pixels
 
@@ -233,12 +233,12 @@ def _check_size(size: tuple[int, int], max_pixels: int) -> None:
 
 
 def _ends_with_its_first_scan(image: JpegImageFile, data: bytes) -> bool:
-    """Say whether the decoder reads one scan whatever follows: it is sequential, with all channels in one.
+    """Return whether the decoder reads one scan only: the JPEG is sequential, with all channels in one scan.
 
     Pillow has read the header up to the end of the first start-of-scan segment: marker, length (2 bytes),
     number of channels (1), 2 bytes for each, 3 more (ITU T.81, B.2.3).
     """
-    assert image.fp is not None  # It is open until the pixels are read.
+    assert image.fp is not None  # open until the pixels are read
     length = 6 + 2 * image.layers
     one = _START_OF_SCAN + length.to_bytes(2, "big") + bytes([image.layers])
     start = max(0, image.fp.tell() - length - len(_START_OF_SCAN))
@@ -246,7 +246,7 @@ def _ends_with_its_first_scan(image: JpegImageFile, data: bytes) -> bool:
 
 
 def memory_for(image: ImageFile, shrink: int) -> int:
-    """Return the bytes that `decode` takes at most: for the pixels and what it makes of them on the way."""
+    """Return the bytes that `decode` takes at most, including intermediate copies."""
     pixels = image.width * image.height
     coefficients = 0
     if isinstance(image, JpegImageFile):
@@ -263,7 +263,7 @@ def _jpeg_factor(shrink: int) -> int:
 
 
 def _coefficients_bytes(image: JpegImageFile) -> int:
-    """Return what libjpeg keeps of a JPEG of several scans: two bytes for each sample, at any scale."""
+    """Return the bytes that libjpeg keeps of a multi-scan JPEG: two for each sample, at any scale."""
     most_h, most_v = max(h for _, h, _, _ in image.layer), max(v for _, _, v, _ in image.layer)
     across, down = -(-image.width // (8 * most_h)), -(-image.height // (8 * most_v))
     return sum(across * h * down * v * _BLOCK_BYTES for _, h, v, _ in image.layer)
@@ -277,13 +277,13 @@ def _decoders_bytes(image: ImageFile) -> int:
 
 
 def _strip_bytes(bits: int) -> int:
-    # All of a TIFF may be one strip, of which libtiff makes four bytes a pixel at least.
+    # A TIFF may have a single strip, for which libtiff allocates at least four bytes per pixel.
     return max(4, -(-bits // 8))
 
 
 @contextlib.contextmanager
 def broken_is_an_image_error() -> Iterator[None]:
-    """Turn what Pillow's readers raise on broken files into an ImageError."""
+    """Convert the exceptions that Pillow's readers raise for broken files to ImageError."""
     try:
         yield
     except Image.DecompressionBombError:

@@ -1,7 +1,7 @@
-"""HEIC, as iPhones write it: what a file may be before libheif reads it, and the reader.
+"""Checks a HEIC file, as iPhones write it, before libheif reads it, and provides the reader.
 
-libheif turns and mirrors the picture as the file says (`irot`, `imir`) and puts a grid of tiles together. Of
-several pictures the primary one is taken.
+libheif applies rotation and mirroring (`irot`, `imir`) and joins a grid of tiles. If a file has several
+images, the primary one is used.
 """
 
 import re
@@ -13,17 +13,17 @@ from gateway.images import isobmff
 
 _STILL = frozenset({b"heic", b"heix", b"heim", b"heis", b"mif1"})
 _HEVC = b"hvc1"
-# An item's type: length, `infe`, version 2 or 3, flags, id (2 bytes or 4), protection; 14496-12, 8.11.6.
+# The type of an item: length, `infe`, version 2 or 3, flags, id (2 bytes or 4), protection; 14496-12, 8.11.6.
 _ITEM = re.compile(rb"infe(?:\x02.{3}.{2}|\x03.{3}.{4}).{2}(.{4})", re.DOTALL)
 
 
 def is_heic(data: bytes) -> bool:
-    """Say whether the first box names a brand of still HEIF pictures. AVIF's are among them too."""
+    """Return whether the first box names a brand of still HEIF images, which include AVIF's."""
     return not isobmff.brands(data).isdisjoint(_STILL)
 
 
 def check(data: bytes) -> None:
-    """Raise ImageError where the header is too large, and UnsupportedImage for HEIF without HEVC."""
+    """Raise ImageError if the header is too large, and UnsupportedImage for HEIF without HEVC."""
     isobmff.check(data, "HEIC")
     meta = isobmff.meta(data)
     if _HEVC in (items := _ITEM.findall(meta)):
@@ -34,10 +34,10 @@ def check(data: bytes) -> None:
 
 
 def reader() -> type[ImageFile]:
-    """Return Pillow's reader. Loads libheif, which only the processes that decode should do."""
+    """Return Pillow's reader. Loads libheif; only decoding processes should call it."""
     from pillow_heif import HeifImageFile, options  # noqa: PLC0415  # 30 MB of libraries
 
-    options.DECODE_THREADS = 1  # pictures are decoded side by side already
+    options.DECODE_THREADS = 1  # images are decoded in parallel already
     options.THUMBNAILS = options.DEPTH_IMAGES = options.AUX_IMAGES = False
     image_file: type[ImageFile] = HeifImageFile
     return image_file

@@ -1,21 +1,21 @@
-"""What a JPEG's scans cost: each goes through all pixels, however few bytes it has. ITU T.81, annex B."""
+"""Counts the scans of a JPEG: each passes over all pixels, even if it has few bytes. ITU T.81, annex B."""
 
 import re
 
 from gateway.errors import ImageTooLarge
 
-# No note, restart or filling: what stands between entropy-coded bytes.
+# A marker other than those within entropy-coded data: stuffing, restarts, fill bytes.
 _MARKER = re.compile(rb"\xff[^\x00\x01\xff\xd0-\xd7]")
 _SOS, _EOI = 0xDA, 0xD9
 MAX_SCANS = 100  # a progressive JPEG has about ten
-MAX_SEGMENTS = 2000  # between the scans: tables, mostly; a dozen for each is plenty
+MAX_SEGMENTS = 2000  # between scans: mostly tables, at most a dozen for each
 _PIECE = 2**16  # bytes
 
 
 def scans(data: bytes, at: int) -> int:
-    """Return how many scans the image has, from the first, whose data begin at `at`, to its end.
+    """Return the number of scans of the image; the data of the first begin at `at`.
 
-    Raises ImageTooLarge for too many, or too many segments between them.
+    Raises ImageTooLarge for too many scans, or too many segments between them.
     """
     number = 1
     for _ in range(MAX_SEGMENTS):
@@ -30,7 +30,7 @@ def scans(data: bytes, at: int) -> int:
 
 
 def _next_marker(data: bytes, at: int) -> int | None:
-    # Piece by piece: a search keeps Python's interpreter lock, half a second for 20 MB of filling.
+    # In pieces: a search holds the GIL, for half a second with 20 MB of fill bytes.
     for start in range(at, len(data), _PIECE):
         found = _MARKER.search(data, start, start + _PIECE + 1)
         if found is not None:

@@ -1,4 +1,4 @@
-"""Turns an image_url into a square image with its key; heavy work runs in threads and is shared."""
+"""Loads an image from its source as a square `Picture` with a key; heavy work runs in threads."""
 
 import asyncio
 import hashlib
@@ -35,16 +35,16 @@ from gateway.telemetry.metrics import Metrics
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    """What is asked of a picture besides its bytes; all of it goes into the key."""
+    """The parameters of an image besides its bytes; all are part of the key."""
 
     side: int
     fit: Fit
-    scope: str  # of the caller: no other's picture is ever found under the same key
+    scope: str  # of the caller: images of two callers never have the same key
 
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
-    """A picture whose header is read; `data` is kept where a process decodes it."""
+    """An image whose header is read; `data` is kept if a process decodes it."""
 
     header: Header
     key: str
@@ -52,15 +52,15 @@ class _Opened:
     bytes: int
 
 
-def _step_back() -> None:
-    """Give this thread a lower priority than the event loop's and the engine's, where threads have one."""
+def _lower_priority() -> None:
+    """Lower this thread's priority below those of the event loop and the engine, if the system allows it."""
     with suppress(OSError, AttributeError):
         thread = threading.get_native_id()
         os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICE)
 
 
 class PictureLoader:
-    """Turns sources into pictures. Nothing runs, and no thread is started, before the first `load`."""
+    """Loads images. It starts no thread before the first `load`."""
 
     def __init__(
         self, settings: Settings, metrics: Metrics, memory: MemoryBudgets, files: Files | None = None
@@ -72,11 +72,11 @@ class PictureLoader:
         self._fetcher = Fetcher(settings, metrics)
         size = settings.image_threads or len(os.sched_getaffinity(0))
         self._threads = FairThreadPool("image", size, settings)
-        # Threads of their own: what is small must not stand behind them.
-        self._patient_threads = FairThreadPool("large-image", size, settings, start=_step_back)
-        # What a thread can't be stopped in is for processes.
+        # Separate threads: small images must not wait behind large ones.
+        self._large_threads = FairThreadPool("large-image", size, settings, start=_lower_priority)
+        # Decoders that a thread could not interrupt run in processes.
         self._workers = Workers(size, settings, nice=False)
-        self._patient_workers = Workers(-(-size // 2), settings, nice=True)
+        self._large_workers = Workers(-(-size // 2), settings, nice=True)
         self._cache = cache = PictureCache(settings.image_cache_bytes)
         metrics.image_cache_bytes.set_function(lambda: cache.bytes)
         self._flights = Flights()
@@ -86,14 +86,14 @@ class PictureLoader:
     async def load(
         self, source: Source, *, param: str, side: int, fit: Fit, scope: str, caller: Caller
     ) -> Picture:
-        """Return the picture as a square RGB of `side` pixels, and the key that names these pixels.
+        """Return the image as a square RGB of `side` pixels, and the key that identifies these pixels.
 
-        Memory for it is taken from `caller`'s share. Raises ImageError and its kinds, whose message begins
-        with `param`, the part's path in the request, and Overloaded where there is no memory in time.
+        Memory permits are taken for `caller`. Raises ImageError and its subclasses, whose message starts with
+        `param`, the field in the request, and Overloaded if memory is not free in time.
         """
         wanted = _Wanted(side, fit, scope)
         async with AsyncExitStack() as held:
-            with _errors_name(param):
+            with _errors_with_param(param):
                 kind, opened = await self._opened(source, wanted, held, caller)
                 picture = self._cache.get(opened.key)
                 hit = picture is not None or opened.key in self._flights
@@ -107,23 +107,23 @@ class PictureLoader:
         return picture
 
     async def close(self) -> None:
-        """Cancel what is under way, close all connections and end the threads and processes."""
+        """Cancel running work, close all connections and end the threads and processes."""
         await self._flights.close()
         await self._fetcher.close()
-        for threads in (self._threads, self._patient_threads):
+        for threads in (self._threads, self._large_threads):
             await threads.close()
-        for workers in (self._workers, self._patient_workers):
+        for workers in (self._workers, self._large_workers):
             await asyncio.to_thread(workers.close)
 
     def rest(self) -> None:
-        """End the decoding processes that have nothing to do; new ones start when they are needed."""
-        for workers in (self._workers, self._patient_workers):
+        """End idle decoding processes; new ones start when they are needed."""
+        for workers in (self._workers, self._large_workers):
             workers.rest()
 
     async def _opened(
         self, source: Source, wanted: _Wanted, held: AsyncExitStack, caller: Caller
     ) -> tuple[str, _Opened]:
-        """Return the picture and its kind of source; `held` keeps the memory for its bytes."""
+        """Return the kind of source and the opened image; `held` keeps the permits for its bytes."""
 
         async def reserve(size: int) -> None:
             await held.enter_async_context(self._memory.image(caller, size))
@@ -151,7 +151,7 @@ class PictureLoader:
             await reserve(file.bytes)
             return await self._files.content(file_id, scope)
         except NotFound as error:
-            # 404 is for what the URL names: balancers take it for a server that lacks the route.
+            # Not a 404: load balancers would conclude that this server lacks the route.
             raise ImageError(error.message) from None
 
     def _open_data(self, source: DataURL, wanted: _Wanted) -> _Opened:
@@ -168,7 +168,7 @@ class PictureLoader:
         return _Opened(header, self._key(data, wanted), data if header.image is None else None, len(data))
 
     def _key(self, data: bytes, wanted: _Wanted) -> str:
-        """Return a keyed hash over the caller and all that the pixels depend on, each with its length."""
+        """Return a keyed hash over the caller and everything that the pixels depend on, with lengths."""
         digest = hashlib.blake2b(key=self._secret, digest_size=32)
         for part in (wanted.scope, wanted.fit, str(wanted.side), self._settings.image_decode):
             text = part.encode("utf-8", "surrogatepass")
@@ -185,11 +185,11 @@ class PictureLoader:
         async with self._memory.pixels(caller, header.pixels, memory):
             if header.image is None:
                 assert opened.data is not None
-                workers = self._patient_workers if large else self._workers
+                workers = self._large_workers if large else self._workers
                 with self._step("decode"):
                     pixels = await workers.decode(caller, self._task(wanted, memory), opened.data)
             else:
-                threads = self._patient_threads if large else self._threads
+                threads = self._large_threads if large else self._threads
                 pixels = await threads.run(caller, partial(self._fitted, header.image, wanted, shrink))
         picture = Picture(pixels, opened.key)
         self._cache.put(picture)
@@ -229,7 +229,7 @@ class PictureLoader:
 
 
 def _note(opened: _Opened, kind: str, *, hit: bool) -> None:
-    """Have the request's span tell of the picture: sizes, no content."""
+    """Add the image's sizes, not its content, to the span of the request."""
     path = request_log.current()
     if path.span is not None:
         sizes: dict[str, str | int | bool] = {
@@ -244,8 +244,8 @@ def _note(opened: _Opened, kind: str, *, hit: bool) -> None:
 
 
 @contextmanager
-def _errors_name(param: str) -> Iterator[None]:
-    """Put the part's path before the message. A new error each time: one flight's may be raised to many."""
+def _errors_with_param(param: str) -> Iterator[None]:
+    """Prefix an ImageError with `param`. It raises a new error, because several requests may share one."""
     try:
         yield
     except ImageError as error:

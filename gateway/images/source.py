@@ -1,4 +1,4 @@
-"""Where a picture comes from: base64 in the request, the web, or a file that was uploaded before."""
+"""Parses the source of an image: base64 in the request, a web URL, or an uploaded file."""
 
 import math
 import re
@@ -14,7 +14,7 @@ from gateway.images import urls
 _DATA_HEADER_MAX = 1000
 _WEB_URL_MAX = 8192
 _HOST_NAME_MAX = 253
-# What else stands for base64's own letters, or for spaces between them.
+# Other spellings of base64's letters, and spaces between them.
 _AS_BASE64 = (
     *((f"%{code}", letter) for code, letter in (("2B", "+"), ("2b", "+"), ("2F", "/"), ("2f", "/"))),
     *((f"%{code}", letter) for code, letter in (("3D", "="), ("3d", "="), ("2D", "+"), ("2d", "+"))),
@@ -30,14 +30,14 @@ _HOST_NAME = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-
 
 @dataclass(frozen=True, slots=True)
 class DataURL:
-    """A `data:` URL (RFC 2397) whose base64 text begins at `start`; the text is not copied out of it."""
+    """A `data:` URL (RFC 2397) whose base64 text begins at `start`; the text is not copied."""
 
     url: str = field(repr=False)
     start: int
 
     @property
     def at_most(self) -> int:
-        """How many bytes its base64 can hold: three in every four characters."""
+        """The maximum bytes that the base64 can have: three per four characters."""
         return -(-(len(self.url) - self.start) // 4) * 3
 
 
@@ -50,7 +50,7 @@ class WebURL:
 
 @dataclass(frozen=True, slots=True)
 class FileID:
-    """A file that the caller uploaded, by its id."""
+    """The id of a file that the caller uploaded."""
 
     id: str
 
@@ -59,12 +59,12 @@ Source = DataURL | WebURL | FileID
 
 
 def parse(url: str, *, param: str, max_bytes: int) -> DataURL | WebURL:
-    """Return what `url` says, checked as far as can be without decoding or fetching anything.
+    """Return the source that `url` names, checked as far as possible without decoding or fetching.
 
     Raises ImageError, or ImageTooLarge for base64 of more than `max_bytes` bytes; `param` is the part's path.
     """
     if len(url) > _WEB_URL_MAX and not url.isascii():
-        # One such character would have Python keep all of it in four bytes a character.
+        # With one such character Python would take four bytes for each character of the URL.
         raise ImageError(f"{param}: a data URL must consist of ASCII characters", param=param)
     scheme, colon, _ = url[:_DATA_HEADER_MAX].partition(":")
     if not colon:
@@ -97,11 +97,11 @@ def _parse_data(url: str, param: str, max_bytes: int) -> DataURL:
 
 
 def web_url(text: str) -> URL:
-    """Return `text` as an http(s) URL without fragment; raises ValueError with the reason where it isn't one.
+    """Return `text` as an HTTP(S) URL without fragment; raises ValueError with the reason if it is not one.
 
     Path and query stay as they were written (`gateway.images.urls`). Hosts are names or IP addresses in their
-    usual spelling: what some resolvers also take for an address (`127.1`, `0x7f000001`, `2130706433`;
-    https://url.spec.whatwg.org/#ends-in-a-number-checker) is refused.
+    usual spelling; others that some resolvers accept (`127.1`, `0x7f000001`, `2130706433`;
+    https://url.spec.whatwg.org/#ends-in-a-number-checker) are refused.
     """
     if len(text) > _WEB_URL_MAX:
         raise ValueError(f"the URL has {len(text)} characters; the limit is {_WEB_URL_MAX}")
@@ -119,12 +119,12 @@ def web_url(text: str) -> URL:
         raise ValueError("the URL must not contain a user name or password")
     if address_of(host) is None and not _is_host_name(host):
         raise ValueError("the URL's host is neither a name nor an IP address in its usual spelling")
-    # Host and port are those that were checked; yarl takes the rest as it is.
+    # Host and port are the checked ones; yarl leaves the rest unchanged.
     return URL(str(origin.origin()) + target, encoded=True)
 
 
 def address_of(host: str) -> IPv4Address | IPv6Address | None:
-    """Return the IP address that `host` spells out, None for a name."""
+    """Return `host` as an IP address, or None if it is a name."""
     try:
         return ip_address(host)
     except ValueError:
@@ -141,7 +141,7 @@ def _is_host_name(host: str) -> bool:
 
 
 def read(source: DataURL, *, max_bytes: int) -> bytes:
-    """Return the decoded bytes; raises ImageError where it isn't base64, ImageTooLarge past `max_bytes`."""
+    """Return the decoded bytes. Raises ImageError for invalid base64, ImageTooLarge beyond `max_bytes`."""
     text = source.url[source.start :]
     try:
         data = pybase64.b64decode(text, validate=True)
@@ -155,8 +155,8 @@ def read(source: DataURL, *, max_bytes: int) -> bytes:
 
 
 def _read_loosely(text: str) -> bytes:
-    """Return what base64 says that is wrapped, percent-encoded, URL-safe or without padding."""
-    # Not urllib's `unquote`: it goes through megabytes of percent signs one by one, with the GIL held.
+    """Decode base64 that is wrapped, percent-encoded, URL-safe or without padding."""
+    # Not urllib's `unquote`: it handles megabytes of percent signs one by one, and holds the GIL.
     for written, meant in _AS_BASE64:
         text = text.replace(written, meant)
     packed = text.rstrip("=")
@@ -167,7 +167,7 @@ def _read_loosely(text: str) -> bytes:
 
 
 def too_large(size: int, limit: int) -> str:
-    """Say that `size` bytes are more than `limit`, rounding up so that the two never read the same."""
+    """Return the message that `size` exceeds `limit`, rounded up so that the two never look the same."""
     if limit < 2**20:
         return f"the image has {size} bytes; the limit is {limit}"
     return f"the image is {math.ceil(size / 2**20 * 10) / 10:g} MB; the limit is {limit / 2**20:.3g} MB"

@@ -1,4 +1,4 @@
-"""How a picture becomes square: `pad` as LLaVA-1.5 was trained, `crop` as the hub's processor, `squash`."""
+"""Makes an image square: `pad` as LLaVA-1.5 was trained, `crop` as the hub's processor does, or `squash`."""
 
 from math import ceil
 from typing import TYPE_CHECKING
@@ -7,33 +7,33 @@ from PIL import Image
 
 from gateway.images.decode import Rendition
 
-if TYPE_CHECKING:  # pydantic would double what a decoding process takes
+if TYPE_CHECKING:  # pydantic would double the memory of a decoding process
     from gateway.settings import Fit
 
-# CLIP's mean colour times 255, cut to integers (`expand2square` in LLaVA's `mm_utils.py`).
+# CLIP's mean colour times 255, truncated (`expand2square` in LLaVA's `mm_utils.py`).
 MEAN = (122, 116, 104)
 
-# What shrinking must leave: oversampling for the bicubic step along each axis, and a minimum of pixels on a
-# narrow picture's short side, so that its edges stay where they are.
+# Pixels that shrinking must leave: oversampling for the bicubic step, and a minimum on the short side of a
+# narrow image, so that its edges stay in place.
 _OVERSAMPLING, _MIN_SHORT_SIDE = 2, 64
-# No recipe fills more pixels than this on its way; 2**25 take 128 MB.
+# The largest intermediate image, in pixels; 2**25 take 128 MB.
 _CANVAS_MAX = 2**25
 
 
 def shrink_factor(size: tuple[int, int], fit: "Fit", side: int) -> int:
-    """Return by how much a picture of `size` may be shrunk before it is fitted, at least 1."""
+    """Return by how much an image of `size` may be shrunk before it is made square, at least 1."""
     long, short = max(size), min(size)
     if fit != "pad":
         return max(1, short // (_OVERSAMPLING * side))
     shrink = max(1, min(long // (_OVERSAMPLING * side), short // _MIN_SHORT_SIDE))
-    # A decoder may shrink by half of that only; what is too long even then is fitted as it is.
+    # A decoder may shrink by only half of that; an image too long even then is not shrunk.
     return shrink if (2 * long // shrink) ** 2 <= _CANVAS_MAX else 1
 
 
 def square(picture: Rendition, fit: "Fit", side: int) -> Image.Image:
     """Return `picture` as a square of `side` pixels, without any metadata."""
-    is_one = picture.size == picture.pixels.size == (side, side)
-    fitted = picture.pixels.copy() if is_one else _fitted(picture, fit, side)
+    unchanged = picture.size == picture.pixels.size == (side, side)
+    fitted = picture.pixels.copy() if unchanged else _fitted(picture, fit, side)
     fitted.info = {}
     return fitted
 
@@ -52,9 +52,9 @@ def _fitted(picture: Rendition, fit: "Fit", side: int) -> Image.Image:
 
 
 def _pad(picture: Rendition, side: int) -> Image.Image:
-    """Lay the picture on the middle of a square of the mean colour, and resize that.
+    """Paste the image into the middle of a square of the mean colour, and resize the square.
 
-    With factor 1 this is the original's recipe to the letter; else the square's edges may lie within pixels.
+    With factor 1 this is exactly what LLaVA does; otherwise the edges of the square may lie within pixels.
     """
     long = max(picture.size)
     starts = [
@@ -65,7 +65,7 @@ def _pad(picture: Rendition, side: int) -> Image.Image:
     left, top = (at - start for at, start in zip(corner, starts, strict=True))
     right, bottom = left + long / picture.factor, top + long / picture.factor
     if (left, right) == (0, picture.pixels.width):
-        # Nothing lies beside it. Resizing takes the width first; the bars above and below stay as they are.
+        # No bars at the sides: resizing starts with the width, which leaves the bars above and below as is.
         rows = _resize(picture.pixels, (side, picture.pixels.height), (0, 0, right, picture.pixels.height))
         column = Image.new("RGB", (side, ceil(bottom)), MEAN)
         column.paste(rows, (0, corner[1]))
@@ -76,7 +76,7 @@ def _pad(picture: Rendition, side: int) -> Image.Image:
 
 
 def _crop(picture: Rendition, side: int) -> Image.Image:
-    """Resize the short side to `side` and cut out the middle, as transformers' CLIPImageProcessor."""
+    """Resize the short side to `side` and crop the middle, as transformers' CLIPImageProcessor does."""
     width, height = picture.size
     short = min(width, height)
     resized = _resize(picture.pixels, (int(side * width / short), int(side * height / short)), _box(picture))
@@ -85,10 +85,10 @@ def _crop(picture: Rendition, side: int) -> Image.Image:
 
 
 def _pad_long_side_first(image: Image.Image, side: int) -> Image.Image:
-    """Pad in memory that grows with the long side, not with its square.
+    """Pad with memory that grows with the long side, not with its square.
 
-    Resizing takes first the width, then the height, and rounds in between: a wide picture comes out as by the
-    recipe, a high one, whose height is taken first here, may differ by 1 of 255.
+    Resizing does the width first, then the height, and rounds in between: a wide image is the same as with
+    `_pad`; a high one, whose height is done first here, may differ by 1 of 255.
     """
     if image.height > image.width:
         turned = _pad_long_side_first(image.transpose(Image.Transpose.TRANSPOSE), side)
@@ -101,7 +101,7 @@ def _pad_long_side_first(image: Image.Image, side: int) -> Image.Image:
 
 
 def _crop_middle_first(picture: Rendition, side: int) -> Image.Image:
-    """Crop without resizing what is cut off; rounding may differ by 1 of 255."""
+    """Crop without resizing the parts that are cut off; rounding may differ by 1 of 255."""
     left, top, right, bottom = _box(picture)
     width, height = right - left, bottom - top
     if width > height:
@@ -116,7 +116,7 @@ def _crop_middle_first(picture: Rendition, side: int) -> Image.Image:
 
 
 def _box(picture: Rendition) -> tuple[float, float, float, float]:
-    """Return the original's edges, in pixels of the rendition."""
+    """Return the edges of the original, in pixels of the rendition."""
     (left, top), (width, height) = picture.origin, picture.size
     return left, top, left + width / picture.factor, top + height / picture.factor
 

@@ -1,7 +1,7 @@
-"""The structure of a file, checked before it is decoded: a few bytes can cost a decoder a lot of work.
+"""Checks the structure of a file before it is decoded: a few bytes can cost a decoder a lot of work.
 
-Pillow's readers walk segments, chunks and blocks in Python, and copy what they have joined with each that
-comes. So their numbers are bounded here. No camera or editor comes near the bounds.
+Pillow's readers loop over segments, chunks and blocks in Python, and copy joined data with each of them. So
+their numbers are limited here. Files of cameras and editors stay far below the limits.
 """
 
 from collections.abc import Callable, Mapping
@@ -9,28 +9,28 @@ from collections.abc import Callable, Mapping
 from gateway.errors import ImageError, ImageTooLarge, UnsupportedImage
 
 MOST_SEGMENTS = 500  # of a JPEG before its first scan; a colour profile of 16 MB has 255
-MOST_NOTES = 64  # segments of Exif among them, and compressed texts and profiles in a PNG
-MOST_JUNK = 2**16  # bytes of a JPEG between its segments; they are for nothing
-MOST_CHUNKS = 1000  # of a PNG that hold no pixels
-MOST_DATA_CHUNKS = 20_000  # of a PNG that do; libpng writes 8 kB in each
+MOST_NOTES = 64  # of a JPEG's segments that are Exif; of a PNG's compressed texts and profiles
+MOST_JUNK = 2**16  # unused bytes between the segments of a JPEG
+MOST_CHUNKS = 1000  # of a PNG without pixels
+MOST_DATA_CHUNKS = 20_000  # of a PNG with pixels; libpng writes 8 kB into each
 MOST_BLOCKS = 4000  # of a GIF before its first frame, of 255 bytes
 
-_NO_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})  # JPEG markers that stand alone
+_NO_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})  # JPEG markers without a length
 _SOS, _EOI, _APP1 = 0xDA, 0xD9, 0xE1
 _INFLATED = frozenset({b"zTXt", b"iTXt", b"iCCP"})
 _BMP_RLE = frozenset({1, 2})
 
 
 def check(data: bytes, format_: str) -> None:
-    """Raise ImageTooLarge where `data` has too many parts, and UnsupportedImage for an RLE BMP."""
+    """Raise ImageTooLarge if `data` has too many parts, and UnsupportedImage for an RLE BMP."""
     if (look := _CHECKS.get(format_)) is not None:
         look(data)
 
 
 def webp_size(data: bytes) -> tuple[int, int]:
-    """Return width and height: libwebp takes memory for the pixels with the header. RFC 9649, section 2.
+    """Return width and height; libwebp would allocate all pixels to read them. RFC 9649, section 2.
 
-    Raises ImageError where there is no header.
+    Raises ImageError if there is no header.
     """
     kind, body = data[12:16], data[20:30]
     if kind == b"VP8X" and len(body) == 10:  # noqa: PLR2004  # flags, 24 bits each of width - 1 and height - 1
@@ -44,7 +44,7 @@ def webp_size(data: bytes) -> tuple[int, int]:
 
 
 def webp_may_be_transparent(data: bytes) -> bool:
-    """Say whether the header allows for an alpha channel. RFC 9649, section 2.7.1; lossless: section 3.4."""
+    """Return whether the header allows an alpha channel. RFC 9649, section 2.7.1; lossless: section 3.4."""
     match data[12:16]:
         case b"VP8X":
             return bool(int.from_bytes(data[20:21]) & 0x10)
@@ -57,7 +57,7 @@ def _check_jpeg(data: bytes) -> None:
     at, segments, notes, junk = 2, 0, 0, 0
     while at + 4 <= len(data):
         marker = data[at + 1]
-        if data[at] != 0xFF or marker == 0:  # noqa: PLR2004  # no marker: the reader passes it byte by byte
+        if data[at] != 0xFF or marker == 0:  # noqa: PLR2004  # no marker: the reader skips it byte by byte
             following = data.find(b"\xff", at + 1)
             junk += (following if following > 0 else len(data)) - at
             _bound(junk, MOST_JUNK, "bytes between its segments")
@@ -65,8 +65,8 @@ def _check_jpeg(data: bytes) -> None:
                 return
             at = following
             continue
-        if marker == 0xFF:  # noqa: PLR2004  # filling; a run of it is passed at once
-            at = _after_filling(data, at)
+        if marker == 0xFF:  # noqa: PLR2004  # fill bytes; a run of them is skipped at once
+            at = _skip_fill_bytes(data, at)
             continue
         if marker in (_SOS, _EOI):
             return
@@ -77,8 +77,8 @@ def _check_jpeg(data: bytes) -> None:
         at += 2 if marker in _NO_LENGTH else 2 + max(2, int.from_bytes(data[at + 2 : at + 4], "big"))
 
 
-def _after_filling(data: bytes, at: int) -> int:
-    """Return where the last of a run of FF bytes lies."""
+def _skip_fill_bytes(data: bytes, at: int) -> int:
+    """Return the position of the last of a run of FF bytes."""
     rest = data[at : at + 65536].lstrip(b"\xff")
     length = len(data[at : at + 65536]) - len(rest)
     return at + length - 1 if rest else at + length
@@ -102,7 +102,7 @@ def _check_png(data: bytes) -> None:
 
 
 def _check_gif(data: bytes) -> None:
-    flags = data[10] if len(data) > 10 else 0  # noqa: PLR2004  # the screen descriptor's
+    flags = data[10] if len(data) > 10 else 0  # noqa: PLR2004  # of the screen descriptor
     at = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
     blocks = 0
     while at + 2 <= len(data) and data[at] == 0x21:  # noqa: PLR2004  # an extension
@@ -115,7 +115,7 @@ def _check_gif(data: bytes) -> None:
 
 
 def _check_bmp(data: bytes) -> None:
-    if int.from_bytes(data[30:34], "little") in _BMP_RLE and int.from_bytes(data[14:18], "little") >= 40:  # noqa: PLR2004  # a header that says how it is compressed
+    if int.from_bytes(data[30:34], "little") in _BMP_RLE and int.from_bytes(data[14:18], "little") >= 40:  # noqa: PLR2004  # a header with the compression
         # Pillow reads it pixel by pixel in Python.
         raise UnsupportedImage("the image is a run-length encoded BMP; only uncompressed BMPs are supported")
 

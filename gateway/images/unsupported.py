@@ -2,7 +2,7 @@
 
 import re
 
-_LOOKED_AT = 4096  # bytes of text
+_EXAMINED = 4096  # bytes of text
 _SIGNATURES = (
     (b"%PDF-", "a PDF"),
     (b"%!PS", "a PostScript file"),
@@ -25,9 +25,10 @@ _SIGNATURES = (
     (b"data:", "the text of a data URL"),
 )
 _RIFF = {b"AVI ": "an AVI video", b"WAVE": "a WAV sound"}
-_FILM = frozenset({b"ftyp", b"moov", b"mdat", b"wide", b"skip", b"free"})
+_VIDEO = frozenset({b"ftyp", b"moov", b"mdat", b"wide", b"skip", b"free"})
 _SEQUENCES = frozenset({b"hevc", b"hevx", b"msf1"})
-# A tag, behind a declaration, a document type (with entities) and comments; nothing is matched in two ways.
+# What may come before a tag: a declaration, a document type with entities, comments. Unambiguous, so that
+# matching never backtracks.
 _FRONT = rb"(?:\xef\xbb\xbf)?(?>\s+|<\?.*?\?>|<!--.*?-->|<!DOCTYPE[^>\[]*(?:\[.*?\]\s*)?>)*+"
 _SVG = re.compile(_FRONT + rb"<(?:svg:)?svg[\s>/]", re.DOTALL | re.IGNORECASE)
 _HTML = re.compile(_FRONT + rb"<(?:html|head|body|title|meta|script)[\s>/]", re.DOTALL | re.IGNORECASE)
@@ -36,24 +37,24 @@ _TEXT = re.compile(rb"[\t\n\r\x20-\x7e\x80-\xff]{4,}")
 
 
 def name(data: bytes) -> str | None:
-    """Return what the file is, with its article; None where that can't be told."""
+    """Return the kind of file with its article, or None if it is unknown."""
     for start, kind in _SIGNATURES:
         if data.startswith(start):
             return kind
     if data.startswith(b"RIFF"):
         return _RIFF.get(data[8:12])
-    if data[4:8] in _FILM:
-        return _film(data[8:12])
-    return _written(data[:_LOOKED_AT])
+    if data[4:8] in _VIDEO:
+        return _video(data[8:12])
+    return _text_kind(data[:_EXAMINED])
 
 
-def _film(brand: bytes) -> str:
+def _video(brand: bytes) -> str:
     if brand in _SEQUENCES:
         return "a HEIC sequence"
     return "a QuickTime video (MOV)" if brand == b"qt  " else "an MP4 video"
 
 
-def _written(text: bytes) -> str | None:
+def _text_kind(text: bytes) -> str | None:
     if _SVG.match(text):
         return "an SVG"
     if _HTML_TYPE.match(text) or _HTML.match(text):

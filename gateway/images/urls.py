@@ -1,21 +1,21 @@
-"""URLs as they were written: a signature covers every character of one, so nothing of it is spelt anew.
+"""Splits and joins URLs without normalising them, because a signed URL is valid only as it was written.
 
-Only what no request line can hold is encoded (RFC 9112, section 3). yarl and urllib would also decode escapes
-and drop `.` and `..`.
+Only characters that a request line cannot have are encoded (RFC 9112, section 3). yarl and urllib would also
+decode escapes and remove `.` and `..`.
 """
 
 import re
 
-# Scheme, authority, and what is asked for: a path and a query. RFC 3986, appendix B.
+# Scheme, authority, path and query. RFC 3986, appendix B.
 _PARTS = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.-]*):)?(?://([^/?#]*))?([^?#]*)(\?[^#]*)?(#.*)?", re.DOTALL)
 _UNSENDABLE = re.compile(r"[\0-\x20\x7f-\U0010ffff]+")
 _BREAKS = str.maketrans("", "", "\t\r\n")
 
 
 def split(text: str) -> tuple[str, str, str]:
-    """Return scheme, authority and request target of an absolute URL; raises ValueError for no URL.
+    """Return scheme, authority and request target of an absolute URL.
 
-    Line breaks and tabs are left out, as are spaces at the end: browsers take them for slips too
+    Line breaks, tabs and trailing spaces are removed, as browsers do
     (https://url.spec.whatwg.org/#concept-basic-url-parser).
     """
     scheme, authority, path, query = _parts(text.rstrip(" \t\r\n").translate(_BREAKS))
@@ -23,9 +23,9 @@ def split(text: str) -> tuple[str, str, str]:
 
 
 def joined(base: str, location: str) -> str:
-    """Return the URL that `location` means in an answer from `base`. RFC 3986, section 5.2.2.
+    """Return the URL that `location` means in a response from `base`. RFC 3986, section 5.2.2.
 
-    Only a relative path has its dots resolved: it has to be joined with the base's.
+    Dots are resolved only in a relative path, which must be joined with that of `base`.
     """
     at, authority, from_path, from_query = _parts(base)
     scheme, host, path, query = _parts(location)
@@ -41,9 +41,9 @@ def joined(base: str, location: str) -> str:
 
 
 def encoded(target: str) -> str:
-    """Return `target` with spaces, control characters and all that isn't ASCII percent-encoded, as UTF-8.
+    """Return `target` with spaces, control characters and non-ASCII characters percent-encoded as UTF-8.
 
-    Bytes of a header that are no UTF-8 are kept (aiohttp reads them by `surrogateescape`).
+    Bytes of a header that are not UTF-8 are kept (aiohttp decodes them with `surrogateescape`).
     """
     return _UNSENDABLE.sub(
         lambda found: "".join(f"%{byte:02X}" for byte in found[0].encode("utf-8", "surrogateescape")), target

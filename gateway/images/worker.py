@@ -1,7 +1,7 @@
-"""A process that decodes images which a thread could not be stopped in.
+"""A process that decodes images, for decoders that a thread could not interrupt.
 
-It reads tasks from a socket on descriptor 0 and writes the fitted pixels back. It imports Pillow and no more,
-ends with the process that started it, and takes no more memory and processor time for an image than allowed.
+It reads tasks from a socket on descriptor 0 and writes the square pixels back. It imports little more than
+Pillow, ends with its parent process, and limits the memory and CPU time of each image.
 """
 
 import ctypes
@@ -27,19 +27,21 @@ from gateway.images.decode import decode
 from gateway.images.header import MB, memory_for, open_image
 from gateway.images.square import shrink_factor, square
 
-if TYPE_CHECKING:  # pydantic would double the process's memory and its start
+if TYPE_CHECKING:  # pydantic would double the memory and the start-up time of the process
     from gateway.settings import Fit
 
-HEAD = struct.Struct("!II")  # of a message: the lengths of its pickled part and of its bytes
-NICE = 4  # how far, in the kernel's scale from -20 to 19
-OWN_MEMORY = 64 * MB  # of the process besides an image's pixels and file; docs/memory.md counts it
+HEAD = struct.Struct("!II")  # of a message: the lengths of its pickled object and of its bytes
+NICE = 4  # added to the niceness, which ranges from -20 to 19
+OWN_MEMORY = (
+    64 * MB
+)  # bytes of the process besides the pixels and file of an image; counted in docs/memory.md
 _PDEATHSIG = 1  # prctl(2)
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # mallopt(3)
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What is to be done with an image: `seconds` are of processor time, `memory` is in bytes of pixels."""
+    """How to decode an image: at most `seconds` of CPU time and `memory` bytes of pixels."""
 
     side: int
     fit: "Fit"
@@ -50,7 +52,7 @@ class Task:
 
 
 def run(task: Task, data: bytes) -> Image:
-    """Return the image as a square RGB of `task.side` pixels. Raises ImageError and its kinds."""
+    """Return the image as a square RGB of `task.side` pixels. Raises ImageError and its subclasses."""
 
     def by(size: tuple[int, int]) -> int:
         return shrink_factor(size, task.fit, task.side) if task.fast else 1
@@ -58,22 +60,22 @@ def run(task: Task, data: bytes) -> Image:
     image = open_image(data, max_pixels=task.max_pixels, shrink=by)
     shrink = by(image.size)
     if memory_for(image, shrink) > task.memory:
-        raise ImageTooLarge("the image's pixels take more memory than its header says")
+        raise ImageTooLarge("the image's pixels need more memory than its header declares")
     return square(decode(image, shrink=shrink), task.fit, task.side)
 
 
-def send(channel: socket.socket, said: object, content: bytes) -> None:
-    """Send a message: an object of ours, and bytes."""
-    packed = pickle.dumps(said)
+def send(channel: socket.socket, value: object, content: bytes) -> None:
+    """Send a message: an object and bytes."""
+    packed = pickle.dumps(value)
     channel.sendall(HEAD.pack(len(packed), len(content)) + packed)
     channel.sendall(content)
 
 
 def receive(channel: socket.socket) -> tuple[object, bytes]:
-    """Return the next message. Raises EOFError where the other end is closed."""
-    said, content = HEAD.unpack(_exactly(channel, HEAD.size))
-    # Both ends are ours: a decoder that was taken over could as well do anything else as this user.
-    return pickle.loads(_exactly(channel, said)), _exactly(channel, content)  # noqa: S301  # see above
+    """Return the next message. Raises EOFError if the other end is closed."""
+    packed, content = HEAD.unpack(_exactly(channel, HEAD.size))
+    # A compromised decoder gains nothing with a pickle: it already runs as the same user.
+    return pickle.loads(_exactly(channel, packed)), _exactly(channel, content)  # noqa: S301  # see above
 
 
 def _exactly(channel: socket.socket, size: int) -> bytes:
@@ -87,15 +89,15 @@ def _exactly(channel: socket.socket, size: int) -> bytes:
 
 
 def main() -> None:
-    """Decode until the other end closes."""
+    """Decode images until the other end closes the socket."""
     parent, nice = map(int, sys.argv[1:])
     _end_with(parent)
-    _give_memory_back()
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash must not write a client's image to the disk
+    _return_freed_memory()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash must not write the image of a client to disk
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the gateway, which lets requests finish
     if nice:
         os.nice(NICE)
-    PIL.Image.MAX_IMAGE_PIXELS = None  # ours is checked before
+    PIL.Image.MAX_IMAGE_PIXELS = None  # sizes are checked before
     channel = socket.socket(fileno=0)
     with suppress(EOFError, ConnectionError):
         while True:
@@ -122,17 +124,17 @@ def _answer(task: Task, data: bytes) -> tuple[str | None, bytes]:
 
 
 def _end_with(parent: int) -> None:
-    """Have the kernel kill this process as soon as its parent is gone."""
+    """Make the kernel kill this process when its parent ends."""
     with suppress(AttributeError):
         ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)
 
 
-def _give_memory_back() -> None:
-    """Have glibc return what is freed: this process is idle most of the time.
+def _return_freed_memory() -> None:
+    """Make glibc return freed memory to the system, because this process is idle most of the time.
 
-    A decoder's thread gets no arena of its own: each takes 64 MB of the addresses that an image may have.
+    Threads of decoders share one arena: each further one would take 64 MB of the limited address space.
     """
     with suppress(AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
@@ -142,7 +144,7 @@ def _give_memory_back() -> None:
 
 
 def _allow(memory: int, seconds: float) -> None:
-    """Bound what the next image may take: bytes of addresses beyond those in use, and processor time."""
+    """Limit the address space beyond the current use, and the CPU time, for the next image."""
     with suppress(OSError, ValueError):
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         _limit(resource.RLIMIT_AS, pages * resource.getpagesize() + memory + OWN_MEMORY)

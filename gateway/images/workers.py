@@ -1,6 +1,6 @@
-"""The processes that decode what a thread can't be stopped in; each is ended on a time-out and replaced.
+"""Decoding processes, for decoders that a thread could not interrupt; one that times out is replaced.
 
-The next image is of the caller who has fewest in them: a caller's flood waits behind itself.
+The caller with the fewest running images is served next, so a flood delays only its sender.
 """
 
 import asyncio
@@ -27,8 +27,8 @@ from gateway.errors import ImageError, Overloaded, Unavailable
 from gateway.images.worker import Task, receive, send
 from gateway.settings import Settings
 
-LEFT = 0.2  # seconds that an image may still take after its request has gone
-LATE = 4  # times an image's processor time that it may take by the clock
+LEFT = 0.2  # seconds that an image may still take after its request was cancelled
+LATE = 4  # the wall-clock limit of an image, as a multiple of its CPU time
 
 _PROGRAM = "from gateway.images import worker; worker.main()"
 
@@ -36,7 +36,7 @@ log = structlog.get_logger()
 
 
 class Workers:
-    """At most `size` processes, started when they are first needed. `nice` ones have a lower priority."""
+    """At most `size` processes, started when they are needed. With `nice` they have a lower priority."""
 
     def __init__(self, size: int, settings: Settings, *, nice: bool) -> None:
         self._nice = nice
@@ -46,10 +46,10 @@ class Workers:
         self._lock = threading.Lock()
 
     async def decode(self, caller: Caller, task: Task, data: bytes) -> Image.Image:
-        """Return the fitted image. If cancelled, the process is ended before this returns.
+        """Return the square image. If cancelled, the process is ended before this returns.
 
-        Raises ImageError and its kinds, also where the image takes longer than `task.seconds` or where the
-        decoder crashes over it; Overloaded and Unavailable (503) where it is not the image's fault.
+        Raises ImageError and its subclasses, also if the image takes longer than `task.seconds` or crashes
+        the decoder; Overloaded and Unavailable (503) if the cause is not the image.
         """
         async with self._permits.hold(caller):
             return await self._by_thread(task, data)
@@ -65,11 +65,11 @@ class Workers:
                 await asyncio.wait({done}, timeout=LEFT)
                 job.end()
                 await asyncio.wait({done})
-                done.exception()  # nobody waits for it any more
+                done.exception()  # marks it as retrieved: nothing awaits it any more
             raise
 
     def rest(self) -> None:
-        """End the processes that have nothing to do; new ones start when they are needed."""
+        """End idle processes; new ones start when they are needed."""
         with self._lock:
             idle, self._idle = self._idle, []
         for worker in idle:
@@ -101,7 +101,7 @@ class Workers:
 
 
 class _Job:
-    """An image that is being decoded, and may be ended from outside."""
+    """A running decoding, which may be ended from outside."""
 
     def __init__(self) -> None:
         self._worker: _Worker | None = None
@@ -115,7 +115,7 @@ class _Job:
                 worker.kill()
 
     def finish(self) -> None:
-        """Forget the process: it may now decode another image."""
+        """Forget the process, which may decode another image now."""
         with self._lock:
             self._worker = None
 
@@ -132,8 +132,8 @@ class _Worker:
     def __init__(self, *, nice: bool) -> None:
         self._channel, theirs = socket.socketpair()
         with theirs:
-            # The kernel ends it with the thread that starts it: one of the pool's, which last as long as we.
-            self._process = subprocess.Popen(  # noqa: S603  # this interpreter, on a module of ours
+            # The kernel ends it with the thread that started it, which lives as long as its pool.
+            self._process = subprocess.Popen(  # noqa: S603  # this interpreter, on our module
                 [sys.executable, "-c", _PROGRAM, str(os.getpid()), str(int(nice))],
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
@@ -147,10 +147,10 @@ class _Worker:
         return self._process.poll() is None
 
     def decode(self, task: Task, data: bytes) -> Image.Image:
-        """Return the fitted image; raises what `Workers.decode` raises."""
+        """Return the square image; raises what `Workers.decode` raises."""
         self.sound = False
         used = self._cpu_seconds()
-        # By the clock it may take longer than by its own: other work has the processors too.
+        # Other work may use the CPU, too, so the wall-clock limit is longer than the CPU limit.
         latest = monotonic() + LATE * task.seconds
         self._channel.settimeout(LATE * task.seconds)
         try:
@@ -159,7 +159,7 @@ class _Worker:
             failed, content = receive(self._channel)
         except TimeoutError:
             log.warning("decoder_timeout", cpu_seconds=round(self._cpu_seconds() - used, 2))
-            raise Overloaded("the image was not decoded in time: this machine is busy") from None
+            raise Overloaded("the image was not decoded in time: the machine is busy") from None
         except (EOFError, OSError):
             raise self._died(task) from None
         self.sound = True
@@ -171,14 +171,14 @@ class _Worker:
     def _until_answered(self, task: Task, used: float, latest: float) -> None:
         answered = select.poll()  # not `select`, which takes no descriptor over 1023
         answered.register(self._channel, select.POLLIN)
-        while not answered.poll(250 * task.seconds):  # milliseconds: a quarter of its time
+        while not answered.poll(250 * task.seconds):  # milliseconds: a quarter of the time limit
             if self._cpu_seconds() - used > task.seconds:
                 raise self._too_slow(task)
             if monotonic() > latest:
                 raise TimeoutError
 
     def kill(self) -> None:
-        """End the process, because its request has gone; the thread that waits for its answer notices."""
+        """Kill the process, because its request was cancelled; the thread that waits for it notices."""
         self._unwanted = True
         self._process.kill()
 
@@ -202,9 +202,9 @@ class _Worker:
         if number == signal.SIGXCPU:
             return self._too_slow(task)
         if number == signal.SIGKILL and self._unwanted:
-            return Unavailable("the image's decoder was ended: nobody waits for the image")
+            return Unavailable("the image's decoder was ended: its request was cancelled")
         log.warning("decoder_died", signal=number)
-        if number == signal.SIGKILL:  # by the system, which is out of memory
+        if number == signal.SIGKILL:  # by the system, out of memory
             return Unavailable("the image's decoder was ended")
         return ImageError("the image cannot be decoded: its decoder crashed")
 

@@ -182,7 +182,7 @@ async def test_only_threads_that_decode_large_pictures_step_back(
 def test_threads_step_back_from_their_processs_priority() -> None:
     def stepped_back() -> int:
         os.setpriority(os.PRIO_PROCESS, 0, before + 10)  # of this thread
-        loader_module._step_back()
+        loader_module._lower_priority()
         return os.getpriority(os.PRIO_PROCESS, 0)
 
     before = os.getpriority(os.PRIO_PROCESS, 0)
@@ -357,7 +357,7 @@ async def test_closing_ends_the_threads(monkeypatch: pytest.MonkeyPatch) -> None
     gate.opened.set()
     await closing
     assert asked.cancelled()
-    pools = (one.loader._threads, one.loader._patient_threads)
+    pools = (one.loader._threads, one.loader._large_threads)
     assert [thread for pool in pools for thread in pool._threads._threads if thread.is_alive()] == []
 
 

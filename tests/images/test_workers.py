@@ -223,7 +223,7 @@ async def test_who_leaves_frees_everything_and_ends_the_process(
 
 
 async def test_more_pixels_than_the_header_told_are_refused(workers: Workers) -> None:
-    with pytest.raises(ImageTooLarge, match="more memory than its header says"):
+    with pytest.raises(ImageTooLarge, match="more memory than its header declares"):
         await workers.decode(ME, task(memory=10_000), IMAGES["WebP"])
 
 
