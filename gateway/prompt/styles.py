@@ -7,18 +7,18 @@ from types import MappingProxyType
 
 @dataclass(frozen=True, slots=True)
 class TurnStyle:
-    """System text, then turns; a reply ends with `</s>`; pictures stand where the client put them."""
+    """System text, then turns; a reply ends with `</s>`; images stay where the client put them."""
 
-    system: str  # where the client sends none
+    system: str  # if the client sends none
     after_system: str
-    before_assistant: str  # between what the user said and `assistant`
+    before_assistant: str  # between the user's text and `assistant`
     user: str = "USER: "
     assistant: str = "ASSISTANT:"
 
 
 @dataclass(frozen=True, slots=True)
 class MessageStyle:
-    """Message after message, none merged: its speaker, its pictures, then each text with `after_text`."""
+    """Messages one by one, not merged: the speaker, its images, then each text with `after_text`."""
 
     after_text: str
     user: str = "USER: "
@@ -27,10 +27,10 @@ class MessageStyle:
 
 Style = TurnStyle | MessageStyle
 
-# The form on the model card of the hub's llava-1.5-7b-hf. It shows one turn; more follow as in training.
+# The form on the model card of llava-1.5-7b-hf. The card shows one turn; further turns are as in training.
 CARD = TurnStyle(system="", after_system="\n", before_assistant="\n")
 
-# The form LLaVA-1.5 was trained in: `conv_vicuna_v1` in llava/conversation.py of haotian-liu/LLaVA.
+# The form that LLaVA-1.5 was trained with: `conv_vicuna_v1` in llava/conversation.py of haotian-liu/LLaVA.
 VICUNA_V1 = TurnStyle(
     system=(
         "A chat between a curious user and an artificial intelligence assistant. "
@@ -40,7 +40,7 @@ VICUNA_V1 = TurnStyle(
     before_assistant=" ",
 )
 
-# What the chat template of the hub's llava-1.5-7b-hf renders, to the character; it has no `</s>`.
+# Exactly what the chat template of llava-1.5-7b-hf renders; it has no `</s>`.
 HUB = MessageStyle(after_text=" ")
 
 STYLES: Mapping[str, Style] = MappingProxyType({"card": CARD, "vicuna_v1": VICUNA_V1, "hub": HUB})

@@ -1,6 +1,6 @@
-"""Turns messages into segments: text, image slots, and ends of replies.
+"""Renders messages as segments: text, image slots, and ends of replies.
 
-What a user typed is only ever part of a text segment, so no spelling of `<image>` or `</s>` gets beyond text.
+Text of a user is only ever part of a text segment, so a typed `<image>` or `</s>` stays text.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,7 +28,7 @@ class End(Enum):
     END = "</s>"
 
 
-SLOT: Final = Slot.SLOT  # stands for a picture
+SLOT: Final = Slot.SLOT  # stands for an image
 END: Final = End.END  # stands for the model's `</s>` token
 
 Segment = str | Slot | End
@@ -36,7 +36,7 @@ Segment = str | Slot | End
 
 @dataclass(frozen=True, slots=True)
 class PromptMessage:
-    """What one side said: texts and pictures, in the client's order. `param` is its field in errors."""
+    """A message: texts and images in the client's order. `param` is its field in errors."""
 
     role: Role
     parts: tuple[str | Slot, ...]
@@ -44,36 +44,36 @@ class PromptMessage:
 
     @property
     def empty(self) -> bool:
-        """Whether there is neither a character nor a picture in it."""
+        """Return whether it has neither text nor an image."""
         return not any(self.parts)
 
 
 def render(
     messages: Sequence[PromptMessage], style: Style, place: ImagePlace = "auto", *, continued: bool = False
 ) -> tuple[Segment, ...]:
-    """Return the prompt for the assistant's next reply, no two texts in it adjacent and none empty.
+    """Return the prompt for the assistant's next reply; no two texts in it are adjacent and none is empty.
 
-    With `place` `auto`, a user's pictures lead, as LLaVA was trained, unless text stands between two of them;
-    with `asked`, they stand where the client put them. A prompt that is `continued` ends within the reply
-    that the last message began; spaces at its end are left out, because LLaVA's words bring their own.
+    With `place` `auto`, a user's images come first, as LLaVA was trained, unless there is text between two of
+    them; with `asked`, they stay where the client put them. A `continued` prompt ends within the reply that
+    the last message began, without spaces at its end, because LLaVA's tokens start with a space.
 
-    Raises InvalidValue for a picture that is not the user's, and where the assistant spoke last and is not
-    `continued`, or the other way round.
+    Raises InvalidValue for an image in a message that is not the user's, and if the last message is the
+    assistant's without `continued`, or is not with it.
     """
-    _check_pictures(messages)
+    _check_images(messages)
     _check_last(messages, continued)
     if isinstance(style, TurnStyle):
-        return tuple(_joined(_by_turn(_spoken(messages), style, place, continued)))
+        return tuple(_joined(_by_turn(_turn_messages(messages), style, place, continued)))
     return tuple(_joined(_by_message(messages, style, place, continued)))
 
 
-def _check_pictures(messages: Sequence[PromptMessage]) -> None:
+def _check_images(messages: Sequence[PromptMessage]) -> None:
     for i, message in enumerate(messages):
         if message.role != "user" and SLOT in message.parts:
             param = f"{message.param or f'messages[{i}]'}.content[{message.parts.index(SLOT)}]"
             raise InvalidValue(
-                f"{param}: a picture in a message of role '{message.role}'; "
-                "pictures are allowed in user messages only",
+                f"{param}: images are allowed in user messages only; got one in a message of role "
+                f"'{message.role}'",
                 param=param,
             )
 
@@ -89,8 +89,8 @@ def _check_last(messages: Sequence[PromptMessage], continued: bool) -> None:
         return
     for i, message in reversed(list(enumerate(messages))):
         if message.role == "assistant" and not message.empty:
-            # The client asked for another reply, not for this one to go on. LLaVA never learned to speak
-            # twice in a row, and its answer would be nonsense with a 200.
+            # The client asks for a new reply, not to continue this one. LLaVA was not trained on two replies
+            # in a row, so the answer would be nonsense.
             param = message.param or f"messages[{i}]"
             raise InvalidValue(
                 f"{param}: the assistant spoke last; add a user message, or set "
@@ -101,12 +101,12 @@ def _check_last(messages: Sequence[PromptMessage], continued: bool) -> None:
             return
 
 
-def _spoken(messages: Sequence[PromptMessage]) -> list[PromptMessage]:
-    """Return the messages that make turns.
+def _turn_messages(messages: Sequence[PromptMessage]) -> list[PromptMessage]:
+    """Return the messages that become turns.
 
-    Chat frontends send empty messages as placeholders, and the model never saw a turn without content. But
-    there is always somebody to answer: a user whose last message is empty, or the system's text where there
-    is no other.
+    Empty messages are dropped: chat frontends send them as placeholders, and the model never saw an empty
+    turn. But the last turn is always a user's: an empty last message of the user is kept after a reply, and
+    system text without other messages becomes a user's.
     """
     said = [message for message in messages if not message.empty]
     if all(message.role == "system" for message in said):
@@ -123,8 +123,8 @@ def _by_turn(
     system = "".join(_texts(_lines(_parts(head)))) if head else style.system
     if system:
         yield system + style.after_system
-    # Whoever speaks twice has one turn, and system text after the head is part of the user's: the model
-    # learned strict alternation, and system text at the head alone.
+    # Consecutive messages of one side become one turn, and later system text is part of the user's turn: the
+    # model was trained on strict alternation, with system text only at the start.
     talk = groupby(said[len(head) :], lambda message: message.role == "assistant")
     turns = [list(turn) for _, turn in talk]
     before = ""
@@ -151,7 +151,7 @@ def _by_message(
     names = {"system": "", "user": style.user, "assistant": style.assistant + " "}
     for message in messages[:-1] if continued else messages:
         yield names[message.role]
-        # The hub's template knows one place, whatever stands between.
+        # The hub's template always puts images first, even with text between them.
         for part in message.parts if place == "asked" else _front(message.parts):
             yield from (SLOT, "\n") if part is SLOT else (part + style.after_text,)
     if continued:
@@ -183,8 +183,8 @@ def _front(parts: Sequence[str | Slot]) -> list[str | Slot]:
 def _lines(parts: Iterable[str | Slot]) -> Iterator[str | Slot]:
     r"""Yield the parts, with "\n" after each except the last and except a text that ends with one.
 
-    So a picture is `<image>` and a newline, and a picture at the end has none, as the original strips its
-    messages.
+    So an image is `<image>` and a newline, and an image at the end has no newline, because the original
+    strips its messages.
     """
     before: str | Slot | None = None
     for part in parts:

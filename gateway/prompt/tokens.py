@@ -1,4 +1,4 @@
-"""Turns segments into token ids."""
+"""Encodes segments as token ids."""
 
 from collections.abc import Sequence
 
@@ -11,14 +11,14 @@ LONGEST_TOKEN = 27  # bytes of UTF-8, in Llama's vocabulary: ` админист�
 
 
 def encode(segments: Sequence[Segment], model: Model, param: str = "messages") -> list[int]:
-    """Return the prompt's ids: the model's `<s>` once, first, and one image token for each slot.
+    """Return the prompt's token ids: `<s>` once, at the start, and one image token for each slot.
 
-    Text is encoded segment by segment, as LLaVA's own `tokenizer_image_token` does between pictures.
-    Raises ContextLengthExceeded, which names `param`, where they are too long whatever their tokens.
+    Text is encoded segment by segment, as LLaVA's `tokenizer_image_token` does between images. Raises
+    ContextLengthExceeded, which names `param`, if the text is too long however it is tokenized.
     """
-    # A megabyte takes a fifth of a second to tokenise.
+    # Checked first, because tokenizing a megabyte takes 0.2 s.
     least = _least_length(segments, model)
-    if least <= model.context_length:  # Few bytes: now their words may be counted.
+    if least <= model.context_length:  # short enough to count words
         least = max(least, _words(segments))
     if least > model.context_length:
         raise ContextLengthExceeded(
@@ -41,7 +41,7 @@ def length(ids: Sequence[int], model: Model) -> int:
 
 
 def at_most(text: str, model: Model, most: int) -> int:
-    """Return how many tokens `text` has where that is at most `most`; else `most` + 1, or more."""
+    """Return the number of tokens of `text` if that is at most `most`; else a number above `most`."""
     least = -(-len(text) // LONGEST_TOKEN)
     return least if least > most else len(model.vocabulary.encode(text))
 
@@ -57,5 +57,5 @@ def _least_length(segments: Sequence[Segment], model: Model) -> int:
 
 
 def _words(segments: Sequence[Segment]) -> int:
-    """Return how many words there are; each is a token at least, as none of Llama's has a space within it."""
+    """Return the number of words. Each is at least one token: none of Llama's has a space within it."""
     return sum(sum(map(bool, segment.split(" "))) for segment in segments if isinstance(segment, str))

@@ -73,7 +73,7 @@ def test_an_empty_system_message_leaves_vicuna_its_own_system_text() -> None:
     assert prompt.startswith("A chat between a curious user and an artificial intelligence assistant. ")
 
 
-MISPLACED = "{param}: a picture in a message of role '{role}'; pictures are allowed in user messages only"
+MISPLACED = "{param}: images are allowed in user messages only; got one in a message of role '{role}'"
 SPOKE_LAST = (
     "messages[1]: the assistant spoke last; add a user message, or set `continue_final_message` to true "
     "to continue its message"
