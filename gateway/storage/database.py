@@ -312,8 +312,8 @@ def _migrate(connection: sqlite3.Connection) -> None:
         return  # On a full disk, even writing the same version would fail.
     if version > len(MIGRATIONS):
         raise StorageUnavailable(
-            f"nothing can be stored: the state file has version {version}; "
-            f"this gateway supports up to {len(MIGRATIONS)}"
+            f"nothing can be stored: a newer gateway wrote the state file (schema {version}; "
+            f"this one supports up to {len(MIGRATIONS)}); upgrade the gateway, or restore a backup"
         )
     for migration in MIGRATIONS[version:]:
         # `executescript` would commit, and a migration that fails halfway could not be rolled back.

@@ -1,5 +1,6 @@
 """The files in deploy/ are what their tools take them for, and name only what the gateway has."""
 
+import itertools
 import re
 import subprocess
 import sys
@@ -93,6 +94,27 @@ def test_what_the_image_copies_is_in_the_repository_and_in_the_build_context() -
     copied = {Path(source) for line in lines for source in line.split()[:-1]}
     assert {source for source in copied if not (ROOT / source).exists()} == set()
     assert {source.parts[0] for source in copied} == context
+
+
+@pytest.mark.parametrize("target", ["cpu", "gpu"])
+def test_docker_runs_what_it_built_as_compose_does(target: str) -> None:
+    """The commands cannot be run here: each option is held against the Dockerfile and the compose file."""
+    text = (DEPLOY / "README.md").read_text()
+    (build,) = re.findall(rf"^(docker build .*--tag llava-gateway:{target} \.)$", text, re.MULTILINE)
+    assert build.split()[2:6] == ["--file", "deploy/Dockerfile", "--target", target]
+    (run_,) = re.findall(rf"^docker run (.*) llava-gateway:{target}$", text, re.MULTILINE)
+    words = run_.split()
+    options = [pair for pair in itertools.pairwise(words) if pair[0].startswith("--")]
+    gateway = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]["gateway"]
+    assert [f for option, f in options if option == "--publish"] == gateway["ports"]
+    assert [f.split(":")[1] for option, f in options if option == "--volume"] == ["/cache"]
+    assert "VOLUME /cache" in stage(target)
+    assert ("--init" in words, "--shm-size 1g" in run_, gateway["shm_size"]) == (gateway["init"], True, "1gb")
+    given = dict(f.split("=") for option, f in options if option == "--env")
+    assert given["GATEWAY_OPEN_ACCESS"] == str(gateway["environment"]["GATEWAY_OPEN_ACCESS"])
+    assert given["GATEWAY_PLAYGROUND"] == gateway["environment"]["GATEWAY_PLAYGROUND"]
+    Settings.model_validate({name.removeprefix(PREFIX).lower(): value for name, value in given.items()})
+    assert ("--gpus all" in run_) == (target == "gpu")
 
 
 @pytest.mark.parametrize("name", COMPOSE)

@@ -362,7 +362,7 @@ async def test_state_of_a_newer_gateway_is_refused(tmp_path: Path) -> None:
     connection.close()
     older = Database(tmp_path, GIB)
     with pytest.raises(
-        StorageUnavailable, match=r"the state file has version 1000; this gateway supports up to 1$"
+        StorageUnavailable, match=r"wrote the state file \(schema 1000; this one supports up to 1\)"
     ):
         await older.write(put)
     await older.close()
