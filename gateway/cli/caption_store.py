@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Final
 
 import orjson
 
-from gateway.cli.caption_outputs import CsvTable, Format, ImageFile, JsonlTable, Output, Table, TextFiles
+from gateway.cli.caption_files import EmbeddedDescriptions, TextFiles, XmpFiles
+from gateway.cli.caption_outputs import Format, ImageFile, Output
+from gateway.cli.caption_tables import CsvTable, JsonlTable, Table
 from gateway.cli.common import BadInput
 
 if TYPE_CHECKING:
@@ -14,6 +16,11 @@ if TYPE_CHECKING:
 
 JOURNAL: Final = ".captions.part.jsonl"
 TABLES: Final = {Format.JSONL: JsonlTable, Format.CSV: CsvTable}
+FILES: Final[dict[Format, type[Output]]] = {
+    Format.TXT: TextFiles,
+    Format.XMP: XmpFiles,
+    Format.EMBEDDED: EmbeddedDescriptions,
+}
 
 
 class CaptionStore:
@@ -27,7 +34,7 @@ class CaptionStore:
     def __init__(self, folder: Path, task: "Captions") -> None:
         self.captions: dict[str, str] = {}  # by the image's name
         self._tables = _open_tables(folder, task)
-        self._files: list[Output] = [TextFiles()] if Format.TXT in task.formats else []
+        self._files: list[Output] = [FILES[name]() for name in task.formats if name in FILES]
         self._journal = _open_journal(folder, task) if task.overwrite else None
         if not self._journal:
             for table in self._tables:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-from gateway.cli.caption_outputs import ImageFile, write_atomically
+from gateway.cli.atomic import write_atomically
+from gateway.cli.caption_outputs import ImageFile
 
 BROWSERS_SHOW: Final = frozenset({".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp"})
 THUMBNAIL: Final = (320, 320)
