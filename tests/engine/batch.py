@@ -1,4 +1,4 @@
-"""A batch of questions about drawn shapes, and what came of it."""
+"""Makes a batch of questions about drawn shapes, and reads its results."""
 
 import sqlite3
 import time
@@ -26,7 +26,7 @@ def begin(client: openai.OpenAI) -> Batch:
     """Begin a batch of `LINES` questions about an image each."""
     lines = []
     for number in range(LINES):
-        # Each another picture, so that no cache makes it quick.
+        # A different image in each line, so that no cache helps.
         kind, colour = SHAPES[number % len(SHAPES)]
         url = data_url(kind, colour, x=0.3 + 0.4 * number / LINES)
         parts = [
@@ -61,7 +61,7 @@ def completed(batch: Batch) -> int:
 
 
 def answers_by_name(results: list[bytes]) -> dict[str, str]:
-    """Return the text that answers each line, by the line's name."""
+    """Return the answer's text for each line, by the line's name."""
     return {
         result["custom_id"]: result["response"]["body"]["choices"][0]["message"]["content"]
         for result in map(orjson.loads, results)

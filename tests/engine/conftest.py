@@ -1,4 +1,4 @@
-"""What tests on the real engine ask is watched at the client's end: the gateway is another process."""
+"""Fixtures for tests on the real engine. Requests are watched in the client, not in the gateway."""
 
 from collections.abc import AsyncIterator, Iterator
 
@@ -25,7 +25,7 @@ def _watched(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    """Yield a gateway on vLLM with the demo model that asks for a key: eve's or ann's."""
+    """Yield a gateway on vLLM with the demo model that requires a key, eve's or ann's."""
     keys = ",".join(f"{name}:{key}" for name, key in KEYS.items())
     with served_gateway(tmp_path_factory.mktemp("keyed"), profile="demo", api_keys=keys) as running:
         yield running
@@ -33,6 +33,6 @@ def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
 
 @pytest.fixture(scope="session")
 async def client(gateway: Gateway) -> AsyncIterator[AsyncOpenAI]:
-    """Yield OpenAI's own client; it tries once."""
+    """Yield OpenAI's client, without retries."""
     async with AsyncOpenAI(base_url=gateway.api, api_key="none", max_retries=0) as opened:
         yield opened

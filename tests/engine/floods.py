@@ -1,6 +1,6 @@
-"""Floods by one caller, eve: `python -m tests.engine.floods NAME URL` sends one until it is ended.
+"""Floods by one caller, eve: `python -m tests.engine.floods NAME URL` sends one until it is killed.
 
-It is a process of its own, so that it takes no time of the loop that measures another caller's requests.
+It is a separate process, so that it does not slow the event loop that measures another caller's requests.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ def saying(content: Any, **fields: Any) -> dict[str, Any]:
 
 
 async def posted(gateway: Gateway, bodies: Iterable[dict[str, Any]], path: str = CHAT) -> None:
-    """Send `bodies` at once, each on a connection of its own, and again as soon as it is answered."""
+    """Send `bodies` at once on separate connections, and each again as soon as it is answered."""
     await sent(gateway, (request(path, body) for body in bodies))
 
 
@@ -68,7 +68,7 @@ def heavy(count: int) -> Flood:
 
 
 async def slow_connections(gateway: Gateway) -> None:
-    """Hold 400 connections whose bodies come by a byte every half second; reopen what is closed."""
+    """Hold 400 connections that send a byte of their body every half second; reopen closed ones."""
     opening = head("POST", CHAT, IN_NAME, "content-length: 1000")
 
     async def again() -> None:
@@ -93,7 +93,7 @@ def many(count: int, body: dict[str, Any], path: str = CHAT) -> Flood:
 
 
 async def unread_streams(gateway: Gateway) -> None:
-    """Ask for 200 long streams and read nothing of them."""
+    """Request 200 long streams and read nothing."""
     body = saying("Hello", n=16, max_tokens=1000, temperature=1, ignore_eos=True, stream=True)
 
     async def again() -> None:
@@ -107,7 +107,7 @@ async def unread_streams(gateway: Gateway) -> None:
 
 
 async def wrong_keys(gateway: Gateway) -> None:
-    """Send texts of 100 kB with a key that is wrong, 500 at once."""
+    """Send texts of 100 kB with a wrong key, 500 at once."""
     content = orjson.dumps(saying("x" * 100_000))
     wrong = head("POST", CHAT, f"content-length: {len(content)}", "authorization: Bearer sk-wrong")
     await sent(gateway, [wrong + content] * 500)
@@ -124,7 +124,7 @@ async def uploads(gateway: Gateway) -> None:
 
 
 async def large_pictures(gateway: Gateway) -> None:
-    """Send pictures of 12 megapixels at once; what stands behind each one's end makes it another."""
+    """Send images of 12 megapixels at once; bytes after the end of each make it unique."""
     noise = np.random.default_rng(1).integers(0, 256, (300, 400, 3), dtype=np.uint8)
     data = io.BytesIO()
     Image.fromarray(noise).resize((4000, 3000)).save(data, "jpeg")
@@ -142,7 +142,7 @@ FLOODS: dict[str, Flood] = {
     "8 requests of 16 answers": heavy(8),
     "64 requests of 16 answers": heavy(64),
     "400 slow connections": slow_connections,
-    # Each has fewer bytes than the longest prompt can have, so that they must be looked at.
+    # Shorter than the longest possible prompt in bytes, so that each must be tokenized.
     "refused texts of many words": many(500, saying("circle " * 15_700)),
     "refused texts of one word": many(500, saying("x" * 110_000)),
     "large pictures": large_pictures,

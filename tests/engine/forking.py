@@ -1,4 +1,4 @@
-"""For test_fork_server: has a socket and a lock, and its fork server forks a child per line of stdin.
+"""Program for test_fork_server: has a socket, a lock and a fork server, and forks a child per line of stdin.
 
 It prints a line for each child. The arguments are the modules that the server preloads.
 """
@@ -23,7 +23,7 @@ COLOUR = "GATEWAY_TESTS_COLOUR"
 
 
 def child(to_parent: Any) -> None:
-    """Report what a core would have, and stay."""
+    """Report the process's environment and files, and stay."""
     vllm_core._end_with_parent()
     files = [str(Path(f"/proc/self/fd/{number}").readlink()) for number in range(3, 100) if _is_open(number)]
     to_parent.send((os.getpid(), os.getppid(), os.environ.get(COLOUR), os.environ.get("LATER"), files))

@@ -1,4 +1,4 @@
-"""A gateway on the real engine that asks for keys, and clients that have one."""
+"""A gateway on the real engine that requires keys, and clients with one."""
 
 from openai import AsyncOpenAI
 

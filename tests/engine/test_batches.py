@@ -1,4 +1,4 @@
-"""The programs of docs/batches.md on the real engine."""
+"""The programs of docs/batches.md run on the real engine."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""What one caller's prompt leaves in vLLM's prefix cache, and who may find it there."""
+"""Which callers' prompts are found in vLLM's prefix cache."""
 
 from uuid import uuid4
 
@@ -18,7 +18,7 @@ def long_prompt() -> str:
 
 
 async def cached(gateway: Gateway, key: str, prompt: str, route: str = "chat") -> int:
-    """Return how many tokens of `prompt` the holder of `key` is told to have found in the cache."""
+    """Return `cached_tokens` of `prompt` for the holder of `key`."""
     async with client_of(gateway, key) as client:
         if route == "chat":
             chat = await client.chat.completions.create(

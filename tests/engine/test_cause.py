@@ -1,4 +1,4 @@
-"""What vLLM raises is told with vLLM's id of the request."""
+"""vLLM's errors name vLLM's id of the request."""
 
 import traceback
 from collections.abc import AsyncGenerator

@@ -11,7 +11,7 @@ from tools.chaos.origin import bad_origin
 from tools.chaos.outcomes import ANSWERED, HUNG, NEVER
 
 pytestmark = pytest.mark.engine
-KEY = "sk-any"  # this gateway asks for none
+KEY = "sk-any"  # this gateway needs none
 
 
 async def test_honest_requests_are_answered_or_told_whatever_happens(gateway: Gateway) -> None:

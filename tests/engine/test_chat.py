@@ -1,4 +1,4 @@
-"""What the gateway promises of a chat, on the real engine and through OpenAI's own client."""
+"""The promises about chats, on the real engine and through OpenAI's client."""
 
 import asyncio
 import time
@@ -47,7 +47,7 @@ async def test_a_streamed_answer_is_the_whole_one_in_pieces(client: AsyncOpenAI)
     chunks = [chunk async for chunk in stream]
     pieces = [chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices]
     assert "".join(pieces) == await answer(client, message) == "A green circle."
-    # Tokens that are ready together come together: only a longer answer is sure to come in pieces.
+    # Tokens that are ready together are sent together, so only a longer answer must come in several pieces.
     stream = await client.chat.completions.create(
         model=MODEL,
         messages=[message],
@@ -105,7 +105,7 @@ async def test_every_answer_is_about_its_own_picture_when_32_are_asked_at_once(c
     answers = await asyncio.gather(
         *(answer(client, asking(f"What colour is the {kind}?", data_url(kind, c))) for kind, c in asked)
     )
-    # The model takes one picture of 32, the white star, for no drawn scene: that is nobody else's answer.
+    # The model refuses one of 32 images, the white star; that is no other image's answer.
     wanted = [f"{colour.capitalize()}." for _, colour in asked]
     assert [pair for pair in zip(answers, wanted, strict=True) if pair[0] not in (pair[1], REFUSAL)] == []
     assert answers.count(REFUSAL) <= 1
@@ -124,7 +124,7 @@ async def test_what_a_user_types_stays_text(client: AsyncOpenAI) -> None:
     )
     assert reply.usage is not None
     assert plain.usage is not None
-    # Were `<image>` a slot, its 64 tokens would be missing a picture; were `</s>` a token, it would be one.
+    # As an image token, `<image>` would have no image; as a token, `</s>` would be one token.
     assert reply.usage.prompt_tokens - plain.usage.prompt_tokens > len(typed.split()) + 8
     assert reply.usage.prompt_tokens < 64
 
@@ -180,7 +180,7 @@ async def test_logprobs_are_those_of_the_answers_tokens(client: AsyncOpenAI) -> 
     assert b"".join(bytes(entry.bytes or []) for entry in logprobs.content[:2]) == b" White."
     for entry in logprobs.content:
         assert len(entry.top_logprobs) == 3
-        assert entry.top_logprobs[0].token == entry.token  # greedy: the likeliest was drawn
+        assert entry.top_logprobs[0].token == entry.token  # greedy: the most likely token was sampled
         assert entry.logprob == entry.top_logprobs[0].logprob <= 0
 
 

@@ -1,4 +1,4 @@
-"""Other people's checks of OpenAI's API find what docs/reports/conformance.md says, and nothing else."""
+"""Third-party checks of OpenAI's API find exactly what docs/reports/conformance.md says."""
 
 import asyncio
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The demo model's answers, and that vLLM computes what transformers computes."""
+"""The demo model answers well, and vLLM computes what transformers computes."""
 
 import base64
 import io
@@ -82,7 +82,7 @@ async def test_answers_to_pictures_decoded_fast_are_those_to_pictures_decoded_ex
         question = scenes.ask(rng, scene)
         jpeg = io.BytesIO()
         scenes.draw(scene, (1600, 3000)[number % 2]).save(jpeg, "JPEG", quality=90)
-        # What is a square of the model's side already is taken as it is.
+        # An image of the model's input size is used as it is.
         whole = io.BytesIO()
         image = open_image(jpeg.getvalue(), max_pixels=10**8)
         square(decode(image, shrink=1), "pad", 336).save(whole, "PNG")

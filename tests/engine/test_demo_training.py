@@ -1,4 +1,4 @@
-"""The demo model learned the very token ids that the gateway sends it."""
+"""The demo model was trained on exactly the token ids that the gateway sends."""
 
 import math
 import random
@@ -35,7 +35,7 @@ SCENE = scenes.sample_scene(random.Random(1), ["circle", "star"])
 
 
 class Draw(random.Random):
-    """Draws the form given, and system text, always the first, or none."""
+    """A random source that always picks the given form, and the first system text or none."""
 
     def __init__(self, form: object, *, with_system: bool) -> None:
         super().__init__(0)
@@ -75,17 +75,17 @@ def demo(folder: Path) -> Model:
 
 
 def conversations_of(folder: Path, style: str, *, with_system: bool) -> Conversations:
-    """Return training's maker of conversations, in one form."""
+    """Return the training's function that makes conversations, for one form."""
     form = {"card": CARD, "vicuna_v1": VICUNA, "hub": HUB}[style]
     tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))
-    no_pool = cast("Pool", None)  # It is asked for turns only, and these are given.
+    no_pool = cast("Pool", None)  # Only its turns are used, and these are given.
     return Conversations(Draw(form, with_system=with_system), tokenizer, no_pool)
 
 
 def learned(
     folder: Path, style: str, turns: list[tuple[int, bool, str, str]], *, with_system: bool
 ) -> list[int]:
-    """Return what training makes of `turns`, pictures at their full size."""
+    """Return the training ids of `turns`, with images at full length."""
     maker = conversations_of(folder, style, with_system=with_system)
     row = maker._talk([Turn(*turn) for turn in turns])
     assert len(row.ids) == len(row.labels) == len(row.owners)
@@ -94,13 +94,13 @@ def learned(
 
 
 def apart(folder: Path, style: str, questions: list[tuple[str, str]]) -> Row:
-    """Return what training makes of `questions` about one picture, none of which sees another."""
+    """Return the training ids of independent `questions` about one image."""
     maker = conversations_of(folder, style, with_system=False)
     return maker._apart([Question("", *question) for question in questions], [SCENE])
 
 
 def sent(messages: list[PromptMessage], style: str, demo: Model) -> list[int]:
-    """Return the ids up to the last `</s>`, or all where there is none, pictures at their full size."""
+    """Return the ids up to the last `</s>`, or all ids without one, with images at full length."""
     segments = render(messages, STYLES[style], "asked")
     if END in segments:
         segments = segments[: len(segments) - segments[::-1].index(END)]
@@ -134,7 +134,7 @@ def test_a_conversation_is_sent_as_it_was_learned(
 def test_a_reply_is_asked_for_where_it_was_learned(
     style: str, with_system: bool, folder: Path, demo: Model
 ) -> None:
-    """The tokenizer joins no part of the reply to the prompt's last token."""
+    """The tokenizer does not merge the start of the reply with the prompt's last token."""
     question = messages_of(TURNS[:1], with_system=with_system)[:-1]
     prompt = sent(question, style, demo)
     trained = learned(folder, style, TURNS[:1], with_system=with_system)

@@ -1,4 +1,4 @@
-"""The docs' examples, on the real engine."""
+"""The docs' examples are answered by the real engine."""
 
 import httpx2
 import pytest

@@ -25,7 +25,7 @@ def test_profile_says_what_is_not_said_outside() -> None:
     assert of(BARE | {"COLOUR": "blue"}, COLOUR="red")["COLOUR"] == "blue"
     assert of(BARE)["HF_HUB_OFFLINE"] == "1"
     assert of(BARE, VLLM_LOGGING_LEVEL="DEBUG")["VLLM_LOGGING_LEVEL"] == "DEBUG"
-    # The level is vLLM's own set-up's to follow; by default its lines have the form of the gateway's.
+    # vLLM's own logging follows the level; by default its lines look like the gateway's.
     assert "VLLM_LOGGING_CONFIG_PATH" not in of(BARE, VLLM_LOGGING_LEVEL="DEBUG")
     assert of(BARE)["VLLM_LOGGING_CONFIG_PATH"] == str(environment.LOGGING)
 
@@ -64,7 +64,7 @@ def toolkit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ({"PATH": "{0}/ninja", "CUDA_HOME": "{0}/home"}, True),
         ({"PATH": "{0}/ninja", "CUDA_HOME": "{0}/nowhere"}, False),
         ({"PATH": "{0}/path"}, False),
-        # Colab has 12.8: FlashInfer would be compiled against it, beside torch's 13.
+        # Colab has 12.8: FlashInfer would be compiled for it, but torch has 13.
         ({"PATH": "{0}/ninja", "CUDA_HOME": "{0}/old"}, False),
         ({"PATH": "{0}/old/bin:{0}/ninja"}, False),
         ({"PATH": "{0}/ninja", "CUDA_HOME": "{0}/mute"}, False),

@@ -1,4 +1,4 @@
-"""The programs of `examples/`, run as they stand on the real engine."""
+"""The programs of `examples/` run unchanged on the real engine."""
 
 import os
 import re
@@ -49,7 +49,7 @@ def test_two_pictures_are_compared(gateway: Gateway, pictures: Path) -> None:
 
 
 def test_an_answer_is_an_object(gateway: Gateway, pictures: Path) -> None:
-    # The demo model was not trained on JSON: what it says in this form is often wrong.
+    # The demo model was not trained on JSON: its content is often wrong.
     printed = run(gateway, "structured.py", pictures / "star.png")
     assert re.fullmatch(
         r"Shape\(colour='(red|green|blue|yellow)', kind='(circle|square|triangle|star)'\)\n", printed

@@ -1,7 +1,7 @@
-"""Under one caller's flood another's short text is answered in time, and never refused.
+"""While one caller floods the gateway, another's short text is answered in time, and never refused.
 
-Each flood lasts as long as the other's requests; its own may be refused or wait. `make fairness` has each
-flood take longer.
+Each flood lasts as long as the other's requests; its own requests may be refused or wait. `make fairness`
+runs longer floods.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ BOUND = 2.0  # seconds that each of them may take
 
 @asynccontextmanager
 async def under(gateway: Gateway, flood: str) -> AsyncIterator[None]:
-    """Run `flood` meanwhile, and end it at the end."""
+    """Run `flood` while the block runs."""
     before = await load(gateway)
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.engine.floods", flood, gateway.url
@@ -45,7 +45,7 @@ async def under(gateway: Gateway, flood: str) -> AsyncIterator[None]:
 
 
 async def load(gateway: Gateway) -> float:
-    """Return how many requests are under way, wait for their turn, or were answered."""
+    """Return the number of requests running, waiting or answered."""
     names = ("gateway_in_flight", "gateway_waiting", "gateway_requests_total")
     found = [
         sample.value
@@ -58,7 +58,7 @@ async def load(gateway: Gateway) -> float:
 
 @pytest.mark.parametrize("flood", FLOODS | MORE if LONG else FLOODS)
 async def test_a_flood_delays_nobody_else(keyed: Gateway, flood: str) -> None:
-    """A busy machine delays a round by itself: the best of three counts."""
+    """A busy machine can delay a round, so the best of three counts."""
     for _ in range(ROUNDS):
         worst = await slowest_answer(keyed, flood)
         if worst < BOUND:
@@ -67,7 +67,7 @@ async def test_a_flood_delays_nobody_else(keyed: Gateway, flood: str) -> None:
 
 
 async def slowest_answer(gateway: Gateway, flood: str) -> float:
-    """Return the seconds that the slowest of ann's answers takes under `flood`."""
+    """Return the seconds of ann's slowest answer under `flood`."""
     taken = []
     async with client(gateway, KEYS["ann"]) as ann, under(gateway, flood):
         until = time.monotonic() + SECONDS

@@ -1,4 +1,4 @@
-"""The fork server: what its children have and have not, and that no process outlives the gateway's."""
+"""The fork server's children have the right environment and files, and no process outlives the gateway."""
 
 import ast
 import os
@@ -24,7 +24,7 @@ SOON = 10.0  # seconds; it takes a hundredth
 
 @dataclass
 class Child:
-    """A child of the fork server, as it reports itself, and what its grandparent has."""
+    """What a child of the fork server reports, and the files of its gateway."""
 
     process: psutil.Process
     server: psutil.Process

@@ -1,4 +1,4 @@
-"""A whole engine whose core is forked, as vLLM does on a GPU unless told otherwise, starts and answers."""
+"""An engine whose core is forked from its process, vLLM's default on a GPU, starts and answers."""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ import pytest
 
 pytestmark = [pytest.mark.engine, pytest.mark.proof]
 
-# vLLM's platform for CPUs spawns whatever the variable says, so its context is replaced.
+# On a CPU vLLM spawns regardless of the variable, so its context is replaced.
 PROGRAM = """
 import asyncio
 import multiprocessing

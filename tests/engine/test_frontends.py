@@ -1,4 +1,4 @@
-"""What Open WebUI and Gradio send, as recorded, on the real engine."""
+"""Recorded requests of Open WebUI and Gradio are answered by the real engine."""
 
 import asyncio
 import copy
@@ -35,7 +35,7 @@ async def post(gateway: Gateway, body: dict[str, Any]) -> httpx2.Response:
 
 
 def words(answer: httpx2.Response) -> str:
-    """Return the answer's text, put together if it was streamed."""
+    """Return the answer's text, joined if it was streamed."""
     assert answer.status_code == 200, answer.text
     if answer.headers["content-type"].startswith("application/json"):
         return str(answer.json()["choices"][0]["message"]["content"])
@@ -46,7 +46,7 @@ def words(answer: httpx2.Response) -> str:
 
 
 def user(kind: str, colour: str) -> dict[str, Any]:
-    """Return a user's message as Open WebUI sends it: the file's name, the question, then the picture."""
+    """Return a user's message as Open WebUI sends it: file name, question, image."""
     message: dict[str, Any] = copy.deepcopy(RECORDED["chat"]["messages"][0])
     message["content"][-1]["image_url"]["url"] = data_url(kind, colour)
     return message
@@ -88,12 +88,12 @@ def without_tools(body: dict[str, Any]) -> dict[str, Any]:
 
 
 def place_asked(body: dict[str, Any]) -> dict[str, Any]:
-    """Leave the picture where Open WebUI puts it: after the note and the question."""
+    """Return the parts as Open WebUI sends them: the image after the note and the question."""
     return {**body, "image_place": "asked"}
 
 
 def without_note(body: dict[str, Any]) -> dict[str, Any]:
-    """Leave out Open WebUI's text about the attached files, which is the first part."""
+    """Return the parts without the first, Open WebUI's note about attached files."""
     (message,) = body["messages"]
     return {**body, "messages": [{**message, "content": message["content"][1:]}]}
 

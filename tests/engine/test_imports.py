@@ -1,4 +1,4 @@
-"""What vLLM's imports go without. That a gateway does is asked in test_info."""
+"""vLLM is imported without audio; test_info checks that of a running gateway."""
 
 import importlib
 import importlib.util

@@ -1,4 +1,4 @@
-"""What the engine chose is on /metrics, and its KV cache has the room that the plan says."""
+"""/metrics shows the engine's choices, and the KV cache has the planned size."""
 
 import re
 from pathlib import Path
@@ -31,7 +31,7 @@ async def test_attention_backend_that_runs_is_a_label(gateway: Gateway) -> None:
     assert await metric(gateway, "gateway_engine_info", version="0.32.0", **labels) == 1
 
 
-async def test_kv_cache_has_the_planned_room_to_within_2_percent(gateway: Gateway) -> None:
+async def test_kv_cache_has_the_planned_size_within_2_percent(gateway: Gateway) -> None:
     room = await metric(gateway, "gateway_kv_cache_tokens")
     assert room == pytest.approx(planned().kv_tokens, rel=0.02)
 
@@ -39,7 +39,7 @@ async def test_kv_cache_has_the_planned_room_to_within_2_percent(gateway: Gatewa
 async def test_context_length_told_is_the_engines(gateway: Gateway) -> None:
     async with AsyncOpenAI(base_url=gateway.api, api_key="none", max_retries=0) as client:
         length = (await client.models.retrieve("llava-demo")).model_dump()["max_model_len"]
-        most = [5] * (length - 2)  # `<s>` opens the prompt, and one token is the answer
+        most = [5] * (length - 2)  # `<s>` starts the prompt, and the answer is one token
         answer = await client.completions.create(model="llava-demo", prompt=most, max_tokens=1)
         assert answer.usage is not None
         assert answer.usage.total_tokens == length
@@ -64,21 +64,21 @@ def test_the_core_is_forked_by_a_process_without_threads_and_has_no_socket_or_lo
     assert server.ppid() == gateway.pid
     assert server.num_threads() == 1
     ours = held(gateway.pid)
-    assert ours  # Otherwise the next line would prove nothing.
+    assert ours  # else the next line proves nothing
     assert ours & (held(server.pid) | held(engine.pid)) == set()
 
 
 def test_no_process_of_the_engine_has_imported_audio(gateway: Gateway) -> None:
-    """scipy.signal takes an eighth of vLLM's imports, and LLaVA hears nothing."""
+    """scipy.signal takes an eighth of vLLM's imports, and LLaVA has no audio."""
     engine = core(gateway)
     for pid in (gateway.pid, engine.pid, engine.ppid()):
         mapped = Path(f"/proc/{pid}/maps").read_text()
-        assert "/torch/lib/" in mapped  # Otherwise the next line would prove nothing.
+        assert "/torch/lib/" in mapped  # else the next line proves nothing
         assert "/scipy/signal/" not in mapped
 
 
 def held(pid: int) -> set[str]:
-    """Return the sockets and locks that a process has open."""
+    """Return a process's open sockets and locks."""
     links = [str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()]
     return {link for link in links if link.startswith("socket:") or link.endswith("/lock")}
 

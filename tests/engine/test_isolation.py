@@ -1,4 +1,4 @@
-"""One request's image never answers another: many at once, files of one length, one file under two keys."""
+"""No request is answered from another's image: many at once, equal file lengths, one file with two keys."""
 
 import asyncio
 import random
@@ -19,9 +19,9 @@ ROUNDS = 3
 
 
 async def wrong(client: AsyncOpenAI, shape: tuple[str, str], form: str, choices: int = 1) -> list[str]:
-    """Ask what is in the picture of `shape`; return the answers that are about another.
+    """Ask what is in the image of `shape`; return the answers about another one.
 
-    The demo model takes one picture, the white star, for no drawn scene.
+    The demo model refuses one image, the white star.
     """
     kind, colour = shape
     reply = await client.chat.completions.create(
@@ -73,7 +73,7 @@ async def test_each_of_many_at_once_is_answered_from_its_own_image(gateway: Gate
 
 async def test_the_same_images_under_two_keys_are_answered_alike_and_cached_apart(keyed: Gateway) -> None:
     async with clients(keyed, *KEYS.values()) as callers:
-        assert await wrong(callers[0], SHAPES[0], "png") == []  # The metric is there from the first image on.
+        assert await wrong(callers[0], SHAPES[0], "png") == []  # The metric exists once there was an image.
         misses = await metric(keyed, "gateway_image_cache_total", result="miss")
         asked = [
             wrong(client, shape, "jpeg")
@@ -82,6 +82,6 @@ async def test_the_same_images_under_two_keys_are_answered_alike_and_cached_apar
             for shape in shuffled(seed)
         ]
         assert [answer for answers in await asyncio.gather(*asked) for answer in answers] == []
-    # Each key has each image decoded once, whatever the other sent.
+    # Each image is decoded once per key.
     decoded = await metric(keyed, "gateway_image_cache_total", result="miss") - misses
     assert decoded == len(KEYS) * len(SHAPES)

@@ -1,4 +1,4 @@
-"""Whoever leaves, at any stage, frees the engine and the gateway within seconds."""
+"""A client that leaves, at any stage, frees the engine and the gateway within seconds."""
 
 import asyncio
 import base64
@@ -36,7 +36,7 @@ LONG: dict[str, Any] = {"max_tokens": 3000, "ignore_eos": True}
 
 
 async def shows(gateway: Gateway, seconds: float, gauges: Mapping[str, float]) -> None:
-    """Return once the gauges have these values, summed over their labels; fail after `seconds`."""
+    """Wait until the gauges, summed over labels, have these values; fail after `seconds`."""
     found: dict[str, float] = {}
     try:
         async with asyncio.timeout(seconds):
@@ -80,7 +80,7 @@ async def test_leaving_while_pictures_are_decoded(gateway: Gateway) -> None:
 
 
 def large_pictures(count: int) -> Iterator[str]:
-    """Yield pictures of 12 megapixels as data URLs, none like another."""
+    """Yield different images of 12 megapixels as data URLs."""
     colours = np.random.default_rng().integers(0, 256, (count, 3), dtype=np.uint8)
     for colour in colours:
         data = io.BytesIO()
@@ -89,7 +89,7 @@ def large_pictures(count: int) -> Iterator[str]:
         yield f"data:image/png;base64,{base64.b64encode(data.getvalue()).decode()}"
 
 
-async def test_leaving_while_waiting_for_a_ticket(gateway: Gateway) -> None:
+async def test_leaving_while_waiting_for_a_queue_permit(gateway: Gateway) -> None:
     sent = head("POST", CHAT, "content-length: 1000") + b"{"
     async with AsyncExitStack() as held:
         for _ in range(TICKETS):
@@ -102,7 +102,7 @@ async def test_leaving_while_waiting_for_a_ticket(gateway: Gateway) -> None:
     await shows(gateway, SOON, FREE)
 
 
-async def test_leaving_while_waiting_for_a_seat(gateway: Gateway) -> None:
+async def test_leaving_while_waiting_for_an_engine_permit(gateway: Gateway) -> None:
     many = post(chat(n=16, temperature=1, **LONG))
     async with AsyncExitStack() as held:
         for _ in range(2):
@@ -155,7 +155,7 @@ async def test_leaving_after_having_stopped_reading(gateway: Gateway) -> None:
 
 @asynccontextmanager
 async def small_window(gateway: Gateway) -> AsyncIterator[Connection]:
-    """Yield a connection of which the system keeps little that was not read."""
+    """Yield a connection with a small receive buffer."""
     host, _, port = gateway.url.removeprefix("http://").partition(":")
     with socket.socket() as made:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

@@ -1,4 +1,4 @@
-"""The most log probabilities that one answer may have: the gateway answers others meanwhile."""
+"""While one answer has the most log probabilities allowed, the gateway still answers others."""
 
 import http.client
 import threading
@@ -33,9 +33,9 @@ def _ask(address: str, answers: list[bytes]) -> None:
 
 
 def test_the_longest_log_probabilities_stall_nobody(gateway: Gateway) -> None:
-    """As objects, and decoded one by one, they kept the event loop for 0.9 s and took 100 MB.
+    """As objects, decoded one by one, they blocked the event loop for 0.9 s and took 100 MB.
 
-    A busy machine stalls a round by itself: the best of three counts.
+    A busy machine can stall a round, so the best of three counts.
     """
     stalls, grown = [], []
     for _ in range(3):

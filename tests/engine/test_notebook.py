@@ -1,4 +1,4 @@
-"""docs/colab.ipynb, run from its first cell to its last: cloned, set up, started, asked, stopped."""
+"""docs/colab.ipynb runs from its first cell to its last: clone, set-up, start, requests, stop."""
 
 import os
 import shutil

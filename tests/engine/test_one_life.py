@@ -1,7 +1,7 @@
 """One gateway from start to end: first requests, an engine that dies or hangs, a killed batch, SIGTERM.
 
-The machine has no compiler, empty caches and a long path for temporary files: a PATH without compilers stands
-for it. What else a machine may lack, `make fresh-machine` shows. The tests stand in the order of that life.
+It has a PATH without compilers, empty caches and a long path for temporary files. `make fresh-machine` tests
+what else a machine may lack. The tests run in the order of that life.
 """
 
 import asyncio
@@ -35,8 +35,8 @@ pytestmark = pytest.mark.engine
 
 COMPILERS = re.compile(r".*(g\+\+|gcc|clang|cpp).*|c\+\+.*|cc|c89.*|c99.*")
 CACHES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "XDG_CACHE_HOME", "VLLM_CACHE_ROOT")
-LONG = 73  # characters: with vLLM's names, more than a socket's path may have
-SOON = 5.0  # seconds; an idle gateway takes half of one, and vLLM killed its core after ten
+LONG = 73  # characters: with vLLM's file names, too long for a socket's path
+SOON = 5.0  # seconds; an idle gateway takes half a second, and vLLM killed its core after ten
 
 
 class Life:
@@ -88,7 +88,7 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Life]:
 
 @pytest.fixture(scope="module")
 def bare(started: Life) -> Life:
-    """Return it when it is ready."""
+    """Wait until it is ready."""
     wait_until_ready(started.gateway, started.process)
     return started
 
@@ -114,7 +114,7 @@ def test_the_first_request_of_every_kind_is_as_fast_as_the_second(bare: Life) ->
     assert [timing for timing in sweep(bare.gateway.api) if timing.late] == []
 
 
-# Of the next requests: their texts, their picture, and how vLLM and Python would show them.
+# The next requests' texts and image, and how vLLM and Python would print them.
 SHOWN: Any = {"type": "image_url", "image_url": {"url": data_url("circle", "red")}}
 PIXELS = SHOWN["image_url"]["url"][-60:]
 PROMPT = "Unmistakable prompt"
@@ -201,7 +201,7 @@ def test_a_batch_of_a_killed_gateway_goes_on_and_no_line_is_lost_or_repeated(bar
     assert batch.request_counts.to_dict() == {"total": LINES, "completed": LINES, "failed": 0}
     counted = asyncio.run(metric(bare.gateway, "gateway_batch_lines_total", outcome="completed"))
     assert counted == LINES - len(finished)  # what the killed process finished does not count again
-    assert finished <= set(results)  # What was finished is as it was, to the byte.
+    assert finished <= set(results)  # Finished lines are unchanged, byte for byte.
     texts = answers_by_name(results)
     assert len(texts) == len(results) == LINES
     right = sum(texts[str(number)] == answer(number) for number in range(LINES))

@@ -1,4 +1,4 @@
-"""What a step of an engine on a CPU is made of, with the requests of one caller and of several."""
+"""The plan of a step on a CPU, with one caller and with several."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ MOST = 2048
 
 @dataclass
 class Request:
-    """An answer under way, or a prompt of which `num_computed_tokens` are computed."""
+    """A running answer, or a prompt with `num_computed_tokens` computed."""
 
     cache_salt: str | None
     num_computed_tokens: int = 10
@@ -23,7 +23,7 @@ def prompt(caller: str | None, priority: int = 0) -> Request:
 
 
 def test_without_callers_a_step_is_as_large_as_vllm_makes_it() -> None:
-    """Callers who share the cache cannot be told apart in the engine."""
+    """The engine cannot tell callers apart if they share the cache."""
     answer, text = Request(None), prompt(None, 3)
     assert step([text, answer], [prompt(None)], MOST) == ([answer, text], [], MOST)
 

@@ -41,7 +41,7 @@ def test_the_python_snippets_print_what_their_comments_say(gateway: Gateway, che
     promised = re.findall(r"^ *print\(.*\)  # (.*)$", program, re.MULTILINE)
     assert promised == ["A red circle and a blue square.", "Red.", "The first."]
     done = run(checkout, ".venv/bin/python", "-c", program.replace(ADDRESS, gateway.url))
-    # The streamed answer prints no newline of its own.
+    # The streamed answer does not end with a newline.
     assert done.stdout == "A red circle and a blue square.\nRed.The first.\n"
     # The server that the snippet starts tells what it was asked for, and nothing else is said.
     assert sorted(re.findall(r'"GET (\S+) HTTP/1\.1" 200', done.stderr)) == ["/circle.png", "/star.png"]

@@ -1,4 +1,4 @@
-"""What the gateway promises of a response, on the real engine and through OpenAI's own client."""
+"""The promises about responses, on the real engine and through OpenAI's client."""
 
 import asyncio
 import json
@@ -124,7 +124,7 @@ async def test_a_function_is_called_and_its_result_goes_back(client: AsyncOpenAI
 
 
 async def test_llm_comply_passes_but_for_what_is_not_offered(gateway: Gateway) -> None:
-    """Open Responses' own description is what it holds every answer and every event against."""
+    """It checks every answer and event against Open Responses' own schema."""
     program = Path(sys.executable).parent / "llm-comply"
     command = (program, "-u", gateway.api, "-k", "none", "-m", MODEL, "--json")
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
@@ -136,6 +136,6 @@ async def test_llm_comply_passes_but_for_what_is_not_offered(gateway: Gateway) -
     assert set(failed) == {"compact-response", "error-handling"}
     assert "HTTP 200" in str(failed["error-handling"])
     assert "HTTP 400" in str(failed["compact-response"])
-    # It wants a model that reasons, and knows those by their names.
+    # It expects reasoning from models it knows by name.
     assert [found["id"] for found in results if found["status"] == "skipped"] == ["reasoning-summary"]
     assert len(results) == 13

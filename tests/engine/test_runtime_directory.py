@@ -24,7 +24,7 @@ MAKING = (
 
 @pytest.fixture
 def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Return where temporary files are, in this process and in those that it starts."""
+    """Return the directory for temporary files of this process and its children."""
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:  # pytest's own paths are too long
         monkeypatch.setenv("TMPDIR", folder)
         monkeypatch.setattr(tempfile, "tempdir", folder)

@@ -1,6 +1,6 @@
-"""A seed never harms the engine, also where vLLM computes a prompt in more than one step.
+"""A seed never harms the engine, even if vLLM computes a prompt in several steps.
 
-On a CPU vLLM takes 2048 tokens per step. What is more, of one prompt or of several, is split.
+On a CPU vLLM computes 2048 tokens per step; longer prompts, or several, are split.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ STEP = 2048  # tokens
 
 @pytest.fixture(autouse=True)
 async def engine_that_lives(gateway: Gateway) -> AsyncIterator[None]:
-    """Expect that no test here costs an engine."""
+    """Check that the engine was not restarted by these tests."""
     before = await metric(gateway, "gateway_engine_restarts_total")
     yield
     assert await metric(gateway, "gateway_engine_restarts_total") == before
@@ -43,7 +43,7 @@ async def test_a_seeded_prompt_longer_than_a_step_is_answered_the_same_when_it_i
     split = await drawn(client, text, seed=1)
     assert split.usage is not None
     assert split.usage.prompt_tokens > STEP
-    whole = await drawn(client, text, seed=1)  # nearly all of it is in the prefix cache
+    whole = await drawn(client, text, seed=1)  # nearly all of it comes from the prefix cache
     assert whole.usage is not None
     assert whole.usage.prompt_tokens_details is not None
     assert (whole.usage.prompt_tokens_details.cached_tokens or 0) > STEP

@@ -1,4 +1,4 @@
-"""How `llava-gateway serve` comes up, what it says meanwhile, and how it leaves."""
+"""How `llava-gateway serve` starts, what it logs, and what it refuses."""
 
 import json
 from pathlib import Path
@@ -10,12 +10,12 @@ from tests.servers import Gateway, start
 pytestmark = pytest.mark.engine
 
 
-def test_start_hears_of_the_weights_from_vllms_worker(gateway: Gateway) -> None:
+def test_start_gets_the_progress_of_loading_from_vllms_worker(gateway: Gateway) -> None:
     assert gateway.log is not None
     assert "Attempted to load weight" not in gateway.log.read_text()  # vLLM, once per tensor
     lines = [json.loads(line) for line in gateway.log.read_text().splitlines() if line.startswith("{")]
     stages = [line["stage"] for line in lines if line["event"] == "engine_stage"]
-    # The worker counts bytes while it loads; "warming up" comes when it has counted all of them.
+    # The worker counts the bytes it loads; "warming up" comes when it has counted all of them.
     assert [stage for stage in stages if stage != "loading the weights"][:4] == [
         "importing vLLM",
         "starting vLLM's processes",

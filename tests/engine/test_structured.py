@@ -1,4 +1,4 @@
-"""Answers of a form that the client asks for, on the real engine and through OpenAI's own client."""
+"""Structured answers, on the real engine and through OpenAI's client."""
 
 import asyncio
 import contextlib
@@ -160,7 +160,7 @@ async def test_eight_forms_at_once_stay_apart(client: AsyncOpenAI) -> None:
         ({"grammar": "root ::= missing"}, "structured_outputs.grammar", "'missing'"),
         ({"grammar": "start: missing"}, "structured_outputs.grammar", 'at 1(8): unknown name: "missing"'),
         ({"grammar": "start: /(b/"}, "structured_outputs.grammar", "at '(': unclosed group"),
-        # These are costly, and known to be before the engine meets them.
+        # These are expensive, and refused before they reach the engine.
         (
             {"json": {"allOf": [{"multipleOf": prime} for prime in (9973, 9967, 9949, 9941)]}},
             "structured_outputs.json",
@@ -194,7 +194,7 @@ def schema_format(schema: dict[str, Any]) -> dict[str, Any]:
     return {"type": "json_schema", "name": "form", "schema": schema}
 
 
-# What a schema has that cannot be kept, the place that is told, and a word of what is said.
+# What a schema has that cannot be enforced, the path in the error, and a word of its text.
 UNFIT: list[tuple[dict[str, Any], str, str]] = [
     ({"type": "array", "uniqueItems": True}, "uniqueItems", "not supported"),
     ({"properties": {"a": {"not": {"type": "null"}}}}, "properties.a.not", "not supported"),
@@ -266,7 +266,7 @@ async def test_hostile_forms_do_not_stall_the_engine(client: AsyncOpenAI) -> Non
         reply = await client.chat.completions.create(model=MODEL, messages=[STAR], temperature=0)
         slowest = max(slowest, time.monotonic() - began)
         assert reply.choices[0].message.content == "Blue."
-    # Without bounds one of these alone held up others for 13 s.
+    # Without limits one of these delayed others by 13 s.
     assert slowest < 8
 
 

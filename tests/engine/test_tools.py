@@ -1,4 +1,4 @@
-"""Tools on the real engine, through OpenAI's own client."""
+"""Tool calls on the real engine, through OpenAI's client."""
 
 import json
 from typing import Any
@@ -46,7 +46,7 @@ async def asked(client: AsyncOpenAI, *messages: ChatCompletionMessageParam, **fi
 
 
 def calls(reply: ChatCompletion) -> list[tuple[str, dict[str, Any]]]:
-    """Return the calls of the first choice, which is nothing else."""
+    """Return the calls of the first choice, which has no other content."""
     choice = reply.choices[0]
     assert (choice.finish_reason, choice.message.content) == ("tool_calls", None)
     return [

@@ -1,4 +1,4 @@
-"""Where the time goes on the real engine, as spans, headers and streams tell it."""
+"""Spans, headers and streams report where the time goes, on the real engine."""
 
 import asyncio
 import time
@@ -20,7 +20,7 @@ PARENT = ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331")
 
 
 def timing(gateway: Gateway, body: dict[str, object]) -> tuple[dict[str, float], float]:
-    """Return the milliseconds that a whole answer's header tells, and those that its client saw."""
+    """Return a non-streamed answer's milliseconds, from its header and as its client measured them."""
     began = time.perf_counter()
     answer = httpx2.post(f"{gateway.url}{CHAT}", json=body, timeout=60, trust_env=False)
     seen = (time.perf_counter() - began) * 1000
@@ -28,7 +28,7 @@ def timing(gateway: Gateway, body: dict[str, object]) -> tuple[dict[str, float],
 
 
 def told(answer: httpx2.Response) -> dict[str, float]:
-    """Return the milliseconds by step that the header of a whole answer tells."""
+    """Return the milliseconds by step from the header of a non-streamed answer."""
     assert answer.status_code == 200, answer.text
     entries = (entry.partition(";dur=") for entry in answer.headers["server-timing"].split(", "))
     return {step: float(spent) for step, _, spent in entries}
@@ -55,7 +55,7 @@ async def asked_at_once(gateway: Gateway, *bodies: dict[str, object]) -> list[di
 
 async def test_wait_is_for_a_seat_in_a_full_engine(gateway: Gateway) -> None:
     seats = load_profile("demo").max_num_seqs
-    seats -= seats // ENGINE_RESERVE  # what one caller may hold
+    seats -= seats // ENGINE_RESERVE  # what one caller may have running
     asked = seats + 20
     times = await asked_at_once(gateway, *[chat(max_tokens=100, ignore_eos=True)] * asked)
     shortest = min(time["prefill"] + time["generate"] for time in times)
@@ -65,7 +65,7 @@ async def test_wait_is_for_a_seat_in_a_full_engine(gateway: Gateway) -> None:
 
 
 async def test_queue_is_the_wait_for_the_prefill_of_others(gateway: Gateway) -> None:
-    """As many tokens as the engine takes in one step are in two of these prompts."""
+    """Two of these prompts fill one step of the engine."""
     bodies = [
         chat(messages=saying(text(f"{number}. " + "What is it? " * 250)), max_tokens=1)
         for number in range(12)

@@ -1,4 +1,4 @@
-"""What an upgrade of vLLM would break without a word: each test says what to change first."""
+"""What an upgrade of vLLM would break silently: each test says what to change first."""
 
 import importlib.util
 import tomllib

@@ -1,4 +1,4 @@
-"""What a constraint is judged by: the CPU time of its own compilation, never the wait."""
+"""A constraint is judged by the CPU time of its compilation, never by the wait."""
 
 import asyncio
 import threading
@@ -19,7 +19,7 @@ Work = Callable[[], object]
 
 @pytest.fixture
 def compiled(monkeypatch: pytest.MonkeyPatch) -> dict[str, Work]:
-    """Return what the compilation of each grammar does, and count them; THREADS run at once."""
+    """Return what compiling each grammar does, and count compilations; THREADS run at once."""
     works: dict[str, Work] = {}
 
     class Matcher:
@@ -113,7 +113,7 @@ async def test_what_does_not_end_is_refused_once_it_has_used_too_much(
 async def test_the_same_constraint_is_compiled_once_for_a_caller_and_again_for_another(
     one: Any, compiled: dict[str, Work]
 ) -> None:
-    """Otherwise the time would tell a caller what others use."""
+    """Otherwise response times would reveal what others use."""
     runs: list[int] = []
     compiled["same"] = lambda: runs.append(1)
     await asyncio.gather(*(one.check(of("same", "ann")) for _ in range(5)))

@@ -1,4 +1,4 @@
-"""How the core is started, and what a failed step logs: which requests ran, without their content."""
+"""The core is started as intended, and a failed step logs which requests ran, without their content."""
 
 import importlib
 import logging
@@ -25,7 +25,7 @@ PROMPT = [7001, 7002, 7003]
 
 @pytest.fixture
 def core(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Return vLLM's module, as it was again after the test."""
+    """Return vLLM's module, restored after the test."""
     core = importlib.import_module("vllm.v1.engine.core")
     monkeypatch.setattr(core, "dump_engine_exception", core.dump_engine_exception)
     scheduler = importlib.import_module("vllm.v1.core.sched.scheduler")
@@ -38,7 +38,7 @@ def core(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.fixture
 def logged() -> Iterator[list[str]]:
-    """Return what vLLM logs."""
+    """Return the lines that vLLM logs."""
     lines: list[str] = []
     handler = logging.Handler()
     handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
@@ -49,7 +49,7 @@ def logged() -> Iterator[list[str]]:
 
 
 def scheduled() -> Any:
-    """Return a step of one request with a picture and a stop string, in vLLM's own types."""
+    """Return a step of one request with an image and a stop string, in vLLM's types."""
     output = importlib.import_module("vllm.v1.core.sched.output")
     inputs = importlib.import_module("vllm.multimodal.inputs")
     sampling = importlib.import_module("gateway.engine.vllm_sampling")
@@ -110,7 +110,7 @@ def test_the_log_of_a_step_that_fails_says_which_requests_ran_and_nothing_of_the
 
 @pytest.mark.parametrize("name", profiles.names())
 def test_the_core_is_spawned(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """vLLM forks it unless told otherwise. `make gpu-config` has the same of every GPU."""
+    """vLLM forks it by default. `make gpu-config` checks the same for every GPU."""
     monkeypatch.delenv("VLLM_WORKER_MULTIPROC_METHOD", raising=False)
     context = importlib.import_module("vllm.utils.system_utils").get_mp_context
     assert context().get_start_method() == "fork"  # Otherwise the next line would prove nothing.
@@ -119,7 +119,7 @@ def test_the_core_is_spawned(name: str, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_core_that_is_forked_runs_vllms_own_once(core: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A forked child has this process's patch in place; a spawned one has not."""
+    """A forked child has this process's replacement; a spawned one does not."""
     told, tell = multiprocessing.Pipe(duplex=False)
     theirs = staticmethod(lambda **named: tell.send(named))
     monkeypatch.setattr(core.EngineCoreProc, "run_engine_core", theirs)

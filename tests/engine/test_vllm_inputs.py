@@ -1,4 +1,4 @@
-"""What the gateway gives the engine is what vLLM's own renderer would, tensor for tensor."""
+"""The gateway's engine inputs equal those of vLLM's renderer, tensor for tensor."""
 
 import asyncio
 from collections.abc import Callable
@@ -27,13 +27,13 @@ JOBS = {
 
 
 def picture(name: str) -> Picture:
-    """Return a picture of noise, always the same for a name."""
+    """Return an image of noise, the same each time for a name."""
     noise = np.random.default_rng(ord(name)).integers(0, 256, (336, 336, 3), dtype=np.uint8)
     return Picture(Image.fromarray(noise), name)
 
 
 def job(names: list[str], image: int) -> Job:
-    """Return a job that shows the pictures `names`, with words between them."""
+    """Return a job with the images `names` and words between them."""
     ids = [1, 300]
     for name in names:
         ids += [image, 300 + ord(name)]
@@ -42,7 +42,7 @@ def job(names: list[str], image: int) -> Job:
 
 @pytest.fixture(scope="module")
 def renderer() -> Callable[[float], Any]:
-    """Return what makes vLLM's renderer with a cache of so many GiB."""
+    """Return a function that makes vLLM's renderer with a cache of that many GiB."""
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.renderers import renderer_from_config
 
@@ -54,7 +54,7 @@ def renderer() -> Callable[[float], Any]:
 
 
 def inputs_of(renderer: Any) -> Any:
-    """Return the gateway's way with the cache of `renderer`."""
+    """Return the gateway's `Inputs` with the cache of `renderer`."""
     from gateway.engine.vllm_inputs import Inputs
 
     profile: EngineProfile = profiles.load("demo")
@@ -78,7 +78,7 @@ def test_the_engine_gets_what_vllms_renderer_would_give_it(
 
 
 def prompt(asked: Job) -> dict[str, Any]:
-    """Return what vLLM's renderer takes."""
+    """Return the prompt for vLLM's renderer."""
     if not asked.pictures:
         return {"prompt_token_ids": asked.token_ids}
     return {
@@ -89,7 +89,7 @@ def prompt(asked: Job) -> dict[str, Any]:
 
 
 def held(cache: Any) -> list[tuple[str, float]] | None:
-    """Return the keys in vLLM's cache with their sizes, the next to be forgotten first."""
+    """Return the keys in vLLM's cache with their sizes, the next to be evicted first."""
     if cache is None:
         return None
     lru = cache._cache

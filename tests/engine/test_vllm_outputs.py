@@ -1,4 +1,4 @@
-"""What vLLM's errors are to a client, and how it is told to keep log probabilities."""
+"""vLLM's errors are translated for clients, and log probabilities are kept cheap."""
 
 import importlib
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""A profile is held against the vLLM that is installed: names, types, and the values that registries know."""
+"""A profile is checked against the installed vLLM: names, types, and values in registries."""
 
 import dataclasses
 import re
@@ -29,7 +29,7 @@ def test_shipped_profiles_are_right(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["llava-1.5-7b-4bit", "llava-1.5-13b-4bit"])
 def test_quantization_whose_plug_in_is_not_installed_is_refused(name: str) -> None:
-    """The engine for CPUs comes without it. vLLM itself says so only when it builds its configuration."""
+    """The CPU engine lacks it. vLLM itself reports that only when it builds its configuration."""
     with pytest.raises(ProfileError) as caught:
         check(profiles.load(name))
     assert str(caught.value) == (

@@ -1,4 +1,4 @@
-"""Numbers reach vLLM in the width that its processes keep them in, a GPU's included."""
+"""Numbers fit the integer and float widths of vLLM's processes, on a GPU too."""
 
 import importlib
 import struct
@@ -14,7 +14,7 @@ TINY = 5e-324
 
 
 def given(**fields: Any) -> Any:
-    """Return vLLM's parameters for a job, as the core's process decodes them."""
+    """Return vLLM's parameters for a job, as decoded in the core's process."""
     made = importlib.import_module("gateway.engine.vllm_sampling")
     return decoded(made.sampling_params(Job("id", [1], (), Sampling(1, **fields))))
 
@@ -25,7 +25,7 @@ def decoded(params: Any) -> Any:
 
 
 def seeds(seed: int, n: int) -> list[int]:
-    """Return the seed of each choice, as the core's process gets it."""
+    """Return the seed of each choice in the core's process."""
     parallel = importlib.import_module("vllm.v1.engine.parallel_sampling")
     made = importlib.import_module("gateway.engine.vllm_sampling")
     params = made.sampling_params(Job("id", [1], (), Sampling(1, n=n, seed=seed)))

@@ -1,4 +1,4 @@
-"""vLLM's own scheduler with our steps: every request ends, also when the KV cache is too small for all."""
+"""With paced steps every request finishes, even if the KV cache is too small for all."""
 
 import importlib
 import random
@@ -45,7 +45,7 @@ def scheduler(config: Any, blocks: int) -> Any:
 
 
 def request(number: int, draw: random.Random) -> Any:
-    """Return a long text of eve's, or a short one of ann's, who has less under way."""
+    """Return a long text of eve's, or a short one of ann's, who has fewer running requests."""
     params = importlib.import_module("vllm").SamplingParams(max_tokens=draw.randrange(1, 20), ignore_eos=True)
     caller, length, priority = draw.choice(
         [("eve", draw.randrange(600, 1900), draw.randrange(40)), ("ann", draw.randrange(5, 40), 0)]
@@ -55,7 +55,7 @@ def request(number: int, draw: random.Random) -> Any:
     )
 
 
-@pytest.mark.parametrize("blocks", [2000, 140])  # room for all at once; for little more than one
+@pytest.mark.parametrize("blocks", [2000, 140])  # KV cache for all at once; for little more than one
 def test_every_request_ends_and_gives_back_its_memory(config: Any, blocks: int) -> None:
     made, draw = scheduler(config, blocks), random.Random(0)
     output_of = importlib.import_module("vllm.v1.outputs").ModelRunnerOutput
@@ -66,7 +66,7 @@ def test_every_request_ends_and_gives_back_its_memory(config: Any, blocks: int) 
         step = made.schedule()
         ids = list(step.num_scheduled_tokens)
         idle = 0 if ids else idle + 1
-        assert idle < 3  # steps in a row that compute nothing
+        assert idle < 3  # consecutive steps that compute nothing
         assert len(made.running) <= PLACES
         assert step.total_num_scheduled_tokens <= ALONE + PLACES
         whole = (made.requests[id_].num_computed_tokens >= made.requests[id_].num_tokens for id_ in ids)

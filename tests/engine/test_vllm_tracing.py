@@ -1,4 +1,4 @@
-"""vLLM's own exporter, set up by what the gateway gives it, sends spans under ours. No engine runs."""
+"""vLLM's exporter, configured by the gateway, sends its spans under the gateway's. No engine runs."""
 
 import os
 import subprocess

@@ -1,7 +1,7 @@
-"""`llava-gateway serve` fetches the weights that are not here, comes up, and answers as transformers does.
+"""`llava-gateway serve` fetches missing weights, starts, and answers as transformers does.
 
-One engine for all of it: its weights come from a hub on this machine, and its profile is made as
-docs/transformers.md says, so that the page's snippets can be compared.
+One engine for all tests: its weights come from a hub on this machine, and its profile is made as in
+docs/transformers.md, so that the page's snippets can be compared.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ from tests.servers import Gateway, start, wait_until_ready
 from tests.shapes import encoded
 from tests.snippets import python
 
-# The rest ends before there is an engine.
+# The other tests end before an engine starts.
 on_the_engine = pytest.mark.engine
 
 ROOT = Path(__file__).parents[2]
@@ -39,7 +39,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Return the HF_HOME of this module's processes, with a profile whose model is on a hub."""
     folder = tmp_path_factory.mktemp("home")
     text = (profiles.PROFILES / "demo.toml").read_text()
-    # In float32 there are no two tokens so close that the order of additions decides.
+    # In float32 no two tokens are so close that the order of additions matters.
     for name, value in (("model", REPO), ("dtype", "float32")):
         text = re.sub(f"^{name} = .*", f'{name} = "{value}"', text, flags=re.MULTILINE)
     (folder / "llava-1.5-7b.toml").write_text(text)
@@ -55,7 +55,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def from_the_hub(home: Path) -> Iterator[tuple[Gateway, Hub]]:
-    """Yield a gateway that fetched its weights, and the hub that broke off in the middle of them."""
+    """Yield a gateway that fetched its weights, and the hub, which broke off in the middle."""
     with (
         served(Hub(files_of(profiles.FOLDER / "demo_model"), stall_after=4_500_000)) as hub,
         pytest.MonkeyPatch.context() as patch,
@@ -152,9 +152,9 @@ def _stage(gateway: Gateway) -> str:
 
 
 def _adapted(snippet: str, gateway: Gateway, picture: str) -> str:
-    """Return a snippet for this machine: its addresses, its model, and no GPU."""
+    """Return a snippet adapted to this machine's addresses and model, without a GPU."""
     changes = {
-        # transformers would decode it with torchvision, whose CUDA build cannot beside a CPU torch.
+        # transformers would decode with torchvision, whose CUDA build fails beside a CPU torch.
         r'"type": "image",\s+"url": "[^"]*"': f'"type": "image", "image": open_picture("{picture}")',
         r"http://127\.0\.0\.1:8000": gateway.url,
         r"https?://(huggingface\.co|images\.cocodataset\.org)[^\"]*": picture,
@@ -171,7 +171,7 @@ def _adapted(snippet: str, gateway: Gateway, picture: str) -> str:
 
 
 def _printed(program: str, hub: Hub) -> dict[str, object]:
-    """Run a snippet; return what it prints and how many tokens its prompt had."""
+    """Run a snippet; return its output and its prompt's number of tokens."""
     program = (
         "def open_picture(url):\n"
         "    import requests\n"
