@@ -1,4 +1,4 @@
-"""`/v1/batches`: OpenAI's batch, what makes one, and the lines of its files."""
+"""`/v1/batches`: OpenAI's batch object, the request that creates one, and the lines of its files."""
 
 from codecs import BOM_UTF8
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ BatchStatus = Literal[
 ]
 UNFINISHED: Final = ("validating", "in_progress", "finalizing", "cancelling")
 WINDOW: Final = {"24h": 86_400}  # seconds
-ERRORS_MAX: Final = 100  # of an input file, told in its batch
+ERRORS_MAX: Final = 100  # errors of an input file that its batch lists
 CUSTOM_ID_MAX: Final = 512  # characters
 
 Key = Annotated[str, StringConstraints(max_length=64)]
@@ -37,7 +37,7 @@ class BatchCreate(Body):
 
 @dataclass(frozen=True, slots=True)
 class LineError:
-    """What is wrong with a line of the input file."""
+    """An error in a line of the input file."""
 
     code: str
     message: str
@@ -82,7 +82,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class InputLine:
-    """A line of an input file that is well formed. `request` is the body, in JSON."""
+    """A valid line of an input file. `request` is the body as JSON."""
 
     number: int
     custom_id: str
@@ -91,16 +91,16 @@ class InputLine:
 
 
 def read_line(raw: bytes, number: int, endpoint: str | None = None) -> InputLine | LineError:
-    """Return the line `number` (from 1) of an input file, or what is wrong with it.
+    """Return the parsed line `number` (from 1) of an input file, or its error.
 
-    Without an `endpoint`, each line may have its own. A byte order mark before the first is skipped.
+    Without `endpoint`, each line may have its own. A byte order mark before the first line is skipped.
     """
     if number == 1:
         raw = raw.removeprefix(BOM_UTF8)
     try:
         check_values(raw)
         content = orjson.loads(raw)
-        orjson.dumps(content)  # What it reads may be deeper than what it writes.
+        orjson.dumps(content)  # orjson reads deeper nesting than it writes
     except InvalidValue as error:
         return LineError("invalid_value", error.message.replace("the body", "this line", 1), number)
     except (orjson.JSONDecodeError, orjson.JSONEncodeError) as error:
@@ -108,7 +108,7 @@ def read_line(raw: bytes, number: int, endpoint: str | None = None) -> InputLine
     if not isinstance(content, dict):
         return LineError("invalid_json_line", "This line is not a JSON object.", number)
     custom_id = content.get("custom_id")
-    for name, is_right, says in (
+    for name, is_right, expected in (
         ("custom_id", _is_name(custom_id), f"a string of 1 to {CUSTOM_ID_MAX} characters"),
         ("method", content.get("method") == "POST", '"POST"'),
         ("url", _is_endpoint(content.get("url"), endpoint), f'the endpoint, "{endpoint or "/v1/…"}"'),
@@ -118,7 +118,7 @@ def read_line(raw: bytes, number: int, endpoint: str | None = None) -> InputLine
             return LineError("missing_required_parameter", f"{name}: this field is required", number, name)
         if not is_right:
             got = short(orjson.dumps(content[name]).decode())
-            return LineError("invalid_value", f"{name}: it must be {says}; got {got}", number, name)
+            return LineError("invalid_value", f"{name}: it must be {expected}; got {got}", number, name)
     return InputLine(number, str(custom_id), orjson.dumps(content["body"]), content["url"])
 
 
@@ -133,9 +133,9 @@ def _is_name(value: Any) -> bool:
 def result_line(
     line_id: str, custom_id: str, *, status: int = 0, body: bytes = b"", error: dict[str, str] | None = None
 ) -> bytes:
-    """Return a line of an output or error file: an answer of status `status`, or why there is none."""
+    """Return a line of an output or error file: an answer with its `status`, or the error."""
     response: Any = None
     if error is None:
         response = {"status_code": status, "request_id": line_id, "body": orjson.Fragment(body)}
-    told = {"id": line_id, "custom_id": custom_id, "response": response, "error": error}
-    return orjson.dumps(told) + b"\n"
+    line = {"id": line_id, "custom_id": custom_id, "response": response, "error": error}
+    return orjson.dumps(line) + b"\n"

@@ -1,4 +1,4 @@
-"""`POST /v1/chat/completions`, the answer: whole, or in chunks.
+"""The answer of `POST /v1/chat/completions`, complete or in chunks.
 
 OpenAI's description of its API requires the keys `message.refusal` and `choices[].logprobs`; null is fine.
 """
@@ -39,7 +39,7 @@ class PromptTokensDetails:
 
 @dataclass(frozen=True, slots=True)
 class TrimmedPromptTokensDetails(PromptTokensDetails):
-    """The gateway's own: how many pictures were left out of the conversation, where any were."""
+    """The gateway's extension: the number of images dropped from the conversation, if any."""
 
     dropped_images: int = 0
 
@@ -54,7 +54,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class TimedUsage(Usage):
-    """The gateway's own: where the request's time went, in milliseconds, by step."""
+    """The gateway's extension: the time of each step of the request, in milliseconds."""
 
     timing: Mapping[str, float]
 
@@ -66,7 +66,7 @@ class TimedUsage(Usage):
 
 @dataclass(frozen=True, slots=True)
 class CallPiece:
-    """What a chunk adds to one tool call. A call's first piece has its id and its name, and no arguments."""
+    """The part of a tool call that a chunk adds. The first has the id and the name, and no arguments."""
 
     index: int
     arguments: str
@@ -76,7 +76,7 @@ class CallPiece:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """What a chunk adds to a choice. `opens` marks a choice's first chunk, before which its role is sent."""
+    """The part of a choice that a chunk adds. `opens` marks its first chunk; the role is sent before it."""
 
     index: int
     content: str

@@ -1,4 +1,4 @@
-"""`POST /v1/chat/completions`, the request: what a client may send, checked once."""
+"""The request of `POST /v1/chat/completions`, validated once."""
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -44,18 +44,18 @@ class ChatMessage(WireModel):
 class StreamOptions(WireModel):
     include_usage: bool | None = None
     include_timing: bool | None = Field(
-        default=None, description="The gateway's: the usage, and in it where the time went."
+        default=None, description="The gateway's: the usage, including the time of each step."
     )
     continuous_usage_stats: bool | None = Field(default=None, description="vLLM's: usage in every chunk.")
 
     @property
-    def tells_usage(self) -> bool:
+    def has_usage(self) -> bool:
         """Return whether the last chunk has the usage."""
         return bool(self.include_usage or self.include_timing)
 
 
 class ChatCompletionRequest(SamplingFields):
-    """OpenAI's request, and vLLM's sampling parameters; ranges are OpenAI's where it has the parameter."""
+    """OpenAI's request and vLLM's sampling parameters. Ranges are OpenAI's if it has the parameter."""
 
     ledger: ClassVar[Ledger] = CHAT
 
@@ -65,7 +65,7 @@ class ChatCompletionRequest(SamplingFields):
     stream_options: StreamOptions | None = None
 
     continue_final_message: bool | None = Field(
-        default=None, description="The answer goes on with the last message, which is the assistant's."
+        default=None, description="Continue the last message, which must be the assistant's."
     )
     add_generation_prompt: bool | None = None
     response_format: ResponseFormat | None = None
@@ -75,14 +75,15 @@ class ChatCompletionRequest(SamplingFields):
     parallel_tool_calls: bool | None = None
 
     image_fit: Literal["pad", "crop", "squash"] | None = Field(
-        default=None, description="How a picture becomes square; the profile's way where not said."
+        default=None, description="How an image is made square. Default: the profile's."
     )
 
     image_place: Literal["auto", "asked"] | None = Field(
-        default=None, description="Where pictures stand in a message; the profile's way where not said."
+        default=None, description="Where a message's images go. Default: the profile's."
     )
     image_history: Literal["keep_last", "strict"] | None = Field(
-        default=None, description="Whether the oldest pictures are left out where not all fit."
+        default=None,
+        description="Whether to drop the oldest images if not all fit, or to refuse the request.",
     )
 
     @model_validator(mode="after")
@@ -92,9 +93,9 @@ class ChatCompletionRequest(SamplingFields):
         return self
 
     @model_validator(mode="after")
-    def _an_answer_is_new_or_goes_on(self) -> Self:
-        goes_on = bool(self.continue_final_message)
-        if self.add_generation_prompt is goes_on:
+    def _an_answer_is_new_or_continued(self) -> Self:
+        continued = bool(self.continue_final_message)
+        if self.add_generation_prompt is continued:
             raise InvalidValue(
                 "add_generation_prompt: exactly one of this and `continue_final_message` must be true",
                 param="add_generation_prompt",

@@ -1,4 +1,4 @@
-"""What the events of a stream hold, for the description of the API; `sse` writes them."""
+"""Types of a stream's events, for the API description; `sse` writes the events."""
 
 from typing import Literal, NotRequired
 
@@ -10,7 +10,7 @@ from gateway.schema.completions import TextChoice
 
 
 class _Exact(TypedDict):
-    """It has no key that is not described."""
+    """A dictionary without further keys."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]  # pydantic's documented way
 
@@ -21,7 +21,7 @@ class CalledFunctionDelta(_Exact):
 
 
 class ToolCallDelta(_Exact):
-    """A piece of a call. The first one of a call has its id, type and name."""
+    """A part of a call. The first one has the id, type and name."""
 
     index: int
     id: NotRequired[str]
@@ -44,7 +44,7 @@ class ChunkChoice(_Exact):
 
 
 class _AnyChunk(_Exact):
-    """`usage` is there where the request asks for it."""
+    """`usage` is there if the request asks for it."""
 
     id: str
     created: int

@@ -1,4 +1,4 @@
-"""`POST /v1/completions`, OpenAI's older API, in which the prompt is the client's own: request and answer."""
+"""Request and answer of `POST /v1/completions`, OpenAI's older API, whose prompt is used unchanged."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -20,7 +20,7 @@ TextOrIds = str | tuple[int, ...]
 
 
 def _prompts(value: Any) -> tuple[TextOrIds, ...]:
-    """Return the prompts that `value` is: text, token ids, or a list of either."""
+    """Return `value` (text, token ids, or a list of either) as prompts."""
     if isinstance(value, str):
         return (value,)
     if not isinstance(value, list) or not value:
@@ -28,7 +28,7 @@ def _prompts(value: Any) -> tuple[TextOrIds, ...]:
     if _is_id(value[0]):
         return (_ids(value),)
     if len(value) > MOST_PROMPTS:
-        raise ValueError(f"at most {MOST_PROMPTS} prompts fit into a request")
+        raise ValueError(f"must have at most {MOST_PROMPTS} prompts")
     if all(isinstance(item, str) for item in value):
         return tuple(value)
     return tuple(_ids(item) for item in value)
@@ -45,7 +45,7 @@ def _is_id(value: Any) -> bool:
 
 
 class CompletionRequest(DrawingFields):
-    """OpenAI's request, and vLLM's sampling parameters."""
+    """OpenAI's request and vLLM's sampling parameters."""
 
     ledger: ClassVar[Ledger] = COMPLETIONS
 
@@ -53,10 +53,10 @@ class CompletionRequest(DrawingFields):
     prompt: Annotated[
         tuple[TextOrIds, ...],
         PlainValidator(_prompts, json_schema_input_type=str | list[str] | list[int] | list[list[int]]),
-    ] = Field(description="Taken as it is, after one `<s>`.")
+    ] = Field(description="Used unchanged, after one `<s>`.")
     n: Annotated[int, Field(ge=1, le=16)] | None = None
     max_tokens: Annotated[int, Field(ge=0)] | None = Field(
-        default=None, description="16 where not said; 0 only with `echo`."
+        default=None, description="Default: 16. 0 is allowed only with `echo`."
     )
     logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
     echo: bool | None = None
@@ -72,19 +72,21 @@ class CompletionRequest(DrawingFields):
         choices = len(self.prompt) * (self.n or 1)
         if choices > MOST_CHOICES:
             raise InvalidValue(
-                f"prompt: {len(self.prompt)} prompts of {self.n} answers are {choices}; "
+                f"prompt: {len(self.prompt)} prompts × n={self.n or 1} is {choices} choices; "
                 f"the limit is {MOST_CHOICES}",
                 param="prompt",
             )
         return self
 
     def given_sampling(self) -> dict[str, Any]:
-        """Return what the client said of sampling, by the names of `SamplingFields`."""
+        """Return the sampling parameters that the client set, by the names of `SamplingFields`."""
         given = self.given_drawing()
         if self.n is not None:
             given["n"] = self.n
         if self.max_tokens is not None:
-            given["max_tokens"] = max(self.max_tokens, 1)  # The engine must give one; it is not told.
+            given["max_tokens"] = max(
+                self.max_tokens, 1
+            )  # The engine generates at least one; it is not sent.
         if self.logprobs is not None:
             given |= {"logprobs": True, "top_logprobs": self.logprobs}
         return given
@@ -92,7 +94,7 @@ class CompletionRequest(DrawingFields):
 
 @dataclass(frozen=True, slots=True)
 class TextLogprobs:
-    """One entry a token in each list. What opens a prompt has no probability and is null."""
+    """Lists with one entry per token. The first token of a prompt has no probability; its entry is null."""
 
     tokens: list[str]
     token_logprobs: list[float | None]
@@ -102,7 +104,7 @@ class TextLogprobs:
 
 @dataclass(frozen=True, slots=True)
 class TextChoice:
-    """A choice; in a stream, what a chunk adds to it."""
+    """A choice, or the part of it that a chunk adds."""
 
     index: int
     text: str

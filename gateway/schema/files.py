@@ -1,4 +1,4 @@
-"""`/v1/files`: OpenAI's file object, its list, and what an upload says beside the file."""
+"""`/v1/files`: OpenAI's file object, its list, and the form fields of an upload."""
 
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal, get_args
@@ -32,14 +32,14 @@ class FileDeleted:
 
 
 class ExpiresAfter(WireModel):
-    """When a file expires, counted from its own creation."""
+    """When a file expires, counted from its creation."""
 
     anchor: Literal["created_at"]
     seconds: Annotated[int, Field(ge=3600, le=2_592_000)]
 
 
 class UploadForm(Body):
-    """What an upload says beside the file."""
+    """The form fields of an upload besides the file."""
 
     purpose: Purpose
     expires_after: ExpiresAfter | None = None

@@ -1,4 +1,4 @@
-"""The form of an answer in chat, on the wire: OpenAI's `response_format` and vLLM's `structured_outputs`."""
+"""Structured output in chat requests: OpenAI's `response_format` and vLLM's `structured_outputs`."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -15,7 +15,7 @@ MOST_CHOICES = 1000
 class NamedSchema(WireModel):
     name: Name
     json_schema: Schema = Field(alias="schema", default_factory=lambda: {"type": "object"})
-    strict: bool | None = Field(default=None, description="The answer always has the form of the schema.")
+    strict: bool | None = Field(default=None, description="Accepted; the answer always matches the schema.")
 
 
 class JSONSchemaFormat(WireModel):
@@ -33,7 +33,7 @@ ResponseFormat = Annotated[
 
 def _few(choices: Any) -> Any:
     if isinstance(choices, list) and len(choices) > MOST_CHOICES:
-        raise ValueError(f"at most {MOST_CHOICES} choices may be given")
+        raise ValueError(f"must have at most {MOST_CHOICES} choices")
     return choices
 
 
@@ -44,7 +44,7 @@ def _object_or_text(schema: Any) -> Any:
 
 
 class StructuredOutputs(WireModel):
-    """vLLM's `StructuredOutputsParams`, as far as a client may set it: one of these."""
+    """The fields of vLLM's `StructuredOutputsParams` that a client may set; exactly one must be set."""
 
     json_schema: (
         Annotated[
@@ -71,8 +71,8 @@ class StructuredOutputs(WireModel):
         count = sum(value is not None for value in named)
         if count != 1:
             raise InvalidValue(
-                "structured_outputs: one of `json`, `json_object`, `regex`, `choice` and `grammar` must be "
-                f"set; got {count}",
+                "structured_outputs: exactly one of `json`, `json_object`, `regex`, `choice` and `grammar` "
+                f"must be set; got {count}",
                 param="structured_outputs",
             )
         return self

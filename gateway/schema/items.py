@@ -1,4 +1,4 @@
-"""The items of `POST /v1/responses`: what `input` may hold, each kind checked once."""
+"""The items that the `input` of `POST /v1/responses` may contain."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
@@ -28,10 +28,10 @@ class InputImagePart(WireModel):
 
 
 class InputFilePart(WireModel):
-    """A file that must hold an image."""
+    """A file, which must be an image."""
 
     type: Literal["input_file"]
-    file_data: str | None = Field(default=None, description="In base64, or a `data:` URL in base64.")
+    file_data: str | None = Field(default=None, description="Base64, or a `data:` URL in base64.")
     file_url: str | None = Field(default=None, description="An `http:` or `https:` URL.")
     file_id: str | None = None
 
@@ -77,7 +77,7 @@ def _content(value: Any) -> Any:
 
 
 class MessageItem(WireModel):
-    """A message of either side. An answer's message may be sent back as it came."""
+    """A message of either side. A message of an answer may be sent back unchanged."""
 
     role: Literal["user", "system", "developer", "assistant"]
     content: Annotated[
@@ -108,14 +108,14 @@ class FunctionCallOutputItem(WireModel):
 
 
 class ItemReference(WireModel):
-    """An item of an earlier response that is stored."""
+    """A reference to an item of an earlier, stored response."""
 
     id: str
     type: Literal["item_reference"] = "item_reference"
 
 
 class ReasoningItem(WireModel):
-    """What another model thought before it answered. It is left out of the prompt."""
+    """The reasoning of another model. It is left out of the prompt."""
 
     type: Literal["reasoning"]
     id: str | None = None
@@ -123,7 +123,7 @@ class ReasoningItem(WireModel):
 
 
 def _item_branch(item: Any) -> str:
-    """Name the union's branch for `item`; what has no type is a message, or a reference by its id."""
+    """Return the tag of the union for `item`. Without a type, it is a message, or a reference by its id."""
     if isinstance(item, Mapping) and "type" not in item:
         return "<message>" if "role" in item else "<item_reference>" if "id" in item else "<>"
     return branch(item)

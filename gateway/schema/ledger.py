@@ -1,8 +1,8 @@
-"""The ledger's machinery: what becomes of every field of a request, as data for validation and the docs.
+"""The ledger: how each field of a request is handled, as data for validation and the docs.
 
-A field is honoured, refused, or without effect. A field whose value is null asks for nothing and is dropped,
-known or not. A field that no row knows is refused by what validates next; but within messages, to which SDKs
-and frontends add their own, it is ignored and named to the client, unless it looks like a picture.
+A field is honoured, refused, or without effect. A null field is dropped, known or not. A field without a row
+is refused by the validation that follows; but inside messages, to which SDKs and frontends add their own
+fields, it is ignored and reported to the client, unless it looks like an image.
 """
 
 import re
@@ -14,10 +14,10 @@ from typing import Any
 import orjson
 
 from gateway.errors import UnknownParameter, UnsupportedParameter
-from gateway.schema.image_fields import looks_like_a_picture
+from gateway.schema.image_fields import looks_like_an_image
 from gateway.schema.paths import path
 
-MOST_IGNORED = 16  # unknown fields of a request that are named
+MOST_IGNORED = 16  # unknown fields of a request that are reported
 
 
 class Verdict(Enum):
@@ -28,42 +28,42 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What becomes of one field.
+    """How one field is handled.
 
     `field` is its dotted path, with `[]` after a list: `messages[].content[].text`. A refused field is
-    still accepted with one of the values `but`, which change nothing.
+    accepted with one of the values `but`, which have no effect.
     """
 
     field: str
     verdict: Verdict
-    says: str
+    meaning: str
     but: tuple[Any, ...] = ()
 
 
-def honoured(name: str, says: str) -> Row:
-    return Row(name, Verdict.HONOURED, says)
+def honoured(name: str, meaning: str) -> Row:
+    return Row(name, Verdict.HONOURED, meaning)
 
 
-def without_effect(name: str, says: str) -> Row:
-    return Row(name, Verdict.WITHOUT_EFFECT, says)
+def without_effect(name: str, meaning: str) -> Row:
+    return Row(name, Verdict.WITHOUT_EFFECT, meaning)
 
 
-def refused(name: str, says: str, but: tuple[Any, ...] = ()) -> Row:
-    return Row(name, Verdict.REFUSED, says, but)
+def refused(name: str, meaning: str, but: tuple[Any, ...] = ()) -> Row:
+    return Row(name, Verdict.REFUSED, meaning, but)
 
 
 @dataclass(slots=True)
 class _Node:
-    """A field in the tree of fields, with those inside it."""
+    """A node in the tree of fields, with its sub-fields."""
 
     row: Row | None = None
     fields: dict[str, "_Node"] = field(default_factory=dict)
-    # Only the fields inside that need a look: not honoured, or with fields of their own.
-    looks: dict[str, "_Node"] = field(default_factory=dict)
-    ignores: bool = False  # whether unknown fields inside are ignored
+    # The sub-fields that must be checked: those not honoured, or with sub-fields.
+    checked: dict[str, "_Node"] = field(default_factory=dict)
+    ignores: bool = False  # whether unknown sub-fields are ignored
 
     def ignore(self) -> None:
-        """Ignore what is unknown inside, at every depth."""
+        """Ignore unknown sub-fields at every depth."""
         self.ignores = True
         for inside in self.fields.values():
             inside.ignore()
@@ -72,7 +72,7 @@ class _Node:
 class Ledger:
     """The rows of one route, by the title of their section in the docs.
 
-    Inside the field `messages`, where one is named, unknown fields are ignored.
+    Unknown fields inside the field `messages` are ignored, if it is named.
     """
 
     def __init__(self, sections: Mapping[str, tuple[Row, ...]], messages: str | None = None) -> None:
@@ -89,9 +89,9 @@ class Ledger:
             yield from rows
 
     def row(self, name: str) -> Row | None:
-        """Return the row that decides about the field `name` (a dotted path), None where none does.
+        """Return the row for the field `name` (a dotted path), or None.
 
-        Everything inside a field that is refused or without effect is treated the same.
+        Sub-fields of a field that is refused or without effect are treated like it.
         """
         node = self._root
         for step in _steps(name):
@@ -103,17 +103,17 @@ class Ledger:
         return node.row
 
     def sift(self, body: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
-        """Return `body` with the honoured fields and the unknown ones, and the paths of those it ignores.
+        """Return the honoured and the unknown fields of `body`, and the paths of ignored ones.
 
-        Fields whose value is null are dropped. The content of a field without rows of its own inside, such as
-        a JSON schema, is left as it is. Raises UnsupportedParameter for a refused field that asks for
-        something, and UnknownParameter for one that would be ignored but looks like a picture.
+        Null fields are dropped. The content of a field without sub-fields in the ledger, such as a JSON
+        schema, is left unchanged. Raises UnsupportedParameter for a refused field, unless its value has no
+        effect, and UnknownParameter for an ignored one that looks like an image.
         """
         ignored: dict[str, None] = {}
         return _sifted(body, self._root, (), ignored), tuple(ignored)
 
     def tables(self) -> str:
-        """Return the rows as Markdown, a table for each section."""
+        """Return the rows as Markdown, with one table per section."""
         return "\n".join(_table(title, rows) for title, rows in self.sections.items())
 
     def _add(self, row: Row) -> None:
@@ -123,33 +123,33 @@ class Ledger:
             inside = node.fields[step]
             if inside.row is not None and inside.row.verdict is not Verdict.HONOURED:
                 raise ValueError(f"{row.field} is inside a field that is not honoured")
-            node.looks[step] = inside
+            node.checked[step] = inside
             node = inside
         if last in node.fields:
             raise ValueError(f"{row.field} appears twice")
         node.fields[last] = _Node(row)
         if row.verdict is not Verdict.HONOURED:
-            node.looks[last] = node.fields[last]
+            node.checked[last] = node.fields[last]
 
 
 def _steps(name: str) -> list[str]:
     return name.replace("[]", "").split(".")
 
 
-# Where a field is: what it is in, and its name or place there.
+# The position of a field: that of its parent, and its name or index there.
 _Where = tuple["_Where", int | str] | tuple[()]
 
 
 def _sifted(given: dict[str, Any], node: _Node, where: _Where, ignored: dict[str, None]) -> dict[str, Any]:
-    # Every field of every request passes here: those that need no look cost two steps.
-    looks = node.looks
+    # Every field of every request passes here, so those that need no check must cost little.
+    checked = node.checked
     changed: dict[str, Any] = {}
     dropped: set[str] = set()
     for name, value in given.items():
         if value is None:
             dropped.add(name)
             continue
-        known = looks.get(name)
+        known = checked.get(name)
         if known is None:
             if node.ignores and name not in node.fields:
                 _ignore(name, value, (where, name), ignored)
@@ -161,8 +161,8 @@ def _sifted(given: dict[str, Any], node: _Node, where: _Where, ignored: dict[str
                 changed[name] = inside
             continue
         row = known.row
-        assert row is not None  # Only honoured fields have others inside.
-        if row.verdict is Verdict.REFUSED and not _asks_for_nothing(value, row.but):
+        assert row is not None  # only honoured fields have sub-fields
+        if row.verdict is Verdict.REFUSED and not _has_no_effect(value, row.but):
             raise _refusal(row, path(_steps_to((where, name))))
         dropped.add(name)
     if not (changed or dropped):
@@ -171,11 +171,11 @@ def _sifted(given: dict[str, Any], node: _Node, where: _Where, ignored: dict[str
 
 
 def _ignore(name: str, value: Any, where: _Where, ignored: dict[str, None]) -> None:
-    """Add where the field is to those `ignored`. Raises UnknownParameter if it looks like a picture."""
-    if looks_like_a_picture(name, value):
+    """Add the path of the field to `ignored`. Raises UnknownParameter if it looks like an image."""
+    if looks_like_an_image(name, value):
         param = path(_steps_to(where))
         raise UnknownParameter(
-            f"{param}: there is no such parameter; a picture must be a part of a message's `content`",
+            f"{param}: there is no such parameter; an image must be a part of a message's `content`",
             param=param,
         )
     if len(ignored) < MOST_IGNORED:
@@ -201,19 +201,19 @@ def _steps_to(where: _Where) -> tuple[int | str, ...]:
     return (*_steps_to(where[0]), where[1]) if where else ()
 
 
-def _asks_for_nothing(value: Any, defaults: tuple[Any, ...]) -> bool:
+def _has_no_effect(value: Any, defaults: tuple[Any, ...]) -> bool:
     # `True == 1`: the types must agree too.
     return any(type(value) is type(default) and value == default for default in defaults)
 
 
 def _refusal(row: Row, param: str) -> UnsupportedParameter:
-    return UnsupportedParameter(f"{param}: this parameter is not supported: {row.says}", param=param)
+    return UnsupportedParameter(f"{param}: this parameter is not supported: {row.meaning}", param=param)
 
 
 def _table(title: str, rows: tuple[Row, ...]) -> str:
     lines = [f"## {title}", "", "| field | | |", "| --- | --- | --- |"]
     for row in rows:
-        taken = ", ".join(f"`{orjson.dumps(value).decode()}`" for value in row.but)
-        but = f" Taken as {taken}." if taken else ""
-        lines.append(f"| `{row.field}` | {row.verdict.value} | {row.says}{but} |")
+        accepted = ", ".join(f"`{orjson.dumps(value).decode()}`" for value in row.but)
+        but = f" Accepted as {accepted}." if accepted else ""
+        lines.append(f"| `{row.field}` | {row.verdict.value} | {row.meaning}{but} |")
     return "\n".join(lines) + "\n"

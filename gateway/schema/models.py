@@ -1,4 +1,4 @@
-"""`GET /v1/models`: the answers."""
+"""The answers of `GET /v1/models`."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,11 +6,11 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a client may want to know of the model beside its name.
+    """Facts about the model and the gateway's limits.
 
-    `context_length` is the running engine's; until it has started, the profile's, and `tokens_per_image` is
-    null. `max_images` is how many a prompt may have, `max_image_bytes` the limit of one encoded image and
-    `max_body_bytes` that of a request.
+    `context_length` is the engine's; until it has started, it is the profile's, and `tokens_per_image` is
+    null. `max_images` is the limit per prompt, `max_image_bytes` that of one encoded image, `max_body_bytes`
+    that of a request.
     """
 
     context_length: int
@@ -25,7 +25,7 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """A name of the model. `root` (the model behind it) and `max_model_len` are vLLM's; `gateway` is ours."""
+    """A name of the model. `root` (the model it stands for) and `max_model_len` are vLLM's extensions."""
 
     id: str
     created: int

@@ -1,8 +1,8 @@
-"""The parts of a chat message's content: text and images, in OpenAI's forms and in those that clients send.
+"""The parts of a chat message's content: text and images, in OpenAI's forms and others that clients send.
 
 Sources: OpenAI's API reference (`text`, `refusal`, `image_url`, `file`); its Responses API, whose parts vLLM
-takes in chats too (`input_text`, `output_text`, `input_image`); LangChain's content blocks, of both versions,
-Anthropic's, and those of the Model Context Protocol (`image`, `resource`).
+accepts in chats, too (`input_text`, `output_text`, `input_image`); LangChain's content blocks, of both
+versions, Anthropic's, and those of the Model Context Protocol (`image`, `resource`).
 """
 
 from typing import Annotated, Any, Literal, Self
@@ -41,7 +41,7 @@ class ImagePart(WireModel):
 
 
 class _OneOf(WireModel):
-    """An image that is said in one of several ways: exactly one field is there."""
+    """A value that is given in one of several fields: exactly one must be set."""
 
     @model_validator(mode="after")
     def _one(self) -> Self:
@@ -52,10 +52,10 @@ class _OneOf(WireModel):
 
 
 class FileContent(_OneOf):
-    """A picture that was uploaded to `/v1/files`, or its bytes in base64."""
+    """An image that was uploaded to `/v1/files`, or its bytes in base64."""
 
     file_id: str | None = None
-    file_data: str | None = Field(default=None, description="In base64, or a `data:` URL in base64.")
+    file_data: str | None = Field(default=None, description="Base64, or a `data:` URL in base64.")
 
 
 class FilePart(WireModel):
@@ -64,7 +64,7 @@ class FilePart(WireModel):
 
 
 class ImageSource(_OneOf):
-    """Anthropic's."""
+    """The source of Anthropic's image block."""
 
     data: str | None = Field(default=None, description="In base64.")
     url: str | None = None
@@ -72,7 +72,7 @@ class ImageSource(_OneOf):
 
 
 class ImageBlock(_OneOf):
-    """LangChain's: `data` and `url` of its first version, `base64`, `url` and `file_id` of its second."""
+    """LangChain's image block: `data` and `url` of version 0; `base64`, `url` and `file_id` of version 1."""
 
     type: Literal["image"]
     data: str | None = Field(default=None, description="In base64.")
@@ -83,14 +83,14 @@ class ImageBlock(_OneOf):
 
 
 class Resource(_OneOf):
-    """What a tool server embeds in its result."""
+    """The content that a tool server embeds in its result."""
 
     text: str | None = None
-    blob: str | None = Field(default=None, description="A picture in base64.")
+    blob: str | None = Field(default=None, description="An image in base64.")
 
 
 class ResourceBlock(WireModel):
-    """The Model Context Protocol's."""
+    """The embedded resource of the Model Context Protocol."""
 
     type: Literal["resource"]
     resource: Resource

@@ -1,10 +1,10 @@
-"""How errors name a field and show a value."""
+"""Formats field paths and values for error messages."""
 
 SHOWN = 60  # characters of a bad value that an error repeats
 
 
 def path(location: tuple[int | str, ...]) -> str:
-    """Return where a field is, as OpenAI writes it: `messages[0].content[1].image_url`."""
+    """Return the path of a field as OpenAI writes it: `messages[0].content[1].image_url`."""
     written = ""
     for step in location:
         if isinstance(step, int):
@@ -15,5 +15,5 @@ def path(location: tuple[int | str, ...]) -> str:
 
 
 def short(text: str) -> str:
-    """Return `text`, or its beginning where it is long: what a client sent is not sent back at any length."""
+    """Return `text`, shortened if it is long, so that errors never repeat a client's long text."""
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}… ({len(text)} characters)"

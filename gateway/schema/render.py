@@ -1,4 +1,4 @@
-"""`POST /v1/chat/completions/render`: the request, and what the model would have been given."""
+"""Request and answer of `POST /v1/chat/completions/render`: the input that the model would get."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
@@ -12,7 +12,7 @@ from gateway.settings import Fit
 
 
 class RenderRequest(ChatCompletionRequest):
-    """A chat request, and the fits in which its images are shown; the one asked for where there are none."""
+    """A chat request, and the fits in which to return its images. Default: the request's own fit."""
 
     ledger: ClassVar[Ledger] = RENDER
 
@@ -23,7 +23,7 @@ class RenderRequest(ChatCompletionRequest):
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A run of the prompt: `length` tokens from `offset` on. A special token is a run of its own."""
+    """A run of the prompt: `length` tokens from `offset`. Each special token is a separate run."""
 
     type: Literal["text", "image", "special"]
     text: str
@@ -33,7 +33,7 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class RenderedImage:
-    """An image of the prompt: its slot in the tokens, and its pixels as PNG data URLs by their fit."""
+    """An image of the prompt: its slot in the tokens, and its pixels as PNG data URLs by fit."""
 
     offset: int
     length: int
@@ -44,7 +44,7 @@ class RenderedImage:
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """How much was left out so that the request fits; of images and messages, the oldest."""
+    """How many were dropped to make the request fit; of images and messages, the oldest."""
 
     images: int
     messages: int
@@ -53,7 +53,7 @@ class Dropped:
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """What the engine would have been given. Nothing is generated."""
+    """The input that the engine would get. Nothing is generated."""
 
     model: str
     prompt: str

@@ -1,6 +1,6 @@
-"""The ledger of Responses requests: every field of OpenAI's, and the sampling parameters of chat.
+"""The ledger of Responses requests: OpenAI's fields, and the sampling parameters of chat.
 
-A new parameter is a row here and a field of the request (`schema/responses.py`, `schema/items.py`).
+A new parameter is a row here and a field of the request (`schema/responses_request.py`, `schema/items.py`).
 """
 
 from typing import Final
@@ -8,11 +8,11 @@ from typing import Final
 from gateway.schema.ledger import Ledger, honoured, refused, without_effect
 from gateway.schema.wire import MODEL
 
-_ECHOED = "Returned with the answer; it changes nothing else."
+_ECHOED = "Returned with the answer, without other effect."
 _NO_CACHE_HINTS = "Prompts and images are cached anyway."
 _NO_REASONING = "LLaVA-1.5 does not reason before it answers."
 
-# Switches for models that reason, as programs send them to any: Ollama's, LiteLLM's, vLLM's, llama.cpp's.
+# Parameters of reasoning models that programs send to any model: Ollama's, LiteLLM's, vLLM's, llama.cpp's.
 REASONING: Final = (
     "enable_thinking",
     "include_reasoning",
@@ -37,34 +37,36 @@ _REQUEST: Final = (
         "instructions", "A system message before all others; it is not carried over to the next response."
     ),
     honoured("previous_response_id", "The conversation continues from there, images included."),
-    honoured("store", "Default `true`: the response can be fetched and continued."),
+    honoured("store", "Default `true`: the response can be retrieved and continued."),
     honoured("metadata", "Up to 16 strings. " + _ECHOED),
     honoured("stream", "Server-sent events."),
-    honoured("stream_options", "Only where `stream` is true."),
+    honoured("stream_options", "Only if `stream` is true."),
     without_effect("stream_options.include_obfuscation", "No padding is added to events."),
     honoured("max_output_tokens", "Maximum answer length in tokens."),
     honoured("temperature", "0 to 2. Default: the profile's, if `top_p` is not set either."),
     honoured("top_p", "0 to 1, 0 is greedy; as `temperature`."),
     honoured("top_logprobs", "0 to 20; with `include`."),
-    honoured("include", "`message.output_text.logprobs`; the others name what no answer here has."),
-    honoured("text", "The form of the answer."),
+    honoured(
+        "include", "`message.output_text.logprobs`. Other values are accepted, but no answer has such data."
+    ),
+    honoured("text", "The format of the answer."),
     honoured("text.format", "`text`, `json_object` or `json_schema`."),
     honoured("text.format.type", "`text`, `json_object` or `json_schema`."),
-    honoured("text.format.name", "Needed for `json_schema`."),
+    honoured("text.format.name", "Required for `json_schema`."),
     honoured("text.format.schema", "The JSON schema."),
     honoured("text.format.description", _ECHOED),
-    honoured("text.format.strict", "The answer always has the form of the schema."),
-    without_effect("text.verbosity", "Ask for a short or a long answer in words."),
+    honoured("text.format.strict", "Accepted; the answer always matches the schema."),
+    without_effect("text.verbosity", "Ask for a short or long answer in the prompt."),
     honoured("tools", "Functions; every other type is refused by name."),
     honoured("tools[].type", "`function`."),
     honoured("tools[].name", "1 to 64 letters, digits, `_` and `-`."),
     honoured("tools[].description", "Part of the prompt."),
     honoured("tools[].parameters", "The JSON schema of the arguments."),
-    honoured("tools[].strict", "Arguments always have the form of the schema."),
-    refused("tools[].async", "A call is part of the answer.", (False,)),
+    honoured("tools[].strict", "Accepted; arguments always match the schema."),
+    refused("tools[].async", "Calls are part of the answer.", (False,)),
     refused("tools[].defer_loading", "There is no tool search.", (False,)),
     without_effect("tools[].allowed_callers", "The model is the only caller."),
-    without_effect("tools[].output_schema", "LLaVA-1.5's prompt has no place for it."),
+    without_effect("tools[].output_schema", "LLaVA-1.5's prompt has no field for it."),
     honoured("tool_choice", "`none`, `auto`, `required`, one function, or `allowed_tools`."),
     honoured("tool_choice.type", "`function` or `allowed_tools`."),
     honoured("tool_choice.name", "The function that must be called."),
@@ -72,27 +74,27 @@ _REQUEST: Final = (
     honoured("tool_choice.tools", "The only functions that may be called."),
     honoured("tool_choice.tools[].type", "`function`."),
     honoured("tool_choice.tools[].name", "One of `tools`."),
-    honoured("parallel_tool_calls", "Whether there may be several calls in one answer."),
+    honoured("parallel_tool_calls", "Whether an answer may have several calls."),
     honoured(
-        "truncation", "`auto`: the oldest images and turns are left out where not all fit; `disabled`: 400."
+        "truncation", "`auto`: the oldest images and turns are dropped if not all fit; `disabled`: 400."
     ),
     honoured("user", _ECHOED),
     honoured("safety_identifier", _ECHOED),
     honoured("prompt_cache_key", _ECHOED),
-    refused("access_programs", "There are none here.", ({},)),
-    refused("background", "A response is ready when it is answered.", (False,)),
-    refused("background_options", "A response is ready when it is answered.", ({},)),
+    refused("access_programs", "There are no programs.", ({},)),
+    refused("background", "Responses are not generated in the background.", (False,)),
+    refused("background_options", "Responses are not generated in the background.", ({},)),
     refused("context_management", "Conversations are not compacted; see `truncation`.", ([],)),
     refused("conversation", "Use `previous_response_id`."),
-    without_effect("image", "An image costs the same number of tokens however it is sent."),
-    without_effect("max_tool_calls", "It counts OpenAI's own tools, which are not served."),
+    without_effect("image", "Every image has the same number of tokens."),
+    without_effect("max_tool_calls", "It limits OpenAI's built-in tools, which are not served."),
     refused("moderation", "No moderation model is served."),
-    refused("prompt", "No prompts are stored; send `instructions` and `input`."),
+    refused("prompt", "Prompts are not stored; send `instructions` and `input`."),
     honoured("prompt_cache_options", _NO_CACHE_HINTS),
     without_effect("prompt_cache_options.mode", _NO_CACHE_HINTS),
     without_effect("prompt_cache_options.ttl", _NO_CACHE_HINTS),
     without_effect("prompt_cache_options.comparison_response_id", _NO_CACHE_HINTS),
-    refused("prompt_cache_options.prewarm", "Every request is answered.", (False,)),
+    refused("prompt_cache_options.prewarm", "Every request generates an answer.", (False,)),
     without_effect("prompt_cache_retention", _NO_CACHE_HINTS),
     without_effect("reasoning", _NO_REASONING),
     without_effect("service_tier", "There is one tier."),
@@ -117,27 +119,27 @@ _ITEMS: Final = (
     without_effect("input[].content[].logprobs", "Answers may have them."),
     without_effect("input[].content[].prompt_cache_breakpoint", _NO_CACHE_HINTS),
     honoured("input[].content[].file_data", "An image in base64, or a `data:` URL of one."),
-    honoured("input[].content[].file_url", "Where an image can be fetched."),
+    honoured("input[].content[].file_url", "The URL of an image."),
     without_effect("input[].content[].filename", "An image's format is read from its bytes."),
     honoured("input[].id", "Of an `item_reference`: an item of a stored response."),
-    without_effect("input[].phase", "Both phases are the assistant's words."),
-    without_effect("input[].status", "Answers have it."),
-    honoured("input[].call_id", "Which call an output belongs to."),
+    without_effect("input[].phase", "Both phases are text of the assistant."),
+    without_effect("input[].status", "Answers have this field."),
+    honoured("input[].call_id", "The call that an output belongs to."),
     honoured("input[].name", "The function that was called."),
     honoured("input[].arguments", "JSON."),
     honoured("input[].output", "What the function returned: text, or a list of parts."),
     honoured("input[].output[].type", "`input_text`, `input_image` or `input_file`."),
-    honoured("input[].output[].text", "As it is."),
+    honoured("input[].output[].text", "The text."),
     honoured("input[].output[].image_url", "As in a message."),
     honoured("input[].output[].file_id", "As in a message."),
     without_effect("input[].output[].detail", "LLaVA-1.5 sees every image at one size."),
     without_effect("input[].output[].prompt_cache_breakpoint", _NO_CACHE_HINTS),
     honoured("input[].output[].file_data", "An image in base64, or a `data:` URL of one."),
-    honoured("input[].output[].file_url", "Where an image can be fetched."),
+    honoured("input[].output[].file_url", "The URL of an image."),
     without_effect("input[].output[].filename", "An image's format is read from its bytes."),
     without_effect("input[].caller", "The model is the only caller."),
     without_effect("input[].namespace", "Functions have no namespaces here."),
-    refused("input[].async", "A call is part of the answer.", (False,)),
+    refused("input[].async", "Calls are part of the answer.", (False,)),
     without_effect("input[].summary", _NO_REASONING),
     without_effect("input[].encrypted_content", _NO_REASONING),
 )
@@ -156,15 +158,15 @@ _SAMPLING: Final = (
     honoured("stop_token_ids", "Up to 64 token ids."),
     honoured(
         "stream_options.include_timing",
-        "The last event's `usage.timing` has the milliseconds of each step, as `Server-Timing` does.",
+        "`usage.timing` in the last event has the milliseconds of each step, as in `Server-Timing`.",
     ),
-    honoured("image_fit", "How an image becomes square: `pad`, `crop` or `squash`."),
-    honoured("image_history", "More images than fit: `keep_last` leaves out the oldest, `strict` refuses."),
+    honoured("image_fit", "How an image is made square: `pad`, `crop` or `squash`."),
+    honoured("image_history", "If not all images fit: `keep_last` drops the oldest, `strict` refuses."),
     honoured(
-        "image_place", "`auto`: images first, unless text stands between two; `asked`: in the client's order."
+        "image_place", "`auto`: images first, unless there is text between two; `asked`: the client's order."
     ),
-    honoured("continue_final_message", "The answer goes on with the last message, the assistant's."),
-    without_effect("chat_template_kwargs", "Prompts have the profile's style."),
+    honoured("continue_final_message", "The answer continues the last message, the assistant's."),
+    without_effect("chat_template_kwargs", "The profile sets the prompt style."),
     without_effect("reasoning_effort", _NO_REASONING),
     *(without_effect(name, _NO_REASONING) for name in REASONING if name != "reasoning"),
 )

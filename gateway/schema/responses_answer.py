@@ -1,6 +1,6 @@
-"""`POST /v1/responses`, the answer: the response, its items, and the events of a stream.
+"""The answer of `POST /v1/responses`: the response, its items, and the events of a stream.
 
-The order of the keys is OpenAI's; its description requires all of them, null included.
+The order of the keys is OpenAI's. Its API description requires all of them, even if null.
 """
 
 from collections.abc import Mapping
@@ -64,7 +64,7 @@ class ResponseUsage:
 
 @dataclass(frozen=True, slots=True)
 class TimedResponseUsage(ResponseUsage):
-    """The gateway's own: where the request's time went, in milliseconds, by step."""
+    """The gateway's extension: the time of each step of the request, in milliseconds."""
 
     timing: Mapping[str, float]
 
@@ -76,7 +76,7 @@ class IncompleteDetails:
 
 @dataclass(frozen=True, slots=True)
 class ResponseError:
-    """`code` is one of those that OpenAI has for a response that failed."""
+    """The error of a failed response; `code` is one of OpenAI's for it."""
 
     code: Literal["server_error"]
     message: str
@@ -120,7 +120,7 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class ResponseEvent:
-    """An event with the whole response, at its beginning or at its end."""
+    """An event with the full response, at the start or end of the stream."""
 
     type: Literal[
         "response.created",
@@ -196,7 +196,7 @@ class ArgumentsDone:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorEvent:
-    """The flat keys are those that OpenAI documents; `error` is what it sends, and what its SDKs raise."""
+    """An error event, with the flat keys that OpenAI documents and the `error` that its SDKs read."""
 
     type: Literal["error"] = "error"
     sequence_number: int

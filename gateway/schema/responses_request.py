@@ -1,4 +1,4 @@
-"""`POST /v1/responses`, the request: what a client may send, checked once."""
+"""The request of `POST /v1/responses`, validated once."""
 
 from typing import Annotated, Any, ClassVar, Final, Literal, Self, get_args
 
@@ -26,13 +26,13 @@ Includable = Literal[
     "web_search_call.results",
 ]
 INCLUDABLE: Final[tuple[str, ...]] = get_args(Includable)
-MOST_METADATA = 16  # OpenAI's limits, these and those of the strings
+MOST_METADATA = 16  # OpenAI's limit, as are those of the strings
 
 
 def _few(metadata: Any) -> Any:
-    # pydantic reports every value that is wrong before it counts them.
+    # pydantic reports every wrong value before it checks their number.
     if isinstance(metadata, dict) and len(metadata) > MOST_METADATA:
-        raise ValueError(f"at most {MOST_METADATA} pairs may be attached")
+        raise ValueError(f"must have at most {MOST_METADATA} pairs")
     return metadata
 
 
@@ -107,16 +107,16 @@ ResponseTools = Annotated[
 
 class ResponseStreamOptions(WireModel):
     include_timing: bool | None = Field(
-        default=None, description="The gateway's: the usage has in it where the time went."
+        default=None, description="The gateway's: the usage includes the time of each step."
     )
 
 
 class CacheOptions(WireModel):
-    """Nothing in it has an effect."""
+    """Options without effect."""
 
 
 class ResponseRequest(DrawingFields):
-    """OpenAI's request. Parameters that only chat has are accepted under chat's names."""
+    """OpenAI's request. Parameters of chat that it lacks are accepted under chat's names."""
 
     ledger: ClassVar[Ledger] = RESPONSES
 
@@ -141,16 +141,17 @@ class ResponseRequest(DrawingFields):
     prompt_cache_options: CacheOptions | None = None
 
     image_fit: Literal["pad", "crop", "squash"] | None = Field(
-        default=None, description="How an image becomes square; the profile's way where not said."
+        default=None, description="How an image is made square. Default: the profile's."
     )
     image_history: Literal["keep_last", "strict"] | None = Field(
-        default=None, description="Whether the oldest images are left out where not all fit."
+        default=None,
+        description="Whether to drop the oldest images if not all fit, or to refuse the request.",
     )
     image_place: Literal["auto", "asked"] | None = Field(
-        default=None, description="Whether a message's images lead it, or stand where they were put."
+        default=None, description="Whether a message's images come first, or stay in the client's order."
     )
     continue_final_message: bool | None = Field(
-        default=None, description="vLLM's: the answer goes on with the last message, the assistant's."
+        default=None, description="vLLM's: continue the last message, which must be the assistant's."
     )
 
     @model_validator(mode="after")

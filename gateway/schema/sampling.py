@@ -1,4 +1,4 @@
-"""How tokens are drawn, on the wire: the fields that generating routes share. A new one is a line here."""
+"""Sampling parameters that all generating routes share. A new parameter is a line here."""
 
 from typing import Annotated, Any
 
@@ -8,12 +8,12 @@ from gateway.schema.wire import Body
 
 MOST_BIASES = 300  # OpenAI's limit
 MOST_STOPS = 16
-LONGEST_STOP = 1000  # characters: vLLM looks for each in the answer with every token
-SEED_END = 2**63  # the engine keeps 64 bits, with a sign
+LONGEST_STOP = 1000  # characters: vLLM searches the answer for each with every token
+SEED_END = 2**63  # the engine keeps a signed 64-bit integer
 
 
 def _strings(stop: Any) -> Any:
-    """Return a list of strings; frontends send the empty ones of their forms along."""
+    """Return a list of strings without empty ones, which frontends send for empty form fields."""
     stops = [stop] if isinstance(stop, str) else stop
     return [each for each in stops if each != ""] if isinstance(stops, list) else stops
 
@@ -35,12 +35,12 @@ Bias = Annotated[float, Field(ge=-100, le=100)]
 
 def _few(biases: Any) -> Any:
     if isinstance(biases, dict) and len(biases) > MOST_BIASES:
-        raise ValueError(f"at most {MOST_BIASES} tokens may be biased")
+        raise ValueError(f"must have at most {MOST_BIASES} tokens")
     return biases
 
 
 class DrawingFields(Body):
-    """What all generating routes have; ranges are OpenAI's where it has the parameter."""
+    """Sampling parameters of all generating routes. Ranges are OpenAI's if it has the parameter."""
 
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(ge=0, le=1)] | None = None
@@ -53,7 +53,7 @@ class DrawingFields(Body):
 
     top_k: Annotated[int, Field(ge=-1, lt=2**31)] | None = None
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    # The engine divides by it in 32 bits, where a value near 0 makes every probability NaN.
+    # The engine divides by it in 32 bits: a value near 0 would make every probability NaN.
     repetition_penalty: Annotated[float, Field(ge=0.001, le=2)] | None = None
     min_tokens: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     ignore_eos: bool | None = None
@@ -69,7 +69,7 @@ class DrawingFields(Body):
 
 
 class SamplingFields(DrawingFields):
-    """The further fields of chat."""
+    """Further sampling parameters of chat."""
 
     n: Annotated[int, Field(ge=1, le=16)] | None = None
     max_tokens: Annotated[int, Field(ge=1)] | None = None

@@ -17,11 +17,11 @@ _ROLE = {"role": "assistant", "content": "", "refusal": None}
 
 
 class ChunkWriter:
-    """Writes the chunks of one answer. All that they have in common is written once, here."""
+    """Writes the chunks of one answer. Their common parts are serialised once."""
 
     def __init__(
         self,
-        id: str,  # noqa: A002  # the wire's word
+        id: str,  # noqa: A002  # OpenAI's name
         created: int,
         model: str,
         fingerprint: str,
@@ -32,17 +32,17 @@ class ChunkWriter:
         common = {"id": id, "object": kind, "created": created, "model": model}
         frame = orjson.dumps(common | {"system_fingerprint": fingerprint})
         self._head = b"data: " + frame[:-1] + b',"choices":['
-        # Where the last chunk tells the usage, OpenAI gives every chunk before it the key, with null.
+        # If the last chunk has the usage, OpenAI sends `"usage": null` in every chunk before it.
         self._tail = b'],"usage":null' + _END if usage_follows else b"]" + _END
         self._plain = self._head + b'{"index":0,"delta":{"content":'
         self._plain_end = b'},"logprobs":null,"finish_reason":null}' + self._tail
 
     def chunk(self, chunk: Chunk, usage: Usage | None = None) -> bytes:
-        """Return the events for `chunk`, with the usage so far where it is given.
+        """Return the events for `chunk`, with the usage so far if it is given.
 
-        As at OpenAI, a choice's first event tells the role alone and its last the finish reason alone: there
-        are clients that look for no words in either, and OpenAI's own helper would take the log probabilities
-        of the first twice.
+        As OpenAI does, the first event of a choice has only the role and the last only the finish reason:
+        some clients ignore text in either, and OpenAI's own helper would count the log probabilities of the
+        first twice.
         """
         if usage is None and not (
             chunk.index or chunk.opens or chunk.finish_reason or chunk.logprobs or chunk.tool_calls
@@ -58,7 +58,7 @@ class ChunkWriter:
         return self._events(choices, usage)
 
     def text(self, choice: TextChoice, usage: Usage | None = None) -> bytes:
-        """Return the events for what `choice` adds; its finish reason comes alone, after all text."""
+        """Return the events for `choice`; the finish reason is a separate event after the text."""
         if not choice.finish_reason or not (choice.text or choice.logprobs):
             return self._events([choice], usage)
         end = TextChoice(choice.index, "", None, choice.finish_reason)
@@ -69,7 +69,7 @@ class ChunkWriter:
         return b"".join(self._head + orjson.dumps(choice) + tail for choice in choices)
 
     def usage(self, usage: Usage) -> bytes:
-        """Return the last event of an answer whose client asked for its usage."""
+        """Return the event with the usage, the last of an answer."""
         return b"".join((self._head, b'],"usage":', orjson.dumps(usage), _END))
 
 
@@ -95,22 +95,22 @@ def _call(piece: CallPiece) -> dict[str, Any]:
 
 
 def error(body: bytes) -> bytes:
-    """Return the event that ends a stream which cannot go on; `body` is OpenAI's error object."""
+    """Return the event that ends a failed stream; `body` has OpenAI's error object."""
     return b"data: " + body + b"\n\n"
 
 
 def text_delta_head(item_id: str, output_index: int) -> bytes:
-    """Return what the deltas of one text have in common."""
+    """Return the common start of the delta events of one text."""
     kind = "response.output_text.delta"
     common = {"type": kind, "item_id": item_id, "output_index": output_index, "content_index": 0}
     return f"event: {kind}\ndata: ".encode() + orjson.dumps(common)[:-1] + b',"delta":'
 
 
 def text_delta(head: bytes, text: str, sequence_number: int) -> bytes:
-    """Return the event for `text`, which comes without log probabilities."""
+    """Return the delta event for `text` without log probabilities."""
     return b"".join((head, orjson.dumps(text), b',"logprobs":[],"sequence_number":%d}\n\n' % sequence_number))
 
 
 def typed(event: Event) -> bytes:
-    """Return an event of a response; its type is told twice, as OpenAI does."""
+    """Return an event of a response; its type is sent twice, as OpenAI does."""
     return b"".join((b"event: ", event.type.encode(), b"\ndata: ", orjson.dumps(event), b"\n\n"))

@@ -1,4 +1,4 @@
-"""`POST /tokenize` and `POST /detokenize`, in vLLM's shape: requests and answers."""
+"""Requests and answers of `POST /tokenize` and `POST /detokenize`, as vLLM has them."""
 
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
@@ -16,8 +16,8 @@ _TEXT = Ledger(
         "Tokenize": (
             honoured("model", MODEL),
             honoured("prompt", "The text."),
-            honoured("add_special_tokens", "`<s>` comes first, unless this is false."),
-            honoured("return_token_strs", "The tokens are told as the vocabulary spells them, too."),
+            honoured("add_special_tokens", "Whether to put `<s>` first. Default: true."),
+            honoured("return_token_strs", "Also return the tokens as strings of the vocabulary."),
         )
     }
 )
@@ -43,7 +43,7 @@ class TokenizeText(Body):
 
 
 class TokenizeChat(ChatCompletionRequest):
-    """A chat request whose prompt is tokenized; no picture is fetched."""
+    """A chat request whose prompt is tokenized; no image is fetched."""
 
     ledger: ClassVar[Ledger] = CHAT
 
@@ -51,7 +51,7 @@ class TokenizeChat(ChatCompletionRequest):
 
 
 class Detokenize(Body):
-    """Token ids to make text of."""
+    """Token ids to detokenize."""
 
     ledger: ClassVar[Ledger] = _IDS
 
@@ -61,7 +61,7 @@ class Detokenize(Body):
 
 @dataclass(frozen=True, slots=True)
 class ImageSlot:
-    """Where a picture stands in the tokens."""
+    """The position of an image in the tokens."""
 
     offset: int
     length: int
@@ -69,7 +69,7 @@ class ImageSlot:
 
 @dataclass(frozen=True, slots=True)
 class Tokenized:
-    """`count` is what an answer's usage has as `prompt_tokens`; `images` is the gateway's own."""
+    """The tokens of a prompt. `count` equals `prompt_tokens` in the usage; `images` is an extension."""
 
     count: int
     max_model_len: int

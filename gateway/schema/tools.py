@@ -1,4 +1,4 @@
-"""Tools in chat, on the wire: what may be called, whether it must be, and calls made in earlier turns."""
+"""Tools in chat requests: the functions, the choice among them, and the calls of earlier turns."""
 
 from typing import Annotated, Any, Literal
 
@@ -27,11 +27,11 @@ class FunctionTool(WireModel):
 
 
 def functions_only(tools: Any) -> Any:
-    """Refuse, by its name, a tool of any other type, before what is in it is looked at."""
-    for place, tool in enumerate(tools if isinstance(tools, list) else ()):
+    """Refuse a tool of another type before its content is validated, so that the error names the type."""
+    for index, tool in enumerate(tools if isinstance(tools, list) else ()):
         kind = tool.get("type") if isinstance(tool, dict) else None
         if isinstance(kind, str) and kind != "function":
-            param = f"tools[{place}].type"
+            param = f"tools[{index}].type"
             raise UnsupportedParameter(
                 f"{param}: tools of type `{short(kind)}` are not supported; use `function`", param=param
             )
@@ -78,7 +78,7 @@ class ChatCalledFunction(WireModel):
 
 
 class ChatToolCall(WireModel):
-    """A call that the assistant made in an earlier turn, as its answer told it."""
+    """A call that the assistant made in an earlier turn."""
 
     id: str
     type: Literal["function"]
@@ -87,6 +87,6 @@ class ChatToolCall(WireModel):
 
 ToolCalls = Annotated[
     Annotated[list[ChatToolCall], Field(max_length=MOST_TOOLS, fail_fast=True)] | None,
-    # SDKs echo an answer without calls with an empty list of them.
+    # SDKs send an answer without calls back with an empty list.
     BeforeValidator(lambda calls: calls or None, json_schema_input_type=list[ChatToolCall]),
 ]

@@ -1,4 +1,4 @@
-"""From bytes to a request, and from what pydantic found to OpenAI's error."""
+"""Parses a body as a request, and converts pydantic's errors to OpenAI's."""
 
 import re
 from json import detect_encoding
@@ -20,9 +20,9 @@ from gateway.errors import (
 from gateway.schema.paths import path, short
 from gateway.schema.wire import LARGEST_INTEGER, Body
 
-MOST_VALUES = 250_000  # more than any text that a context can hold has, were it all commas
-MANY_VALUES = 2000  # take milliseconds to check
-BRANCH = re.compile(r"<[a-z_]*>")  # how `wire.branch` names a branch of a union
+MOST_VALUES = 250_000  # more than a text that fits into the context can have, even if it were all commas
+MANY_VALUES = 2000  # validating more takes milliseconds
+BRANCH = re.compile(r"<[a-z_]*>")  # a tag of `wire.branch`
 
 B = TypeVar("B", bound=Body)
 
@@ -36,7 +36,7 @@ def json_object(body: bytes) -> dict[str, Any]:
     """Return the JSON object in `body`. Raises InvalidJSON."""
     check_values(body)
     try:
-        # pydantic's parser is ten times faster than orjson on the megabytes of text that a picture is.
+        # pydantic's parser is ten times faster than orjson with the long base64 strings of images.
         content = from_json(body, allow_inf_nan=False)
     except ValueError as error:
         raise InvalidJSON(_encoding_error(body) or f"the body is not JSON: {error}") from None
@@ -46,8 +46,8 @@ def json_object(body: bytes) -> dict[str, Any]:
 
 
 def _encoding_error(body: bytes) -> str | None:
-    """Return what is wrong with the encoding of `body`; JSON is UTF-8 (RFC 8259, 8.1)."""
-    coding = detect_encoding(body)  # by its first bytes
+    """Return the error in the encoding of `body`, or None; JSON is UTF-8 (RFC 8259, 8.1)."""
+    coding = detect_encoding(body)  # by the first bytes
     if not coding.startswith("utf-8"):
         return f"the body must be JSON in UTF-8; got {coding[:6].upper()}"
     try:
@@ -67,13 +67,13 @@ def checked(content: dict[str, Any], kind: type[B]) -> B:
 
 
 def has_many_values(body: bytes) -> bool:
-    """Say whether the JSON in `body` may have so many values that checking them takes long."""
+    """Return whether the JSON in `body` may have so many values that validating them takes long."""
     return _has_more_marks(body, MANY_VALUES)
 
 
 def check_values(body: bytes) -> None:
-    """Raise InvalidValue where `body`, not parsed yet, may have too many values."""
-    # Three bytes of JSON can be an object of seventy: parsed, a large body of them would take gigabytes.
+    """Raise InvalidValue if the unparsed `body` may have too many values."""
+    # Three bytes of JSON can become an object of 70 bytes: a large body could take gigabytes when parsed.
     if _has_more_marks(body, MOST_VALUES):
         raise InvalidValue(f"the body has over {MOST_VALUES} commas and brackets; the limit is {MOST_VALUES}")
 
@@ -83,7 +83,7 @@ def _has_more_marks(body: bytes, most: int) -> bool:
         return False
     marks = 0
     for mark in (b",", b"[", b"{"):
-        # Over the megabytes of a picture, which has none, `find` is many times faster than `count`.
+        # In the long base64 strings of images, which have none, `find` is many times faster than `count`.
         at = body.find(mark)
         while at >= 0:
             marks += 1
@@ -97,7 +97,7 @@ def _first(error: ValidationError) -> RequestError:
     found = error.errors(include_url=False)[0]
     *steps, last = found["loc"] or ("",)
     steps = [step for step in steps if not _is_branch(step)]
-    # Where a field is unknown, what looks like a branch in the last place is the client's own.
+    # If a field is unknown, a last step that looks like a tag is a name that the client sent.
     if found["type"] == "extra_forbidden" or not _is_branch(last):
         steps.append(last)
     param = path(tuple(steps))
@@ -125,7 +125,7 @@ def _bad_part(found: ErrorDetails, param: str) -> RequestError:
         return InvalidValue(f"{param}: a part must be an object; got {_shown(part)}", param=param)
     param = f"{param}.type"
     if "type" not in part:
-        return MissingParameter(f"{param}: this field is required; it is {kinds}", param=param)
+        return MissingParameter(f"{param}: this field is required; expected {kinds}", param=param)
     got = _shown(part["type"])
     return UnsupportedParameter(f"{param}: a part must be {kinds}; got {got}", param=param)
 

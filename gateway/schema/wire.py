@@ -1,4 +1,4 @@
-"""What all objects on the wire have in common."""
+"""Base classes of the types that clients send."""
 
 from collections.abc import Mapping
 from math import isfinite
@@ -8,11 +8,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, PrivateAttr, model_v
 
 from gateway.schema.ledger import Ledger
 
-# pydantic reports every error it finds, at a kilobyte each, and two bytes can be one: a large body of them
-# would take all memory. So lists stop at their first error, and objects have at most this many fields.
+# pydantic collects every error, at a kilobyte each, and two bytes of a body can be one: a large body could
+# use up all memory. So lists stop at their first error, and objects may have at most this many fields.
 MOST_FIELDS = 200
-MODEL = "The served name or one of its aliases; may be left out, for there is one model."
-LARGEST_INTEGER = 2**64 - 1  # that JSON's writer can write
+MODEL = "The name of the served model or an alias. Optional, because there is one model."
+LARGEST_INTEGER = 2**64 - 1  # the largest that orjson can write
 
 
 class WireModel(BaseModel):
@@ -27,13 +27,13 @@ class WireModel(BaseModel):
 
 
 def branch(value: Any) -> str:
-    """Name the branch of a union for `value`, in brackets to tell it from a field in an error's location."""
+    """Return the tag of a union for `value`; brackets distinguish it from a field in an error's location."""
     kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
     return f"<{kind}>" if isinstance(kind, str) else "<>"
 
 
 def writable(schema: dict[str, Any]) -> dict[str, Any]:
-    """Return `schema`, which may have no number that could not be written again. Raises ValueError."""
+    """Return `schema` if all its numbers can be written as JSON again. Raises ValueError."""
     left: list[Any] = [schema]
     while left:
         value = left.pop()
@@ -52,23 +52,23 @@ Schema = Annotated[dict[str, Any], AfterValidator(writable)]
 
 
 class Body(WireModel):
-    """The body of a request. Its fields are what its ledger honours; the ledger has sifted out the rest."""
+    """The body of a request. Its fields are those that its ledger honours; the ledger removes the rest."""
 
     ledger: ClassVar[Ledger] = Ledger({})
     _ignored: tuple[str, ...] = PrivateAttr(default=())
 
     @property
     def ignored(self) -> tuple[str, ...]:
-        """Return the paths of fields that the client sent and nobody knows."""
+        """Return the paths of unknown fields that were ignored."""
         return self._ignored
 
     @classmethod
     def read(cls, content: dict[str, Any]) -> Self:
-        """Return `content` as a request. Raises RequestError, and pydantic's ValidationError."""
+        """Return `content` as a request. Raises RequestError and pydantic's ValidationError."""
         sifted, ignored = cls.ledger.sift(content)
         return cls.model_validate(sifted).noting(ignored)
 
     def noting(self, ignored: tuple[str, ...]) -> Self:
-        """Return this request, which ignores the fields at these paths."""
+        """Set the paths of ignored fields, and return this request."""
         self._ignored = ignored
         return self

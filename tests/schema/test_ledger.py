@@ -124,7 +124,7 @@ def test_what_is_refused_is_refused_by_name_and_with_the_reason(row: Row) -> Non
         read(row.field, "something else")
     param = row.field.replace("[]", "[0]")
     assert caught.value.param == param
-    assert caught.value.message == f"{param}: this parameter is not supported: {row.says}"
+    assert caught.value.message == f"{param}: this parameter is not supported: {row.meaning}"
 
 
 @each(("name", "value"), [(row.field, value) for row in those(Verdict.REFUSED) for value in row.but])
@@ -251,7 +251,7 @@ def test_the_tables_have_a_row_for_each_field() -> None:
         "| --- | --- | --- |",
         "| `a` | honoured | It is. |",
         "| `a.b` | honoured | It is. |",
-        "| `a.c` | refused | No. Taken as `1`, `[]`. |",
+        "| `a.c` | refused | No. Accepted as `1`, `[]`. |",
     ]
     assert CHAT.tables().count("\n| `") == len(list(CHAT.rows()))
 

@@ -138,7 +138,7 @@ def test_what_is_refused_is_refused_by_name_and_with_the_reason(row: Row) -> Non
         read(row.field, "something else")
     param = row.field.replace("[]", "[0]")
     assert caught.value.param == param
-    assert caught.value.message == f"{param}: this parameter is not supported: {row.says}"
+    assert caught.value.message == f"{param}: this parameter is not supported: {row.meaning}"
 
 
 @each(("name", "value"), [(row.field, value) for row in those(Verdict.REFUSED) for value in row.but])

@@ -72,7 +72,7 @@ class ChatWire:
             self._created,
             answer.prepared.model,
             answer.prepared.fingerprint,
-            usage_follows=options.tells_usage,
+            usage_follows=options.has_usage,
         )
         counts = options.continuous_usage_stats
         try:
@@ -81,6 +81,6 @@ class ChatWire:
         except GatewayError as error:
             yield sse.error(error_body(error))
             return
-        if options.tells_usage:
+        if options.has_usage:
             yield writer.usage(last_usage(answer, timed=options.include_timing))
         yield sse.DONE

@@ -74,7 +74,7 @@ class CompletionWire:
             self._created,
             answer.prepared.model,
             answer.prepared.fingerprint,
-            usage_follows=options.tells_usage,
+            usage_follows=options.has_usage,
             kind="text_completion",
         )
         counts = options.continuous_usage_stats
@@ -84,6 +84,6 @@ class CompletionWire:
         except GatewayError as error:
             yield sse.error(error_body(error))
             return
-        if options.tells_usage:
+        if options.has_usage:
             yield writer.usage(last_usage(answer, timed=options.include_timing))
         yield sse.DONE
