@@ -61,7 +61,7 @@ def _ensure_home() -> None:
     """Give a user without a home one below the temporary folder.
 
     An id without a name (`docker run --user`) has none if HOME is not set either, and vLLM would make a
-    folder named `~` where it runs.
+    folder named `~` in the current one.
     """
     if os.path.expanduser("~") != "~":  # noqa: PTH111  # pathlib raises
         return
@@ -69,6 +69,6 @@ def _ensure_home() -> None:
     with suppress(FileExistsError):
         home.mkdir(mode=0o700)
     found = home.lstat()
-    if found.st_uid != os.getuid() or not stat.S_ISDIR(found.st_mode):  # somebody else was there first
+    if found.st_uid != os.getuid() or not stat.S_ISDIR(found.st_mode):  # another user created it first
         home = Path(tempfile.mkdtemp(prefix="llava-gateway-"))
     os.environ["HOME"] = str(home)

@@ -13,9 +13,7 @@ PROMPT = "Describe the image."
 
 
 def caption(
-    folder: Annotated[
-        Path, typer.Argument(exists=True, file_okay=False, help="A folder of images and of folders.")
-    ],
+    folder: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="A folder of images.")],
     *,
     prompt: Annotated[
         str | None, typer.Option(show_default=PROMPT, help="What to ask about each image.")
@@ -56,7 +54,7 @@ def caption(
 
     if prompt is not None and prompt_file is not None:
         raise refused("--prompt-file: it cannot be given with --prompt")
-    task = captions.Captions(
+    task = captions.CaptionTask(
         prompt=_read_prompt(prompt_file) if prompt_file else (prompt or PROMPT),
         prefix=prefix,
         suffix=suffix,

@@ -37,7 +37,7 @@ class XmpFiles:
     """`NAME.jpg.xmp` beside `NAME.jpg`, as darktable, digiKam and Immich read them; other fields stay."""
 
     def check(self, image: ImageFile) -> None:
-        """Every image can have one."""
+        """Accept every image."""
 
     def read(self, image: ImageFile) -> str | None:
         content = read_file(_sidecar(image))

@@ -1,4 +1,4 @@
-"""What every place for captions can do, and what belongs to it."""
+"""The formats of captions, and the interface that all of them have."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -32,7 +32,7 @@ class Output(Protocol):
     """A place for captions."""
 
     def check(self, image: ImageFile) -> None:
-        """Raises CannotKeep if the image's caption cannot be kept, known before asking."""
+        """Raises CannotKeep if it is known before asking that the caption cannot be kept."""
 
     def read(self, image: ImageFile) -> str | None:
         """Return the caption that is there. Raises CannotKeep."""

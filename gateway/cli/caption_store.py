@@ -1,4 +1,4 @@
-"""All places that a run keeps its captions in, in step with each other."""
+"""Keeps the captions of a run in all its formats."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -12,7 +12,7 @@ from gateway.cli.caption_tables import CsvTable, JsonlTable, Table
 from gateway.cli.common import BadInput
 
 if TYPE_CHECKING:
-    from gateway.cli.captions import Captions
+    from gateway.cli.captions import CaptionTask
 
 JOURNAL: Final = ".captions.part.jsonl"
 TABLES: Final = {Format.JSONL: JsonlTable, Format.CSV: CsvTable}
@@ -31,7 +31,7 @@ class CaptionStore:
     are also in a journal: if it is stopped, the next one continues. Tables are then replaced at the end.
     """
 
-    def __init__(self, folder: Path, task: "Captions") -> None:
+    def __init__(self, folder: Path, task: "CaptionTask") -> None:
         self.captions: dict[str, str] = {}  # by the image's name
         self._tables = _open_tables(folder, task)
         self._files: list[Output] = [FILES[name]() for name in task.formats if name in FILES]
@@ -79,14 +79,14 @@ class CaptionStore:
         self._journal.path.unlink(missing_ok=True)
 
 
-def _open_tables(folder: Path, task: "Captions") -> list[Table]:
+def _open_tables(folder: Path, task: "CaptionTask") -> list[Table]:
     chosen = [name for name in task.formats if name in TABLES]
     if task.output is not None and len(chosen) != 1:
         raise BadInput(f"--output: it is for one --format of {' or '.join(TABLES)}; got {len(chosen)}")
     return [TABLES[name](task.output or folder / f"captions.{name}", task.prompt) for name in chosen]
 
 
-def _open_journal(folder: Path, task: "Captions") -> JsonlTable:
+def _open_journal(folder: Path, task: "CaptionTask") -> JsonlTable:
     """Return the journal of a run with `overwrite`; that of a run with other words is removed."""
     words = orjson.dumps([task.prompt, task.prefix, task.suffix, task.model]).decode()
     journal = JsonlTable(folder / JOURNAL, words)

@@ -23,6 +23,8 @@ class Table:
         self.path = path
         self._prompt = prompt
         self._rows = self._load()
+        if not all(isinstance(row.get(column), str) for row in self._rows.values() for column in COLUMNS):
+            raise not_ours(path)
 
     def _load(self) -> dict[str, dict[str, str]]:
         raise NotImplementedError
@@ -31,7 +33,7 @@ class Table:
         raise NotImplementedError
 
     def check(self, image: ImageFile) -> None:
-        """Every image has a line."""
+        """Accept every image."""
 
     def check_prompt(self) -> None:
         """Raises BadInput if there are answers to another prompt."""
@@ -68,10 +70,7 @@ class JsonlTable(Table):
     """JSON lines."""
 
     def _load(self) -> dict[str, dict[str, str]]:
-        rows = read_lines(self.path, "file_name")
-        if not all(isinstance(row.get(column), str) for row in rows.values() for column in COLUMNS):
-            raise not_ours(self.path)
-        return rows
+        return read_lines(self.path, "file_name")
 
     def _line(self, row: dict[str, str]) -> bytes:
         return orjson.dumps(row) + b"\n"
@@ -84,7 +83,7 @@ class CsvTable(Table):
         if not self.path.exists():
             return {}
         content = self.path.read_bytes()
-        if not content:
+        if self._head().startswith(content):  # A kill cut even that short.
             self.path.unlink()
             return {}
         if not content.startswith(self._head()):

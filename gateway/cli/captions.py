@@ -29,7 +29,7 @@ SUFFIXES: Final = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Captions:
+class CaptionTask:
     """What to ask about each image of a folder, and where the answers go.
 
     Without a `model` it is the first that is served; without an `output`, a table is in the folder.
@@ -47,11 +47,14 @@ class Captions:
     max_tokens: int
 
 
-async def run(folder: Path, task: Captions, server: client.Server, console: Console) -> Tally:
+async def run(folder: Path, task: CaptionTask, server: client.Server, console: Console) -> Tally:
     """Caption each image of `folder` that has no caption yet; the tally says which failed, and why.
 
     Raises openai.APIError, and BadInput if there is no image or if captions of another prompt are there.
     """
+    for name, path in (("--output", task.output), ("--contact-sheet", task.contact_sheet)):
+        if path is not None and not path.parent.is_dir():
+            raise BadInput(f"{name}: there is no folder {path.parent}")
     images = list(_images(folder, recursive=task.recursive))
     if not images:
         raise BadInput(f"{folder}: there are no images in this folder")
@@ -71,7 +74,7 @@ async def run(folder: Path, task: Captions, server: client.Server, console: Cons
 
 
 def _without_caption(images: list[ImageFile], store: CaptionStore, tally: Tally) -> list[ImageFile]:
-    """Return the images to ask about; count those that have a caption and those that cannot keep one."""
+    """Return the images to ask about; count those that have a caption and those that cannot have one."""
     waiting = []
     for image in images:
         try:
@@ -87,7 +90,7 @@ def _without_caption(images: list[ImageFile], store: CaptionStore, tally: Tally)
 
 async def _ask(
     images: list[ImageFile],
-    task: Captions,
+    task: CaptionTask,
     store: CaptionStore,
     server: client.Server,
     *,
@@ -96,7 +99,7 @@ async def _ask(
 ) -> None:
     async with server.async_client() as made:
         models = made.with_options(max_retries=0).models
-        # A model that is misspelt ends the run here, and not once for each image.
+        # A misspelt model ends the run here; otherwise every image would fail.
         model = (await models.retrieve(task.model)).id if task.model else (await models.list()).data[0].id
 
         async def describe(image: ImageFile) -> bool:
@@ -135,13 +138,13 @@ def _caption(status: int, answer: bytes) -> str:
 
 
 def _images(folder: Path, *, recursive: bool) -> Iterator[ImageFile]:
-    """Yield the images in order of their names; hidden files and folders are none."""
+    """Yield the images in order of their names, without hidden files and folders."""
     for path in sorted(folder.rglob("*") if recursive else folder.iterdir()):
         below = path.relative_to(folder)
         hidden = any(part.startswith(".") for part in below.parts)
         if path.suffix.lower() in SUFFIXES and not hidden and path.is_file():
-            # A name that is not UTF-8 stands in a table with a � for each of its bad bytes.
-            yield ImageFile(path, below.as_posix().encode(errors="replace").decode(errors="replace"))
+            # In a table, the bytes of a name that are not UTF-8 become question marks.
+            yield ImageFile(path, below.as_posix().encode(errors="replace").decode())
 
 
 @contextmanager

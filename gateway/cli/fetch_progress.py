@@ -1,4 +1,4 @@
-"""The command `llava-gateway fetch`: a profile's weights, with their progress on the terminal."""
+"""Fetches a profile's weights, and shows the progress on the terminal."""
 
 import time
 from pathlib import Path
@@ -16,11 +16,11 @@ from rich.progress import (
 from engine_config import hub, progress
 from engine_config.profile import EngineProfile
 
-TICK = 5.0  # seconds between two lines where there is no terminal
+TICK = 5.0  # seconds between two lines if there is no terminal
 
 
 def fetch(profile: EngineProfile, console: Console) -> Path:
-    """Fetch and verify what `profile` needs and return its folder. Raises HubError."""
+    """Fetch and verify the weights of `profile` and return their folder. Raises HubError."""
     if profile.is_local:
         folder = Path(profile.model_path)
         if lacking := hub.missing(folder):
@@ -36,20 +36,19 @@ def _bar(profile: EngineProfile, console: Console) -> Path:
         task = bar.add_task(f"fetching {profile.model}", total=None)
 
         def report(at: progress.Progress) -> None:
-            told = f"{at.doing} {profile.model}"
-            bar.update(task, completed=at.done, total=at.total, description=told)
+            bar.update(task, completed=at.done, total=at.total, description=f"{at.doing} {profile.model}")
 
         return hub.fetch(profile.model, profile.revision, report, verify=True)
 
 
 def _lines(profile: EngineProfile, console: Console) -> Path:
-    said, whole = -TICK, False
+    printed, complete = -TICK, False
 
     def report(at: progress.Progress) -> None:
-        nonlocal said, whole
-        ends = at.done == at.total and not whole
-        if ends or time.monotonic() - said >= TICK:
-            said, whole = time.monotonic(), at.done == at.total
+        nonlocal printed, complete
+        ends = at.done == at.total and not complete
+        if ends or time.monotonic() - printed >= TICK:
+            printed, complete = time.monotonic(), at.done == at.total
             console.print(f"{at.doing} {profile.model}: {at}")
 
     return hub.fetch(profile.model, profile.revision, report, verify=True)

@@ -15,7 +15,7 @@ keys = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys in
 KEPT: Final = dt.timedelta(days=7)  # how long a key that is replaced stays valid
 
 KeysFile = Annotated[
-    Path, typer.Option("--file", envvar="GATEWAY_KEYS_FILE", help="The keys file; made where there is none.")
+    Path, typer.Option("--file", envvar="GATEWAY_KEYS_FILE", help="The keys file; created if there is none.")
 ]
 
 

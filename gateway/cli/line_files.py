@@ -1,7 +1,6 @@
 """Files that grow by one line at a time and survive a kill."""
 
 import os
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +18,29 @@ def read_lines(path: Path, key: str) -> dict[str, dict[str, Any]]:
         return {}
     content = path.read_bytes()
     lines = content.splitlines(keepends=True)
-    cut = b""
-    if lines and not lines[-1].endswith(b"\n") and lines[-1].startswith(b'{"'):
-        cut = lines.pop()
+    end = lines[-1] if lines and not lines[-1].endswith(b"\n") else b""
+    if _is_cut(end):
+        lines.pop()
     try:
         found = [orjson.loads(line) for line in lines if line.strip()]
         by_key = {line[key]: line for line in found}
     except (orjson.JSONDecodeError, KeyError, TypeError):
         raise not_ours(path) from None
-    with suppress(orjson.JSONDecodeError):
-        orjson.loads(cut)  # A cut line is no JSON; this is someone else's file.
-        raise not_ours(path)
-    if cut:
-        os.truncate(path, len(content) - len(cut))
+    if _is_cut(end):
+        os.truncate(path, len(content) - len(end))
+    elif end:  # An editor took the newline away.
+        append(path, b"\n")
     return by_key
+
+
+def _is_cut(line: bytes) -> bool:
+    if not line.startswith(b'{"'):  # not one of this command's
+        return False
+    try:
+        orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return True
+    return False
 
 
 def not_ours(path: Path) -> BadInput:

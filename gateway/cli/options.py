@@ -1,4 +1,4 @@
-"""Options that several commands share, all of a client of a running gateway."""
+"""Options of the commands that are clients of a running gateway."""
 
 from typing import Annotated
 from urllib.parse import urlsplit

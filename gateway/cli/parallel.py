@@ -20,8 +20,8 @@ _T = TypeVar("_T")
 class Tally:
     """How many items this run did, how many failed, and how many had been done before.
 
-    `problems` says by name why items failed, where no output says it; `stopped` is the signal that ended
-    the run before its last item.
+    `problems` has the reasons of failures by name, if no output has them. `stopped` is the signal that
+    ended the run before its last item.
     """
 
     done: int = 0

@@ -13,7 +13,7 @@ from gateway.cli.parallel import Tally
 
 
 def run_and_report(server: Server, run: Coroutine[Any, Any, Tally], target: str) -> None:
-    """Exits with FAILED if some requests failed, and with 128 + the signal if a signal stopped the run."""
+    """Run and print the tally. Exits with FAILED if requests failed, with 128 + the signal after a signal."""
     try:
         with exits_on_errors(server):
             tally = asyncio.run(run)

@@ -16,7 +16,7 @@ TIMEOUT: Final = 5.0  # seconds
 
 
 class ScrapeError(Exception):
-    """The metrics could not be read; the message says why, and `code` is what the command exits with."""
+    """The metrics could not be read; the message says why, and `code` is the exit code."""
 
     def __init__(self, message: str, code: ExitCode = ExitCode.FAILED) -> None:
         super().__init__(message)

@@ -148,7 +148,7 @@ async def test_dashes_are_standard_input_and_output(gateway: Gateway) -> None:
 async def test_file_without_a_newline_at_its_end_is_not_shortened(gateway: Gateway, tmp_path: Path) -> None:
     source, target = tmp_path / "in.jsonl", tmp_path / "notes.json"
     source.write_bytes(line("x"))
-    for content in ("my notes", '{"my": "notes"}'):
+    for content in ("my notes", '{"my": "notes"}', '{"custom_id": "a"}\nmy notes'):
         target.write_text(content)
         code, _ = await run(gateway, "batch", source, target)
         assert (code, target.read_text()) == (2, content)

@@ -112,6 +112,13 @@ async def test_every_format_gets_the_caption_with_prefix_and_suffix(
     assert not (folder / "broken.txt").exists()
 
 
+async def test_table_without_its_last_newline_is_continued(gateway: Gateway, folder: Path) -> None:
+    table = folder / "captions.jsonl"
+    table.write_text('{"file_name":"a.png","text":"Mine.","prompt":"Describe the image."}')
+    await run(gateway, "caption", folder)
+    assert captions(table) == {"a.png": "Mine."} | dict.fromkeys(NAMES[1:], "A red circle.")
+
+
 async def test_txt_overwrites_only_when_asked_to(gateway: Gateway, folder: Path) -> None:
     (folder / "a.txt").write_text("Mine.\n")
     await run(gateway, "caption", folder, "--format", "txt")
@@ -196,6 +203,7 @@ async def test_a_model_that_is_not_served_ends_the_run(gateway: Gateway, folder:
             ("--format", "csv", "--output", "prompt"),
             "prompt: it exists already and is not the output of this command",
         ),
+        (("--contact-sheet", "no/sheet.html"), "--contact-sheet: there is no folder no"),
         ((), ".: there are no images in this folder"),
     ],
 )
@@ -301,12 +309,13 @@ async def test_ctrl_c_waits_for_what_runs_and_the_next_run_continues(tmp_path: P
     engine = ScriptedEngine(pause=0.05)
     async with scripted_gateway(engine) as gateway:
         process = await start(gateway, tmp_path, "--at-once", "4", "--overwrite")
-        await until(lambda: len(engine.jobs) > 8, 30)
+        await until(lambda: len(engine.jobs) > 8, 60)
         process.send_signal(signal.SIGINT)
         _, errors = await process.communicate()
         asked = len(engine.jobs)
         assert process.returncode == 130
-        assert errors.decode().splitlines() == [
+        lines = errors.decode().splitlines()
+        assert [line for line in lines if not line.startswith("answered ")] == [  # On a busy machine.
             "stopping: waiting for the requests that run; press Ctrl-C again to leave at once",
             f"{tmp_path}: {asked} answered, 0 failed, 0 were there before",
             "stopped; run it again to continue",
