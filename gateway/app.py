@@ -128,9 +128,7 @@ class _Parts:
         self.limits = Limits(settings, metrics)
         self.memory = MemoryBudgets(settings, metrics)
         self.running = RunningRequests(settings, metrics)
-        self.database = Database(
-            settings.state_dir, settings.state_max_bytes, settings.state_max_bytes_per_caller
-        )
+        self.database = _database(settings)
         self.files = Files(self.database)
         self.batches = Batches(self.database)
         self.responses = ResponseStore(self.database, settings.state_ttl, settings.body_max_bytes)
@@ -246,6 +244,24 @@ def has_playground(settings: Settings) -> bool:
     if settings.playground == "auto":
         return is_loopback(settings.host)
     return settings.playground in ("on", "share")
+
+
+def state_problem(settings: Settings) -> str | None:
+    """Return what is wrong with `state_url`, without its password, or None."""
+    if settings.state_url is None:
+        return None
+    from gateway.storage.postgres import url_problem
+
+    return url_problem(settings.state_url)
+
+
+def _database(settings: Settings) -> Database:
+    limits = settings.state_max_bytes, settings.state_max_bytes_per_caller
+    if settings.state_url is None:
+        return Database(settings.state_dir, *limits)
+    from gateway.storage.postgres import Postgres
+
+    return Postgres(settings.state_url, *limits)
 
 
 def _reason(task: asyncio.Task[None]) -> BaseException:

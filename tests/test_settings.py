@@ -31,6 +31,7 @@ GIVEN: dict[str, tuple[str, Any]] = {
     "keys_file": ("keys.toml", Path("keys.toml")),
     "playground": ("on", "on"),
     "fork_server": ("false", False),
+    "state_url": ("postgresql://db/llava", "postgresql://db/llava"),
     "playground_examples": ("examples", Path("examples")),
     "open_access": ("true", True),
     "allowed_hosts": ("chat.lan, ::1", ("chat.lan", "::1")),

@@ -5,8 +5,6 @@ not answered again.
 """
 
 import asyncio
-import fcntl
-import os
 from contextlib import suppress
 from typing import Final
 
@@ -18,7 +16,6 @@ from gateway.errors import StorageFull, StorageUnavailable
 CHECK_EVERY: Final = 2.0  # seconds: another process may store a batch, or end while it runs some
 BATCHES_AT_ONCE: Final = 64  # of all callers; each caller's first batch comes before any second one
 BATCHES_PER_CALLER: Final = 8
-LOCK: Final = "batches.lock"
 
 log = structlog.get_logger()
 
@@ -38,14 +35,14 @@ class BatchRunner:
 
     async def run(self) -> None:
         """Run batches until cancelled; failures are logged and retried."""
-        lock: int | None = None
         scheduling = asyncio.create_task(self._shared.line_scheduler.run())
         try:
             while True:
                 try:
-                    lock = self._lock() if lock is None else lock
-                    if lock is not None:
+                    if await self._stores.database.claim_batches():
                         await self._start_and_stop()
+                    else:
+                        self._stop()
                 except (StorageFull, StorageUnavailable):
                     pass  # The storage has logged it.
                 except Exception:
@@ -59,24 +56,11 @@ class BatchRunner:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            if lock is not None:
-                os.close(lock)
 
-    def _lock(self) -> int | None:
-        """Return the lock's descriptor, or None if another process has it or nothing is stored yet."""
-        if not self._stores.database.exists():
-            return None
-        try:
-            descriptor = os.open(self._stores.database.folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
-        except OSError:  # The disk is read-only now.
-            return None
-        try:
-            # The kernel releases the lock when the process ends, even by SIGKILL.
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(descriptor)
-            return None
-        return descriptor
+    def _stop(self) -> None:
+        """Leave the batches to the process that has them now: the connection to the database was lost."""
+        for run, _ in self._running.values():
+            run.stop()
 
     async def _start_and_stop(self) -> None:
         """Start the batches that are next, and stop those that must end or wait for others."""

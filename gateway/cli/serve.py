@@ -36,10 +36,12 @@ def serve(
         from gateway.access.callers import access_problem
         from gateway.access.limits import limits_problem
         from gateway.api.routes.playground import examples_problem
+        from gateway.app import state_problem
         from gateway.serving.process import port_problem, run
 
-        if problem := access_problem(settings) or limits_problem(settings) or examples_problem(settings):
-            raise refused(problem)
+        for found in (access_problem, limits_problem, examples_problem, state_problem):
+            if problem := found(settings):
+                raise refused(problem)
         if problem := port_problem(settings):
             raise refused(problem, ExitCode.FAILED)
         run(settings, choice)

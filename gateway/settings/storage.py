@@ -14,6 +14,11 @@ class Storage(Group):
         default=None,
         description="Folder for files, batches and responses. Default: `$XDG_STATE_HOME/llava-gateway`.",
     )
+    state_url: str | None = Field(
+        default=None,
+        description="URL of the PostgreSQL in which gateways on several hosts keep their files, batches and "
+        "responses, `postgresql://…`. By default they are in a file in `GATEWAY_STATE_DIR`.",
+    )
     state_max_bytes: PositiveInt = Field(
         default=10 * 2**30, description="Maximum total size of everything stored."
     )

@@ -1,6 +1,5 @@
 """Batches and their lines. A line's result is stored once, in one transaction with the batch's counts."""
 
-import sqlite3
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -10,7 +9,7 @@ import orjson
 from gateway.errors import InvalidValue, NotFound
 from gateway.schema.batches import UNFINISHED, Batch, BatchStatus, InputLine, LineError, RequestCounts
 from gateway.schema.paths import short
-from gateway.storage.database import Database, beyond_quota
+from gateway.storage.database import Connection, Database, beyond_quota
 from gateway.storage.files import Upload
 
 LISTED: Final = 10  # batches read at once for a list: each may have 40 kB of metadata
@@ -167,7 +166,7 @@ def _batch(row: tuple[Any, ...]) -> Batch:
     return Batch(**fields)
 
 
-def _insert(connection: sqlite3.Connection, owned: Owned) -> None:
+def _insert(connection: Connection, owned: Owned) -> None:
     batch = owned.batch
     connection.execute(
         "INSERT INTO batches (id, caller, status, state, output_ttl) VALUES (?, ?, ?, ?, ?)",
@@ -175,7 +174,7 @@ def _insert(connection: sqlite3.Connection, owned: Owned) -> None:
     )
 
 
-def _get(connection: sqlite3.Connection, batch_id: str, caller: str) -> Batch:
+def _get(connection: Connection, batch_id: str, caller: str) -> Batch:
     row = connection.execute(
         f"SELECT {_COLUMNS} FROM batches WHERE id = ? AND caller = ?",  # our own column names
         (batch_id, caller),
@@ -185,7 +184,7 @@ def _get(connection: sqlite3.Connection, batch_id: str, caller: str) -> Batch:
     return _batch(row)
 
 
-def _row_of(connection: sqlite3.Connection, caller: str, after: str | None) -> int:
+def _row_of(connection: Connection, caller: str, after: str | None) -> int:
     """Return the row number of the batch `after`; for None, a number above all."""
     if after is None:
         return 2**62
@@ -197,7 +196,7 @@ def _row_of(connection: sqlite3.Connection, caller: str, after: str | None) -> i
     return int(row[0])
 
 
-def _listed(connection: sqlite3.Connection, caller: str, before: int, limit: int) -> list[tuple[int, Batch]]:
+def _listed(connection: Connection, caller: str, before: int, limit: int) -> list[tuple[int, Batch]]:
     rows = connection.execute(
         f"SELECT rowid, {_COLUMNS} FROM batches WHERE caller = ? AND rowid < ? ORDER BY rowid DESC LIMIT ?",
         (caller, before, limit),
@@ -205,7 +204,7 @@ def _listed(connection: sqlite3.Connection, caller: str, before: int, limit: int
     return [(number, _batch(tuple(row))) for number, *row in rows]
 
 
-def _cancel(connection: sqlite3.Connection, batch_id: str, caller: str, now: int) -> Batch:
+def _cancel(connection: Connection, batch_id: str, caller: str, now: int) -> Batch:
     batch = _get(connection, batch_id, caller)
     if batch.status not in ("validating", "in_progress"):
         raise InvalidValue(f"the batch is {batch.status}: it cannot be cancelled")
@@ -213,7 +212,7 @@ def _cancel(connection: sqlite3.Connection, batch_id: str, caller: str, now: int
     return _get(connection, batch_id, caller)
 
 
-def _unfinished(connection: sqlite3.Connection, per_caller: int, limit: int) -> list[Owned]:
+def _unfinished(connection: Connection, per_caller: int, limit: int) -> list[Owned]:
     rows = connection.execute(
         "WITH ranked AS ("
         "SELECT rowid AS number, row_number() OVER (PARTITION BY caller ORDER BY rowid) AS turn"
@@ -225,14 +224,14 @@ def _unfinished(connection: sqlite3.Connection, per_caller: int, limit: int) -> 
     return [Owned(_batch(tuple(row)), caller, output_ttl) for caller, output_ttl, *row in rows]
 
 
-def _lines_left(connection: sqlite3.Connection) -> int:
+def _lines_left(connection: Connection) -> int:
     query = f"SELECT sum(total - completed - failed) FROM batches WHERE status IN {UNFINISHED}"
     (left,) = connection.execute(query).fetchone()
-    return left or 0
+    return int(left or 0)
 
 
 def _update(
-    connection: sqlite3.Connection,
+    connection: Connection,
     batch_id: str,
     statuses: tuple[BatchStatus, ...],
     changes: Mapping[str, Any],
@@ -255,7 +254,7 @@ def _update(
 
 
 def _end(
-    connection: sqlite3.Connection,
+    connection: Connection,
     batch_id: str,
     changes: Mapping[str, Any],
     files: tuple[tuple[Upload, int | None], ...],
@@ -271,7 +270,7 @@ def _end(
     )
 
 
-def _give_up(connection: sqlite3.Connection, batch_id: str, error: LineError, now: int) -> None:
+def _give_up(connection: Connection, batch_id: str, error: LineError, now: int) -> None:
     connection.execute(
         "UPDATE batch_lines SET request = NULL WHERE batch_id = ? AND result IS NULL", (batch_id,)
     )
@@ -281,11 +280,11 @@ def _give_up(connection: sqlite3.Connection, batch_id: str, error: LineError, no
     )
 
 
-def _clear_lines(connection: sqlite3.Connection, batch_id: str) -> None:
+def _clear_lines(connection: Connection, batch_id: str) -> None:
     connection.execute("DELETE FROM batch_lines WHERE batch_id = ?", (batch_id,))
 
 
-def _add_lines(connection: sqlite3.Connection, batch_id: str, lines: list[InputLine]) -> bool:
+def _add_lines(connection: Connection, batch_id: str, lines: list[InputLine]) -> bool:
     found = connection.execute("SELECT status FROM batches WHERE id = ?", (batch_id,)).fetchone()
     if found != ("validating",):
         return False
@@ -299,7 +298,7 @@ def _add_lines(connection: sqlite3.Connection, batch_id: str, lines: list[InputL
 _RUNS: Final = "(SELECT status FROM batches WHERE id = batch_id) = 'in_progress'"
 
 
-def _next_line(connection: sqlite3.Connection, batch_id: str, after: int) -> Waiting | None:
+def _next_line(connection: Connection, batch_id: str, after: int) -> Waiting | None:
     row = connection.execute(
         "SELECT line, length(request), ifnull((SELECT attempts FROM batch_attempts AS tried"
         " WHERE tried.batch_id = batch_lines.batch_id AND tried.line = batch_lines.line), 0) FROM batch_lines"
@@ -309,7 +308,7 @@ def _next_line(connection: sqlite3.Connection, batch_id: str, after: int) -> Wai
     return None if row is None else Waiting(*row)
 
 
-def _read_line(connection: sqlite3.Connection, batch_id: str, line: int) -> InputLine | None:
+def _read_line(connection: Connection, batch_id: str, line: int) -> InputLine | None:
     row = connection.execute(
         "SELECT line, custom_id, request FROM batch_lines"
         f" WHERE batch_id = ? AND line = ? AND result IS NULL AND {_RUNS}",
@@ -318,20 +317,19 @@ def _read_line(connection: sqlite3.Connection, batch_id: str, line: int) -> Inpu
     return None if row is None else InputLine(*row)
 
 
-def _count_try(connection: sqlite3.Connection, batch_id: str, line: int, by: int) -> int:
+def _count_try(connection: Connection, batch_id: str, line: int, by: int) -> int:
     # In a separate table: changing a row of `batch_lines` would write its request again.
     row = connection.execute(
         "INSERT INTO batch_attempts SELECT batch_id, line, max(0, :by) FROM batch_lines"
         f" WHERE batch_id = :batch AND line = :line AND result IS NULL AND {_RUNS}"
-        " ON CONFLICT DO UPDATE SET attempts = attempts + :by RETURNING attempts",
+        " ON CONFLICT (batch_id, line) DO UPDATE SET attempts = batch_attempts.attempts + :by"
+        " RETURNING attempts",
         {"batch": batch_id, "line": line, "by": by},
     ).fetchone()
     return 0 if row is None else int(row[0])
 
 
-def _finish_line(
-    connection: sqlite3.Connection, batch_id: str, line: int, result: bytes, used: Used | None
-) -> None:
+def _finish_line(connection: Connection, batch_id: str, line: int, result: bytes, used: Used | None) -> None:
     cursor = connection.execute(
         "UPDATE batch_lines SET result = ?, request = NULL, failed = ?"
         " WHERE batch_id = ? AND line = ? AND result IS NULL",
@@ -344,11 +342,11 @@ def _finish_line(
     connection.execute(
         "UPDATE batches SET completed = completed + ?, failed = failed + ?, input_tokens = input_tokens + ?,"
         " cached_tokens = cached_tokens + ?, output_tokens = output_tokens + ? WHERE id = ?",
-        (used is not None, used is None, spent.prompt, spent.cached, spent.output, batch_id),
+        (int(used is not None), int(used is None), spent.prompt, spent.cached, spent.output, batch_id),
     )
 
 
-def _results(connection: sqlite3.Connection, batch_id: str, after: int) -> list[Result]:
+def _results(connection: Connection, batch_id: str, after: int) -> list[Result]:
     rows = connection.execute(
         "SELECT line, custom_id, result, failed FROM batch_lines"
         " WHERE batch_id = ? AND line > ? ORDER BY line LIMIT 100",

@@ -5,13 +5,14 @@ deletions use space that a reserve file frees.
 """
 
 import asyncio
+import fcntl
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar, TypeVarTuple
+from typing import Any, Protocol, TypeVar, TypeVarTuple
 
 import structlog
 
@@ -20,6 +21,7 @@ from gateway.storage.migrations import MIGRATIONS
 from gateway.storage.reserve import Reserve
 
 NAME = "state.sqlite3"
+BATCHES_LOCK = "batches.lock"
 BUSY_TIMEOUT = 5.0  # seconds to wait for another process that writes
 WAL_BYTES = 64 * 2**20  # size of the write-ahead log on the disk between two transactions
 HEADROOM = 256  # pages over the limit that a deletion may use
@@ -48,6 +50,27 @@ MOVED = (
 log = structlog.get_logger()
 
 
+class Cursor(Protocol):
+    """The rows of a statement, as both drivers have them."""
+
+    @property
+    def rowcount(self) -> int: ...
+
+    def fetchone(self) -> Any: ...
+
+    def fetchall(self) -> list[Any]: ...
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+class Connection(Protocol):
+    """What runs statements in a transaction: SQLite's connection, or PostgreSQL's behind the same words."""
+
+    def execute(self, sql: str, parameters: Any = ..., /) -> Cursor: ...
+
+    def executemany(self, sql: str, rows: Iterable[Any], /) -> Cursor: ...
+
+
 class Database:
     """The SQLite file in `folder`, of at most `max_bytes`. None means the user's state directory.
 
@@ -63,6 +86,7 @@ class Database:
         self._logged: str | None = None  # the last failure in the log
         self._identity: tuple[int, int] | None = None  # device and inode of the file, once opened
         self._reserve = Reserve()
+        self._batches_lock: int | None = None  # its descriptor, if this process runs the batches
 
     @property
     def folder(self) -> Path:
@@ -82,23 +106,31 @@ class Database:
         except (OSError, StorageUnavailable):
             return False
 
-    async def read(self, work: Callable[[sqlite3.Connection, *_Ts], _T], *args: *_Ts) -> _T:
+    async def read(self, work: Callable[[Connection, *_Ts], _T], *args: *_Ts) -> _T:
         """Run `work` in a transaction on the storage thread, and return its result.
 
         Raises StorageUnavailable (503), and what `work` raises.
         """
         return await self._run(_READ, False, work, *args)
 
-    async def write(self, work: Callable[[sqlite3.Connection, *_Ts], _T], *args: *_Ts) -> _T:
+    async def write(self, work: Callable[[Connection, *_Ts], _T], *args: *_Ts) -> _T:
         """Run `work` that writes, like `read`. All of it is stored, or nothing is.
 
         Raises StorageFull (507) too. Cancelling the call does not stop the transaction.
         """
         return await self._run(_WRITE, False, work, *args)
 
-    async def free(self, work: Callable[[sqlite3.Connection, *_Ts], _T], *args: *_Ts) -> _T:
+    async def free(self, work: Callable[[Connection, *_Ts], _T], *args: *_Ts) -> _T:
         """Run `work` that deletes, like `write`. On a full disk it uses the reserve."""
         return await self._run(_WRITE, True, work, *args)
+
+    async def shrink(self, pages: int) -> bool:
+        """Return up to `pages` free pages to the disk; return whether there are more."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._shrink, pages)
+
+    async def claim_batches(self) -> bool:
+        """Return whether this process is the one that runs the batches. It stays so until it ends."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._claim_batches)
 
     async def renew_reserve(self) -> None:
         """Allocate the reserve again, if it was used and the disk has space."""
@@ -110,15 +142,34 @@ class Database:
         await loop.run_in_executor(self._thread, self._end)
         self._thread.shutdown()
 
-    async def _run(
-        self, begin: str, frees: bool, work: Callable[[sqlite3.Connection, *_Ts], _T], *args: *_Ts
-    ) -> _T:
+    async def _run(self, begin: str, frees: bool, work: Callable[[Connection, *_Ts], _T], *args: *_Ts) -> _T:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(
             self._thread, self._transaction, begin, frees, lambda c: work(c, *args)
         )
 
-    def _transaction(self, begin: str, frees: bool, work: Callable[[sqlite3.Connection], _T]) -> _T:
+    def _shrink(self, pages: int) -> bool:
+        return self._transaction(_WRITE, True, lambda connection: shrink(connection, pages))
+
+    def _claim_batches(self) -> bool:
+        if self._batches_lock is not None:
+            return True
+        if not self.exists():
+            return False
+        try:
+            descriptor = os.open(self.folder / BATCHES_LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError:  # The disk is read-only now.
+            return False
+        try:
+            # The kernel releases the lock when the process ends, even by SIGKILL.
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(descriptor)
+            return False
+        self._batches_lock = descriptor
+        return True
+
+    def _transaction(self, begin: str, frees: bool, work: Callable[[Connection], _T]) -> _T:
         try:
             try:
                 result = self._once(begin, work)
@@ -137,7 +188,7 @@ class Database:
         self._logged = None
         return result
 
-    def _once(self, begin: str, work: Callable[[sqlite3.Connection], _T]) -> _T:
+    def _once(self, begin: str, work: Callable[[Connection], _T]) -> _T:
         connection = self._open()
         self._check_in_place()
         connection.execute(begin)
@@ -151,7 +202,7 @@ class Database:
         self._check_in_place()
         return result
 
-    def _once_more(self, begin: str, work: Callable[[sqlite3.Connection], _T]) -> _T:
+    def _once_more(self, begin: str, work: Callable[[Connection], _T]) -> _T:
         """Try again with the reserve's space, then return what was deleted to the disk."""
         self._reserve.release()
         try:
@@ -227,6 +278,8 @@ class Database:
 
     def _end(self) -> None:
         self._close()
+        if self._batches_lock is not None:
+            os.close(self._batches_lock)
         self._reserve.close()
 
 
@@ -289,7 +342,7 @@ def _tidy(connection: sqlite3.Connection) -> None:
         connection.execute("ROLLBACK")
 
 
-def shrink(connection: sqlite3.Connection, pages: int) -> bool:
+def shrink(connection: Connection, pages: int) -> bool:
     """Shrink the file by up to `pages` free pages; return whether there are more."""
     (free,) = connection.execute("PRAGMA freelist_count").fetchone()
     for _ in range(min(free, pages)):
@@ -298,7 +351,7 @@ def shrink(connection: sqlite3.Connection, pages: int) -> bool:
 
 
 @contextmanager
-def beyond_quota(connection: sqlite3.Connection) -> Iterator[None]:
+def beyond_quota(connection: Connection) -> Iterator[None]:
     """Allow the writes inside, in one transaction, to exceed their caller's quota."""
     connection.execute("INSERT INTO temp.beyond_quota VALUES (1)")
     yield
@@ -323,6 +376,13 @@ def _migrate(connection: sqlite3.Connection) -> None:
     connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
 
 
+def quota_exceeded(max_bytes_per_caller: int | None) -> StorageQuotaExceeded:
+    return StorageQuotaExceeded(
+        f"your files, batches and stored responses may take {max_bytes_per_caller} bytes; "
+        "delete what is no longer needed"
+    )
+
+
 def _is_full(error: sqlite3.OperationalError) -> bool:
     """Return whether a full disk may be the cause: SQLite reports it under several codes."""
     code = error.sqlite_errorcode & 0xFF
@@ -335,10 +395,7 @@ def _client_error(error: Exception, max_bytes_per_caller: int | None) -> Gateway
         return StorageUnavailable(f"nothing can be stored: {error.strerror or 'the disk fails'}")
     code = getattr(error, "sqlite_errorcode", 0)
     if code == sqlite3.SQLITE_CONSTRAINT_TRIGGER:
-        return StorageQuotaExceeded(
-            f"your files, batches and stored responses may take {max_bytes_per_caller} bytes; "
-            "delete what is no longer needed"
-        )
+        return quota_exceeded(max_bytes_per_caller)
     code &= 0xFF
     if code == sqlite3.SQLITE_FULL:
         return StorageFull("the storage is full; delete files that are no longer needed")

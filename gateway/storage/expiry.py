@@ -1,13 +1,12 @@
 """Deletes expired files, batches and responses, a few at a time."""
 
 import asyncio
-import sqlite3
 import time
 
 import structlog
 
 from gateway.errors import StorageFull, StorageUnavailable
-from gateway.storage.database import Database, shrink
+from gateway.storage.database import Connection, Database
 from gateway.storage.migrations import EXPIRING
 
 EVERY = 60.0  # seconds between two runs
@@ -35,13 +34,13 @@ async def delete_expired(database: Database, now: int) -> int:
     total = 0
     while deleted := await database.free(_step, now):
         total += deleted
-    while await database.free(shrink, PAGES):
+    while await database.shrink(PAGES):
         pass
     await database.renew_reserve()
     return total
 
 
-def _step(connection: sqlite3.Connection, now: int) -> int:
+def _step(connection: Connection, now: int) -> int:
     deleted = 0
     for table in EXPIRING:
         cursor = connection.execute(

@@ -1,6 +1,5 @@
 """Files that callers uploaded or batches wrote for them. A caller sees only its own."""
 
-import sqlite3
 import time
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from uuid import uuid4
 
 from gateway.errors import InvalidValue, NotFound, StorageUnavailable
 from gateway.schema.paths import short
-from gateway.storage.database import Database, beyond_quota
+from gateway.storage.database import Connection, Database, beyond_quota
 
 CHUNK_BYTES = 2**20  # bytes of a file in one row, and in memory
 LISTED = 200  # files read at once for a list
@@ -134,7 +133,7 @@ class Upload:
         """Make the file visible."""
         await self._database.write(self.finish_in, purpose, expires_at)
 
-    def finish_in(self, connection: sqlite3.Connection, purpose: str, expires_at: int | None) -> None:
+    def finish_in(self, connection: Connection, purpose: str, expires_at: int | None) -> None:
         """Make the file visible, within a larger transaction."""
         connection.execute(
             "UPDATE files SET purpose = ?, bytes = ?, complete = 1, expires_at = ? WHERE id = ?",
@@ -146,12 +145,12 @@ class Upload:
         await self._database.free(_drop, self.id)
 
 
-def _beyond_quota(connection: sqlite3.Connection, work: Callable[..., None], *arguments: Any) -> None:
+def _beyond_quota(connection: Connection, work: Callable[..., None], *arguments: Any) -> None:
     with beyond_quota(connection):
         work(connection, *arguments)
 
 
-def _begin(connection: sqlite3.Connection, file_id: str, caller: str, filename: str, now: int) -> None:
+def _begin(connection: Connection, file_id: str, caller: str, filename: str, now: int) -> None:
     connection.execute(
         "INSERT INTO files (id, caller, filename, purpose, created_at, expires_at)"
         " VALUES (?, ?, ?, '', ?, ?)",
@@ -159,7 +158,7 @@ def _begin(connection: sqlite3.Connection, file_id: str, caller: str, filename: 
     )
 
 
-def get(connection: sqlite3.Connection, file_id: str, caller: str) -> StoredFile:
+def get(connection: Connection, file_id: str, caller: str) -> StoredFile:
     """Return the caller's file. Raises NotFound."""
     row = connection.execute(
         f"SELECT {_COLUMNS} FROM files WHERE id = ? AND {_VISIBLE}",  # noqa: S608  # our own column names
@@ -170,7 +169,7 @@ def get(connection: sqlite3.Connection, file_id: str, caller: str) -> StoredFile
     return StoredFile(*row)
 
 
-def _row_of(connection: sqlite3.Connection, caller: str, after: str | None) -> int | None:
+def _row_of(connection: Connection, caller: str, after: str | None) -> int | None:
     """Return the row number of the file `after`."""
     if after is None:
         return None
@@ -183,7 +182,7 @@ def _row_of(connection: sqlite3.Connection, caller: str, after: str | None) -> i
 
 
 def _listed(
-    connection: sqlite3.Connection, caller: str, wanted: Listing, last_row: int | None, limit: int
+    connection: Connection, caller: str, wanted: Listing, last_row: int | None, limit: int
 ) -> list[tuple[int, StoredFile]]:
     """Return files with their row numbers, from the one after `last_row`."""
     where = _VISIBLE
@@ -201,27 +200,27 @@ def _listed(
     return [(number, StoredFile(*row)) for number, *row in rows]
 
 
-def _count(connection: sqlite3.Connection, caller: str) -> int:
+def _count(connection: Connection, caller: str) -> int:
     (number,) = connection.execute("SELECT count(*) FROM files WHERE caller = ?", (caller,)).fetchone()
     return int(number)
 
 
-def _delete(connection: sqlite3.Connection, file_id: str, caller: str) -> None:
+def _delete(connection: Connection, file_id: str, caller: str) -> None:
     get(connection, file_id, caller)
     _drop(connection, file_id)
 
 
-def _drop(connection: sqlite3.Connection, file_id: str) -> None:
+def _drop(connection: Connection, file_id: str) -> None:
     connection.execute("DELETE FROM files WHERE id = ?", (file_id,))
 
 
-def _content(connection: sqlite3.Connection, file_id: str, caller: str) -> bytes:
+def _content(connection: Connection, file_id: str, caller: str) -> bytes:
     get(connection, file_id, caller)
     rows = connection.execute("SELECT data FROM file_chunks WHERE file_id = ? ORDER BY place", (file_id,))
     return b"".join(data for (data,) in rows)
 
 
-def _chunk(connection: sqlite3.Connection, file_id: str, place: int) -> bytes | None:
+def _chunk(connection: Connection, file_id: str, place: int) -> bytes | None:
     cursor = connection.execute(
         "SELECT data FROM file_chunks WHERE file_id = ? AND place = ?", (file_id, place)
     )
@@ -229,10 +228,10 @@ def _chunk(connection: sqlite3.Connection, file_id: str, place: int) -> bytes | 
     return None if row is None else row[0]
 
 
-def _add_chunk(connection: sqlite3.Connection, file_id: str, place: int, data: bytes) -> None:
-    try:
-        connection.execute("INSERT INTO file_chunks VALUES (?, ?, ?)", (file_id, place, data))
-    except sqlite3.IntegrityError as error:
-        if error.sqlite_errorcode != sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY:
-            raise
-        raise StorageUnavailable("the file uploaded so far is no longer stored; send it again") from None
+def _add_chunk(connection: Connection, file_id: str, place: int, data: bytes) -> None:
+    added = connection.execute(
+        "INSERT INTO file_chunks SELECT ?, ?, ? WHERE EXISTS (SELECT 1 FROM files WHERE id = ?)",
+        (file_id, place, data, file_id),
+    ).rowcount
+    if not added:
+        raise StorageUnavailable("the file uploaded so far is no longer stored; send it again")

@@ -3,7 +3,6 @@
 Images are stored apart from their items: of a long conversation, only the newest are read again.
 """
 
-import sqlite3
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -12,7 +11,7 @@ from typing import Any, Final
 from gateway.errors import InvalidValue, NotFound
 from gateway.schema.paths import short
 from gateway.storage import stored_history
-from gateway.storage.database import Database
+from gateway.storage.database import Connection, Database
 from gateway.storage.stored_history import CHAIN, StoredItem, Wanted, named
 
 MAX_REFERENCES: Final = 1000  # items of other responses in one request
@@ -156,7 +155,7 @@ def _not_found(response_id: str) -> NotFound:
 
 
 def _begin(
-    connection: sqlite3.Connection,
+    connection: Connection,
     *,
     response_id: str,
     caller: str,
@@ -172,7 +171,7 @@ def _begin(
 
 
 def _finish(
-    connection: sqlite3.Connection,
+    connection: Connection,
     *,
     response_id: str,
     caller: str,
@@ -195,9 +194,7 @@ def _finish(
     return True
 
 
-def _add_items(
-    connection: sqlite3.Connection, response_id: str, items: Sequence[StoredItem], first: int
-) -> None:
+def _add_items(connection: Connection, response_id: str, items: Sequence[StoredItem], first: int) -> None:
     """Add `items` to the response, with positions from `first`."""
     placed = list(enumerate(items, first))
     connection.executemany(

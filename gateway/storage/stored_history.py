@@ -1,6 +1,5 @@
 """Queries for stored conversations (a response and those before it) and single items."""
 
-import sqlite3
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,8 +7,10 @@ from typing import Final
 
 from gateway.errors import InvalidValue, PreviousResponseNotFound
 from gateway.schema.paths import short
+from gateway.storage.database import Connection
 
 LONGEST: Final = 1000  # responses in a conversation
+ALL: Final = 2**31  # images
 
 # The response `:id` and the responses before it; `depth` is the distance from `:id`.
 CHAIN = """
@@ -69,17 +70,17 @@ def named(response_id: str, caller: str, now: int) -> dict[str, str | int]:
 def _wanted(wanted: Wanted, now: int) -> dict[str, str | int]:
     return named(wanted.id, wanted.caller, now) | {
         "output": wanted.output,
-        "limit": -1 if wanted.max_images is None else wanted.max_images,
+        "limit": ALL if wanted.max_images is None else wanted.max_images,
     }
 
 
-def conversation_size(connection: sqlite3.Connection, wanted: Wanted, now: int, max_bytes: int) -> int:
+def conversation_size(connection: Connection, wanted: Wanted, now: int, max_bytes: int) -> int:
     values = _wanted(wanted, now)
     before = connection.execute(f"{CHAIN} SELECT previous_id FROM chain ORDER BY depth", values).fetchall()
     _check_chain(wanted.id, [previous for (previous,) in before])
     (text,) = connection.execute(f"{CHAIN} SELECT total(length(item.item)) {_ITEMS}", values).fetchone()
     (images,) = connection.execute(
-        f"{CHAIN} SELECT total(size) FROM (SELECT length(url) AS size {_IMAGES})", values
+        f"{CHAIN} SELECT total(size) FROM (SELECT length(url) AS size {_IMAGES}) AS sizes", values
     ).fetchone()
     if text + images > max_bytes:
         raise InvalidValue(
@@ -89,9 +90,7 @@ def conversation_size(connection: sqlite3.Connection, wanted: Wanted, now: int, 
     return int(text + images)
 
 
-def conversation(
-    connection: sqlite3.Connection, wanted: Wanted, now: int, max_bytes: int
-) -> list[StoredItem]:
+def conversation(connection: Connection, wanted: Wanted, now: int, max_bytes: int) -> list[StoredItem]:
     conversation_size(connection, wanted, now, max_bytes)
     values = _wanted(wanted, now)
     urls: dict[tuple[str, int], dict[int, str]] = {}
@@ -123,7 +122,7 @@ def _check_chain(response_id: str, before: list[str | None]) -> None:
         )
 
 
-def items_size(connection: sqlite3.Connection, caller: str, ids: Sequence[str], now: int) -> int:
+def items_size(connection: Connection, caller: str, ids: Sequence[str], now: int) -> int:
     size = 0
     for each, times in Counter(ids).items():
         row = connection.execute(
@@ -137,9 +136,7 @@ def items_size(connection: sqlite3.Connection, caller: str, ids: Sequence[str], 
     return size
 
 
-def items_by_id(
-    connection: sqlite3.Connection, caller: str, ids: Sequence[str], now: int
-) -> dict[str, StoredItem]:
+def items_by_id(connection: Connection, caller: str, ids: Sequence[str], now: int) -> dict[str, StoredItem]:
     found = {}
     for each in ids:
         row = connection.execute(

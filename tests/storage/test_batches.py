@@ -1,10 +1,7 @@
 """Batches in storage: results are read in pieces, unfinished batches by turns, tries are counted."""
 
-import sqlite3
-from collections.abc import AsyncIterator
 from pathlib import Path
-
-import pytest
+from typing import Any
 
 from gateway.schema.batches import Batch, InputLine, LineError, read_line
 from gateway.storage.batches import (
@@ -16,16 +13,9 @@ from gateway.storage.batches import (
     _results,
     _unfinished,
 )
-from gateway.storage.database import Database
+from gateway.storage.database import Connection, Database
 
 LARGE = b"x" * 600_000
-
-
-@pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    opened = Database(tmp_path / "state", 2**30)
-    yield opened
-    await opened.close()
 
 
 async def test_large_results_are_read_a_megabyte_at_a_time(database: Database) -> None:
@@ -63,10 +53,11 @@ async def test_unfinished_batches_are_chosen_in_turn_between_callers(database: D
     assert [owned.batch.id for owned in await batches.unfinished(2, 2)] == ["eve-2", "ann-1"]
 
 
-async def test_frequent_queries_use_the_index_alone(database: Database) -> None:
+async def test_frequent_queries_use_the_index_alone(tmp_path: Path) -> None:
+    database = Database(tmp_path, 2**30)
     asked: list[str] = []
 
-    def explain(connection: sqlite3.Connection) -> list[str]:
+    def explain(connection: Any) -> list[str]:
         connection.set_trace_callback(asked.append)
         _lines_left(connection)
         _unfinished(connection, 8, 64)
@@ -75,6 +66,7 @@ async def test_frequent_queries_use_the_index_alone(database: Database) -> None:
         return [row[-1] for plan in plans for row in plan]
 
     plan = "\n".join(await database.read(explain))
+    await database.close()
     assert plan.count("SEARCH batches USING COVERING INDEX batches_open (status=?)") == 2
     assert "SCAN batches" not in plan
 
@@ -92,7 +84,7 @@ async def test_tries_of_a_line_are_counted_until_it_has_a_result(database: Datab
     assert await database.read(_tries) == []
 
 
-def _tries(connection: sqlite3.Connection) -> list[tuple[int, int]]:
+def _tries(connection: Connection) -> list[tuple[int, int]]:
     return connection.execute("SELECT line, attempts FROM batch_attempts").fetchall()
 
 

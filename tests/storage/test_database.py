@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import StorageFull, StorageUnavailable
-from gateway.storage.database import NAME, Database
+from gateway.storage.database import NAME, Connection, Database
 from gateway.storage.expiry import delete_expired
 from gateway.storage.files import Files
 from gateway.storage.migrations import MIGRATIONS
@@ -30,7 +30,7 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
     await opened.close()
 
 
-def put(connection: sqlite3.Connection, name: str = "file-1", size: int = 0) -> None:
+def put(connection: Connection, name: str = "file-1", size: int = 0) -> None:
     connection.execute(
         "INSERT INTO files (id, caller, filename, purpose, created_at) VALUES (?, 'a', 'x', 'vision', 1)",
         (name,),
@@ -39,15 +39,15 @@ def put(connection: sqlite3.Connection, name: str = "file-1", size: int = 0) -> 
         connection.execute("INSERT INTO file_chunks VALUES (?, 0, zeroblob(?))", (name, size))
 
 
-def everything(connection: sqlite3.Connection) -> list[tuple[object, ...]]:
+def everything(connection: Connection) -> list[tuple[object, ...]]:
     return connection.execute("SELECT * FROM files JOIN file_chunks ON file_id = id").fetchall()
 
 
-def files(connection: sqlite3.Connection) -> list[tuple[object, ...]]:
+def files(connection: Connection) -> list[tuple[object, ...]]:
     return connection.execute("SELECT * FROM files").fetchall()
 
 
-def count(connection: sqlite3.Connection) -> int:
+def count(connection: Connection) -> int:
     (rows,) = connection.execute("SELECT count(*) FROM files").fetchone()
     return int(rows)
 
@@ -87,7 +87,7 @@ async def test_all_work_runs_in_one_thread_that_is_not_the_loops(database: Datab
 
 
 async def test_work_that_fails_stores_nothing(database: Database) -> None:
-    def fails(connection: sqlite3.Connection) -> None:
+    def fails(connection: Connection) -> None:
         put(connection)
         raise KeyError("mine")
 
@@ -244,7 +244,7 @@ async def test_a_moved_state_file_is_an_error_until_it_is_back(database: Databas
 async def test_a_state_file_deleted_during_a_write_is_an_error(database: Database) -> None:
     await database.write(put)
 
-    def put_and_lose(connection: sqlite3.Connection) -> None:
+    def put_and_lose(connection: Connection) -> None:
         put(connection, "lost")
         (database.folder / NAME).unlink()
 
@@ -273,7 +273,7 @@ async def test_only_deletions_use_the_reserve(database: Database) -> None:
     reserve = database.folder / RESERVE
     assert reserve.stat().st_size == 2**24
 
-    def delete_on_a_full_disk(connection: sqlite3.Connection) -> int:
+    def delete_on_a_full_disk(connection: Connection) -> int:
         if reserve.stat().st_size:
             connection.execute("PRAGMA max_page_count = 1")
             put(connection, "more", 2**20)

@@ -1,21 +1,20 @@
 """Expired rows are deleted with the rows below them, and their space is returned to the disk."""
 
 import asyncio
-import sqlite3
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from gateway.storage import expiry
-from gateway.storage.database import NAME, Database
+from gateway.storage.database import NAME, Connection, Database
 from gateway.storage.expiry import delete_expired
 from gateway.storage.migrations import EXPIRING
 
 NOW = 1_700_000_000
 
 
-def add(connection: sqlite3.Connection, name: str, expires_at: int | None, size: int = 0) -> None:
+def add(connection: Connection, name: str, expires_at: int | None, size: int = 0) -> None:
     connection.execute(
         "INSERT INTO files (id, caller, filename, purpose, bytes, complete, created_at, expires_at)"
         " VALUES (?, 'a', 'x', 'vision', 0, 1, ?, ?)",
@@ -25,11 +24,11 @@ def add(connection: sqlite3.Connection, name: str, expires_at: int | None, size:
         connection.execute("INSERT INTO file_chunks VALUES (?, 0, randomblob(?))", (name, size))
 
 
-def ids(connection: sqlite3.Connection) -> list[str]:
+def ids(connection: Connection) -> list[str]:
     return [name for (name,) in connection.execute("SELECT id FROM files ORDER BY id")]
 
 
-def chunks(connection: sqlite3.Connection) -> int:
+def chunks(connection: Connection) -> int:
     (rows,) = connection.execute("SELECT count(*) FROM file_chunks").fetchone()
     return int(rows)
 
@@ -58,7 +57,7 @@ async def test_expiry_goes_on_after_an_error(tmp_path: Path, monkeypatch: pytest
 async def test_only_what_has_expired_is_deleted(tmp_path: Path) -> None:
     database = Database(tmp_path, 2**30)
 
-    def fill(connection: sqlite3.Connection) -> None:
+    def fill(connection: Connection) -> None:
         add(connection, "past", NOW - 1)
         add(connection, "now", NOW)
         add(connection, "later", NOW + 1)
@@ -73,7 +72,7 @@ async def test_only_what_has_expired_is_deleted(tmp_path: Path) -> None:
 async def test_many_are_deleted_in_bounded_steps_and_the_file_shrinks(tmp_path: Path) -> None:
     database = Database(tmp_path, 2**30)
 
-    def fill(connection: sqlite3.Connection) -> None:
+    def fill(connection: Connection) -> None:
         for number in range(350):
             add(connection, f"file-{number}", NOW, 20_000)
 
@@ -82,7 +81,7 @@ async def test_many_are_deleted_in_bounded_steps_and_the_file_shrinks(tmp_path: 
 
     step = expiry._step
 
-    def counted(connection: sqlite3.Connection, now: int) -> int:
+    def counted(connection: Connection, now: int) -> int:
         steps.append(step(connection, now))
         return steps[-1]
 
@@ -98,7 +97,7 @@ async def test_many_are_deleted_in_bounded_steps_and_the_file_shrinks(tmp_path: 
 async def test_every_table_that_expires_has_an_index_for_it(tmp_path: Path) -> None:
     database = Database(tmp_path, 2**30)
 
-    def plans(connection: sqlite3.Connection) -> list[str]:
+    def plans(connection: Connection) -> list[str]:
         asked = "EXPLAIN QUERY PLAN SELECT id FROM {} WHERE expires_at <= 1"
         return [connection.execute(asked.format(table)).fetchone()[-1] for table in EXPIRING]
 

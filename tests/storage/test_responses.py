@@ -1,25 +1,16 @@
 """Stored responses: visible to their caller only, chained, bounded, and deleted after their time."""
 
 import time
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
 from gateway.errors import InvalidValue, NotFound, PreviousResponseNotFound
-from gateway.storage.database import Database
+from gateway.storage.database import Connection, Database
 from gateway.storage.expiry import delete_expired
 from gateway.storage.responses import UNFINISHED_TTL, ResponseStore
 from gateway.storage.stored_history import LONGEST, StoredItem, Wanted
 
 TTL = 100
-
-
-@pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    opened = Database(tmp_path, 2**30)
-    yield opened
-    await opened.close()
 
 
 @pytest.fixture
@@ -120,11 +111,11 @@ async def test_conversation_of_too_many_bytes_is_refused_with_the_numbers(store:
 async def test_conversation_of_too_many_responses_is_refused(database: Database) -> None:
     store = ResponseStore(database, TTL, max_bytes=10**6)
 
-    def put_all(connection: object) -> None:
-        connection.executemany(  # type: ignore[attr-defined]  # it is sqlite3's
-            "INSERT INTO responses (id, caller, previous_id, body, expires_at) VALUES (?, 'me', ?, x'01', ?)",
+    def put_all(connection: Connection) -> None:
+        connection.executemany(
+            "INSERT INTO responses (id, caller, previous_id, body, expires_at) VALUES (?, 'me', ?, ?, ?)",
             [
-                (str(number), str(number - 1) if number else None, time.time() + TTL)
+                (str(number), str(number - 1) if number else None, b"1", int(time.time()) + TTL)
                 for number in range(LONGEST + 1)
             ],
         )

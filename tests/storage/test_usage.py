@@ -8,7 +8,7 @@ import pytest
 
 from gateway.schema.batches import Batch, InputLine
 from gateway.storage.batches import Owned, _add_lines, _insert
-from gateway.storage.database import Database
+from gateway.storage.database import Connection, Database
 from gateway.storage.files import _add_chunk, _begin
 from gateway.storage.migrations import MIGRATIONS
 from gateway.storage.responses import _begin as _begin_response
@@ -32,41 +32,41 @@ def batch(number: int, metadata: dict[str, str] | None = None) -> Owned:
     return Owned(made, CALLER, 1)
 
 
-def batches_of_metadata(connection: sqlite3.Connection) -> None:
+def batches_of_metadata(connection: Connection) -> None:
     metadata = {f"{n:02}{WIDE * 62}": WIDE * 512 for n in range(16)}
     for number in range(100):
         _insert(connection, batch(number, metadata))
 
 
-def batches_of_little_metadata(connection: sqlite3.Connection) -> None:
+def batches_of_little_metadata(connection: Connection) -> None:
     for number in range(2000):
         _insert(connection, batch(number, {"a": "x" * 512, "b": "x" * 512, "c": "x" * 512}))
 
 
-def lines_of_long_names(connection: sqlite3.Connection) -> None:
+def lines_of_long_names(connection: Connection) -> None:
     _insert(connection, batch(0))
     _add_lines(
         connection, batch(0).batch.id, [InputLine(n, f"{n:04}{WIDE * 500}", b"{}") for n in range(1000)]
     )
 
 
-def lines_of_nothing(connection: sqlite3.Connection) -> None:
+def lines_of_nothing(connection: Connection) -> None:
     _insert(connection, batch(0))
     _add_lines(connection, batch(0).batch.id, [InputLine(n, f"{n:05}", b"{}") for n in range(10_000)])
 
 
-def empty_files(connection: sqlite3.Connection) -> None:
+def empty_files(connection: Connection) -> None:
     for number in range(2000):
         _begin(connection, f"file-{number:032}", CALLER, WIDE * 255, 1)
 
 
-def files_of_half_a_page(connection: sqlite3.Connection) -> None:
+def files_of_half_a_page(connection: Connection) -> None:
     for number in range(2000):
         _begin(connection, f"file-{number:032}", CALLER, "x", 1)
         _add_chunk(connection, f"file-{number:032}", 0, bytes(2100))
 
 
-def responses_of_many_items(connection: sqlite3.Connection) -> None:
+def responses_of_many_items(connection: Connection) -> None:
     for number in range(10):
         items = [StoredItem(f"{n:04}{'x' * 1500}", b"{}", {0: "x"}) for n in range(100)]
         _begin_response(
@@ -79,7 +79,7 @@ def responses_of_many_items(connection: sqlite3.Connection) -> None:
         )
 
 
-def responses_of_long_bodies(connection: sqlite3.Connection) -> None:
+def responses_of_long_bodies(connection: Connection) -> None:
     for number in range(1000):
         name = f"resp_{number:032}"
         _begin_response(connection, response_id=name, caller=CALLER, previous_id=None, items=[], expires_at=1)
@@ -94,7 +94,7 @@ def responses_of_long_bodies(connection: sqlite3.Connection) -> None:
         )
 
 
-SHAPES: list[Callable[[sqlite3.Connection], None]] = [
+SHAPES: list[Callable[[Connection], None]] = [
     batches_of_metadata,
     batches_of_little_metadata,
     lines_of_long_names,
@@ -106,24 +106,22 @@ SHAPES: list[Callable[[sqlite3.Connection], None]] = [
 ]
 
 
-def used(connection: sqlite3.Connection) -> int:
+def used(connection: Connection) -> int:
     (pages,) = connection.execute("PRAGMA page_count").fetchone()
     return 4096 * int(pages)
 
 
-def counted(connection: sqlite3.Connection) -> int:
+def counted(connection: Connection) -> int:
     (size,) = connection.execute("SELECT total(bytes) FROM usage").fetchone()
     return int(size)
 
 
-def empty(connection: sqlite3.Connection, table: str) -> None:
+def empty(connection: Connection, table: str) -> None:
     connection.execute(f"DELETE FROM {table}")
 
 
 @pytest.mark.parametrize("fill", SHAPES)
-async def test_what_is_counted_is_what_is_stored(
-    tmp_path: Path, fill: Callable[[sqlite3.Connection], None]
-) -> None:
+async def test_what_is_counted_is_what_is_stored(tmp_path: Path, fill: Callable[[Connection], None]) -> None:
     database = Database(tmp_path, 2**30)
     before = await database.read(used)
     await database.write(fill)
