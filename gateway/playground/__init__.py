@@ -1,1 +1,1 @@
-"""The playground: static files, which `api/routes/playground.py` serves."""
+"""The playground: static files, served by `api/routes/playground.py`."""

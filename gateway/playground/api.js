@@ -1,4 +1,4 @@
-// Requests to the gateway. The API key stays in this tab.
+// Requests to the gateway. The API key is kept in this tab only.
 const KEY = "gateway-api-key";
 
 export const key = {
@@ -12,7 +12,7 @@ function headers() {
   return sent;
 }
 
-/** Fetch; a server that cannot be reached is an Error with `away` set. */
+/** Fetch. Throws an Error with `away` set if the server cannot be reached. */
 async function reach(path, options) {
   try {
     return await fetch(path, options);
@@ -22,7 +22,7 @@ async function reach(path, options) {
   }
 }
 
-/** Return the answer to a request; throws an Error with the server's own message. */
+/** Return the response. Throws an Error with the server's message if it is not 2xx. */
 export async function call(path, body, signal) {
   const options = body ? { method: "POST", body: JSON.stringify(body) } : {};
   const answer = await reach(path, { ...options, headers: headers(), signal });

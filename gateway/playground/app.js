@@ -13,7 +13,7 @@ import * as store from "./store.js";
 
 const DEMO = "This is the demo model: it knows coloured shapes, and nothing else. For photographs, start the 7B: ";
 
-/** Show what went wrong in plain words, and below them the server's own; nothing for null. */
+/** Show an error in plain words, with the server's message below; hide it for null. */
 function fail(error, messages) {
   at("error").hidden = error === null;
   at("error").replaceChildren();
@@ -31,7 +31,7 @@ function learned() {
   showContext(composer.draft());
 }
 
-/** Show what fills the context, before it is full. */
+/** Show how much of the context is used. */
 function showContext(draft) {
   const found = conversation.filled(draft);
   at("context").hidden = !found || found.used === 0;
@@ -41,7 +41,7 @@ function showContext(draft) {
   at("context").lastChild.textContent = `about ${found.used} of ${found.of} tokens${full}`;
 }
 
-/** Return what makes the button that closes a drawer, and gives the focus back. */
+/** Return a function that creates a drawer's close button, which also returns the focus. */
 function closer(id) {
   return () => iconButton(`Close ${id}`, "close", () => toggleDrawer(id, false));
 }
@@ -66,7 +66,7 @@ async function showChats() {
   });
 }
 
-/** Learn how this page was set up: whether it is shared by many people, and its examples. */
+/** Read the page's set-up: whether many people share it, and its examples. */
 async function setUp() {
   const set = await fetch("playground/setup.json").then((answer) => answer.json(), () => ({ share: false, examples: [] }));
   if (set.share) {

@@ -2,7 +2,7 @@
 import { at, button, iconButton, made } from "./elements.js";
 import * as store from "./store.js";
 
-/** Draw the list. `open(chat)` shows one; `removed(id)` is called after one is gone; `close()` makes the drawer's button. */
+/** Draw the list. `open(chat)` shows a chat; `removed(id)` is called after a deletion; `close()` creates the close button. */
 export async function draw(currentId, { open, removed, close }) {
   const rows = (await store.list()).map((chat) => {
     const when = new Date(chat.updated).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
@@ -24,7 +24,7 @@ export async function draw(currentId, { open, removed, close }) {
   at("chats").replaceChildren(head, note, made("ul", {}, ...rows), ...all);
 }
 
-/** Save a chat as JSON, as OpenAI's messages with the pictures in them; the other answers of a question beside. */
+/** Save a chat as JSON: OpenAI's messages with their pictures, and all answers to each question. */
 function download(chat) {
   const messages = chat.turns.flatMap(({ text, pictures, variants, chosen }) => [
     { role: "user", content: [...pictures.map(({ url }) => ({ type: "image_url", image_url: { url } })), ...(text ? [{ type: "text", text }] : [])] },

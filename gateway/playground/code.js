@@ -1,4 +1,4 @@
-// The same request as code. The page shows data URLs cut short; what is copied has all of them.
+// The request as code. Data URLs are shortened on the page but copied in full.
 import { button, copy, made } from "./elements.js";
 
 const WRITERS = [["curl", curl], ["Python", python], ["JavaScript", javascript]];
@@ -19,7 +19,7 @@ function short(text) {
 }
 
 function curl(root, body, shorten) {
-  // A here-document, since one argument of a command may have at most 128 KiB. No line of JSON is just `JSON`.
+  // A here-document, because one argument of a command is limited to 128 KiB. No line of JSON is just `JSON`.
   return shorten(
     `curl ${root}/chat/completions -H 'content-type: application/json' -H "authorization: Bearer \${OPENAI_API_KEY:-none}" --data-binary @- <<'JSON'
 ${JSON.stringify(body, null, 2)}
@@ -38,7 +38,7 @@ print(client.chat.completions.create(**request).choices[0].message.content)
 `);
 }
 
-/** Nothing but `fetch`: it runs in Node from version 18 on, and in Deno and Bun, with nothing installed. */
+/** Uses only `fetch`: runs in Node 18 or later, Deno and Bun without packages. */
 function javascript(root, body, shorten) {
   return shorten(`const reply = await fetch(${JSON.stringify(`${root}/chat/completions`)}, {
   method: "POST",

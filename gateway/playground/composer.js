@@ -3,11 +3,11 @@ import { call } from "./api.js";
 import { at, enlarge, iconButton, made, megabytes } from "./elements.js";
 import { icon } from "./icons.js";
 
-const PICTURE = /\.(avif|bmp|gif|heic|heif|jpe?g|png|tiff?|webp)$/i; // Some systems name no type for some of these.
+const PICTURE = /\.(avif|bmp|gif|heic|heif|jpe?g|png|tiff?|webp)$/i; // Some systems report no type for some of these.
 const DRAGGED = "application/x-gateway-picture";
-let pictures = []; // each {url, preview}: one by address is seen as the gateway fetched it
+let pictures = []; // each {url, preview}: the preview of a picture by address is what the gateway fetched
 
-/** Make the composer work. `limits()` has `image`, in bytes; `fail(error)` shows an error, or none. */
+/** Start the composer. `limits()` has `image`, in bytes; `fail(error)` shows an error, or hides it for null. */
 export function start({ limits, fail, changed }) {
   const add = (files) => addFiles(files, limits(), fail);
   for (const id of ["choose", "photograph"])
@@ -57,7 +57,7 @@ export function start({ limits, fail, changed }) {
   offerCamera();
 }
 
-/** "Take a photo" only where there is a camera: a touch screen has one, as far as anybody can tell unasked. */
+/** Show "Take a photo" if there is a camera. A touch screen counts: nothing tells more without asking for permission. */
 async function offerCamera() {
   const devices = (await navigator.mediaDevices?.enumerateDevices().catch(() => [])) ?? [];
   at("camera").hidden = !(matchMedia("(pointer: coarse)").matches || devices.some(({ kind }) => kind === "videoinput"));
@@ -88,7 +88,7 @@ async function addFiles(files, limits, fail) {
   fail(problems.length ? Object.assign(new Error(problems.join("; ")), { local: true }) : null);
 }
 
-/** Add a picture by its address. The gateway fetches it, so that the page asks no other host for anything. */
+/** Add a picture by its address. The gateway fetches it, so the page sends no request to another host. */
 async function addAddress(url, fail) {
   const picture = { url, preview: url.startsWith("data:") ? url : null };
   pictures.push(picture);
@@ -106,7 +106,7 @@ async function addAddress(url, fail) {
   showPictures();
 }
 
-/** Return the picture of one of this page's own addresses as a data URL. */
+/** Return a picture of this page's origin as a data URL. */
 export async function inlined(url) {
   return url.startsWith("data:") ? url : dataURL(await (await fetch(url)).blob());
 }

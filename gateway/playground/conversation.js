@@ -1,4 +1,4 @@
-// The conversation: its turns, and the answer that is being written.
+// The conversation: its turns, and the answer being written.
 import { call, stream } from "./api.js";
 import { panel as codePanel } from "./code.js";
 import * as composer from "./composer.js";
@@ -14,14 +14,14 @@ const HINT = "This is a photograph, and the demo model knows only coloured shape
 const OPEN = "gateway-chat";
 export let chat = fresh();
 let running = null;
-let editing = null; // the place of the question that is being edited
+let editing = null; // index of the question being edited
 let fail = () => {};
 
 function fresh() {
   return { id: crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}`, title: "", turns: [] };
 }
 
-/** Show the chat that was open before the page was loaded again, once `ready` says whether chats are kept. */
+/** After a reload, show the chat that was open, once `ready` has settled whether chats are kept. */
 export async function start(show, ready) {
   fail = show;
   await ready;
@@ -33,7 +33,7 @@ export async function start(show, ready) {
 export const isRunning = () => running !== null;
 export const stop = () => running?.abort();
 
-/** Show a chat that was kept; a new one if there is none. */
+/** Show a stored chat, or a new one. */
 export function open(kept = fresh()) {
   running?.abort();
   running = null;
@@ -48,7 +48,7 @@ export function open(kept = fresh()) {
   if (chat.turns.length) turns.toEnd();
 }
 
-/** Return the messages of the turns before `place`, and those of the turn itself if it is given. */
+/** Return the messages of the turns before `place`, and of the turn itself if it is given. */
 function messagesOf(before, turn) {
   const messages = before.flatMap((each) => [userMessage(each), { role: "assistant", content: each.variants[each.chosen].text }]);
   return turn ? [...messages, userMessage(turn)] : messages;
@@ -60,7 +60,7 @@ function userMessage({ text, pictures }) {
   return { role: "user", content: parts };
 }
 
-/** The request of one answer, as an API client would send it. */
+/** Return the request for one answer, as an API client would send it. */
 function requestOf(turn, variant) {
   return settings.body(variant.model, messagesOf(chat.turns.slice(0, chat.turns.indexOf(turn)), turn), variant.settings);
 }
@@ -98,7 +98,7 @@ function redraw(turn, current = null) {
   turns.answers(turn.answer, turn, turn.variants[0]?.model, acts(turn), current);
 }
 
-/** Put a question back into the composer, to be asked in another way or about other pictures. */
+/** Put a question back into the composer, to edit its text or pictures. */
 function edit(turn) {
   if (running) return;
   editing = chat.turns.indexOf(turn);
@@ -115,21 +115,21 @@ export function cancelEdit() {
   for (const item of document.querySelectorAll(".replaced")) item.classList.remove("replaced");
 }
 
-/** Ask for an answer of a turn, beside those it has; `more` goes on with one. */
+/** Request another answer for a turn; `more` is an answer to continue instead. */
 async function answer(turn, chosen, more = null) {
   const mine = (running = new AbortController());
   const here = chat;
   busy(true);
   fail(null);
-  if (!server.models.length) await learnModels().catch(() => {}); // The question's own answer tells what is wrong.
-  if (here !== chat) return; // Another chat is shown.
+  if (!server.models.length) await learnModels().catch(() => {}); // The question's own request reports the error.
+  if (here !== chat) return; // Another chat was opened meanwhile.
   const before = { chosen: turn.chosen };
   const variant = more ?? { text: "", tokens: [], usage: null, settings: chosen, model: model()?.id, finish: null };
   if (!more) turn.chosen = turn.variants.push(variant) - 1;
   let failure = null;
   let request = { messages: [] };
   redraw(turn, variant);
-  if (document.activeElement === document.body) at("text").focus(); // What was pressed is gone.
+  if (document.activeElement === document.body) at("text").focus(); // The pressed button was removed.
   turns.toEnd();
   const waiting = wait();
   const began = performance.now();
@@ -175,7 +175,7 @@ function take(chunk, variant, here) {
   if (follow) turns.toEnd();
 }
 
-/** Take back an answer that has not begun; its question, too, if it has no other answer. */
+/** Remove an answer that has not begun, and its question if it has no other answer. */
 function withdraw(turn, variant, more, before) {
   if (more) return redraw(turn);
   turn.variants = turn.variants.filter((other) => other !== variant);
@@ -190,7 +190,7 @@ function withdraw(turn, variant, more, before) {
   at("text").focus();
 }
 
-/** Learn how the model saw the pictures of an answer, for the strip below it; and whether the demo can know them. */
+/** Fetch how the model saw an answer's pictures, for the strip below it, and check whether the demo model knows their kind. */
 async function look(turn, variant) {
   if (!turn.pictures.length) return;
   try {
@@ -198,7 +198,7 @@ async function look(turn, variant) {
     const photographs = await Promise.all(turn.pictures.map(({ preview, url }) => isPhotograph(preview ?? url)));
     turn.hint = isDemo() && photographs.some(Boolean) ? HINT : null;
   } catch {
-    return; // The strip is missing; the button says why.
+    return; // No strip; the button shows the error.
   }
   if (running || !turn.answer.isConnected) return;
   const follow = turns.atEnd();
@@ -211,11 +211,11 @@ async function rendered(turn, variant) {
   return answer.json();
 }
 
-/** Show that the answer is waited for: for how long, and behind how many where the server tells. */
+/** Show how long the answer has been waited for, and the length of the server's queue if it reports one. */
 function wait() {
   const began = performance.now();
   let others = null;
-  const tell = async () => {
+  const update = async () => {
     const seconds = Math.round((performance.now() - began) / 1000);
     if (seconds < 1) return;
     const queue = others ? ` ${others} ${others === 1 ? "request waits" : "requests wait"} in the queue.` : "";
@@ -223,7 +223,7 @@ function wait() {
     at("waiting").textContent = `Waiting for the first word: ${seconds} s.${queue}`;
     if (seconds % 2 === 0) others = await queued();
   };
-  const timer = setInterval(tell, 1000);
+  const timer = setInterval(update, 1000);
   return {
     end() {
       clearInterval(timer);
@@ -232,7 +232,7 @@ function wait() {
   };
 }
 
-/** What can be done with the answers of a turn. */
+/** Return the actions on the answers of a turn. */
 function acts(turn) {
   const ask = (more) => running || answer(turn, { ...settings.current(), ...more });
   const fit = (value) => {
@@ -262,7 +262,7 @@ function acts(turn) {
   };
 }
 
-/** What stands below a fit in the panel: its own answer, or a way to it. */
+/** Return what is shown below a resize mode in the panel: its answer, or a button that requests one. */
 function below(turn, value, fit) {
   const has = turn.variants.find((each) => turns.fitOf(each) === value);
   if (has) return made("p", {}, has.text);
@@ -286,14 +286,14 @@ async function toggle(item, control, make) {
   }
 }
 
-/** Send and Stop are one button, so that neither takes the focus away with it. */
+/** Send and Stop are one button, so that the focus stays on it. */
 function busy(is) {
-  at("log").ariaBusy = String(is); // The answer is announced once, not piece by piece.
+  at("log").ariaBusy = String(is); // Screen readers announce the answer once, not each token.
   document.body.classList.toggle("busy", is);
   at("send").ariaLabel = is ? "Stop" : "Send";
 }
 
-/** Keep the chat as it is now: without the elements that show it. */
+/** Store the chat without its DOM elements. */
 function save() {
   const plain = chat.turns.map(({ element, answer: _, rendered: __, variants, ...turn }) => ({
     ...turn,
@@ -303,7 +303,7 @@ function save() {
   store.keep({ ...chat, turns: plain });
 }
 
-/** How much of the context is taken, with the draft, as far as can be told without asking: tokens, or null. */
+/** Estimate the context used, with the draft, in tokens, without asking the server; null if unknown. */
 export function filled({ text, pictures }) {
   const able = model()?.gateway;
   if (!able?.tokens_per_image) return null;

@@ -2,7 +2,7 @@ import { icon } from "./icons.js";
 
 export const at = (id) => document.getElementById(id);
 
-/** Make an element: `made("p", {className: "x"}, "text", child)`. */
+/** Create an element: `made("p", {className: "x"}, "text", child)`. */
 export function made(tag, properties = {}, ...children) {
   const element = Object.assign(document.createElement(tag), properties);
   element.append(...children);
@@ -16,12 +16,12 @@ export function button(label, onclick, drawing) {
   return made_;
 }
 
-/** A button that shows its icon only; `label` is its name and its hint. */
+/** Create a button with only an icon; `label` is its accessible name and tooltip. */
 export function iconButton(label, drawing, onclick) {
   return made("button", { type: "button", className: "icon", ariaLabel: label, title: label, onclick }, icon(drawing));
 }
 
-/** Copy a text; the control says so for a moment. */
+/** Copy a text; the button shows "Copied" for a moment. */
 export async function copy(text, control) {
   await navigator.clipboard.writeText(text);
   const before = control.lastChild.textContent;

@@ -1,4 +1,4 @@
-// What went wrong, in a person's words, and the way on. The server's own words stand below, in small print.
+// Explains errors in plain words and says what to do. The server's message is shown below, in small print.
 const KIND = {
   invalid_image: "cannot be opened as a picture. Remove it, or choose another.",
   image_too_large: "is too large. Use a smaller copy of it.",
@@ -21,7 +21,7 @@ const SAY = {
   poison_request: "The engine cannot work on this question. Change it, or its pictures.",
 };
 
-/** Return `{text, detail}`. `messages` are those of the request, to name the picture that was refused. */
+/** Return `{text, detail}`. `messages` are the request's, to name the refused picture. */
 export function explain(error, messages = []) {
   if (error.local) return { text: error.message };
   if (error.away) return { text: "The server cannot be reached. Your question is in the box; send it again when the server is back." };
@@ -32,7 +32,7 @@ export function explain(error, messages = []) {
   return { text: "The server refused the question. Change it, or its settings.", detail: error.message };
 }
 
-/** "Picture 2", counted within its message; with where that is, if it is not the last one. */
+/** Return "Picture 2", counted within its message, and that the message is an earlier one if so. */
 function which(param, messages) {
   const found = /^messages\[(\d+)\]\.content\[(\d+)\]/.exec(param ?? "");
   if (!found) return "A picture";

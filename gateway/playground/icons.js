@@ -1,4 +1,4 @@
-// The icons, as strokes on a square of 24: drawn here, so that nothing is loaded.
+// The icons, as strokes on a 24 × 24 grid. They are part of the code, so nothing is loaded.
 const PATHS = {
   menu: "M4 7h16M4 12h16M4 17h10",
   new: "M12 5v14M5 12h14",
@@ -30,7 +30,7 @@ export function icon(name) {
   return svg;
 }
 
-/** Put the icon that `data-icon` names into each element of the page that has one. */
+/** Add the icon named by `data-icon` to each element that has one. */
 export function drawIcons() {
   for (const element of document.querySelectorAll("[data-icon]")) element.prepend(icon(element.dataset.icon));
 }

@@ -1,4 +1,4 @@
-// An answer's Markdown as elements. What the model writes is not trusted: HTML stays text, and pictures are not loaded.
+// Renders an answer's Markdown. The model's output is not trusted: HTML stays text, and images are not loaded.
 import { Marked } from "./vendor/marked.js";
 
 const escaped = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
@@ -19,7 +19,7 @@ export function markdown(text) {
   return fragment;
 }
 
-/** Whether the text has a form that plain text would not show. */
+/** Return whether the text contains Markdown. */
 export function hasForm(text) {
   return /(^|\n)\s*([-*+]|\d+\.|#+|>|```|\|)\s?\S|\*\*|`|\]\(/.test(text);
 }

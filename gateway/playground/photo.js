@@ -1,6 +1,6 @@
-// Whether a picture is a photograph, and not a drawing of a few plain shapes: by how many colours it has.
+// Tells photographs from drawings of a few plain shapes, by the number of colours.
 const SIDE = 48;
-const FEW = 80; // A drawing of shapes has some twenty, with those of its edges.
+const FEW = 80; // A drawing of shapes has about twenty, including its blurred edges.
 
 export async function isPhotograph(source) {
   const image = new Image();
@@ -8,7 +8,7 @@ export async function isPhotograph(source) {
   try {
     await image.decode();
   } catch {
-    return true; // A kind that only cameras write, such as HEIC.
+    return true; // The browser cannot decode it: a camera format such as HEIC.
   }
   const canvas = Object.assign(document.createElement("canvas"), { width: SIDE, height: SIDE });
   const pen = canvas.getContext("2d");

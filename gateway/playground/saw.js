@@ -1,9 +1,9 @@
-// "What the model saw": the render endpoint's answer, drawn.
+// "What the model saw": draws the answer of the render endpoint.
 import { made } from "./elements.js";
 
 export const FITS = ["pad", "crop", "squash"];
 
-/** Return the panel of one answer. `answered(fit)` returns what stands below a fit: its answer, or a way to it. */
+/** Return the panel of one answer. `answered(fit)` returns what is shown below a resize mode. */
 export function panel(rendered, defaults, answer, answered) {
   return made(
     "section",
@@ -58,7 +58,7 @@ function prompt({ segments, token_strs, prompt_tokens, context_length }) {
   return [made("h3", {}, "The prompt, with its tokens"), made("p", { className: "soft" }, used), meter, text];
 }
 
-/** Only what differs from what the server does by itself; the longest answer otherwise is what the prompt leaves. */
+/** Return only what differs from the server's defaults. By default the answer may fill the rest of the context. */
 function sampling({ sampling: found }, defaults, asked) {
   const differ = Object.entries(found).filter(
     ([name, value]) => !name.includes("logprobs") && (name !== "max_tokens" || asked.max_tokens) && JSON.stringify(value) !== JSON.stringify(defaults[name]),

@@ -1,4 +1,4 @@
-// The settings of the next answer, in one drawer, each with its name in the API.
+// The drawer with the settings of the next answer, each with its name in the API.
 import { at, button, made } from "./elements.js";
 
 const KEPT = "gateway-settings";
@@ -27,7 +27,7 @@ function choice(...values) {
   return made("select", {}, made("option", { value: "" }, "default"), ...values.map((value) => made("option", { value }, value)));
 }
 
-/** Return the request for `messages` with these settings. Throws an Error where the schema is no JSON. */
+/** Return the request for `messages` with these settings. Throws an Error if the schema is not JSON. */
 export function body(model, messages, { system, schema, ...fields }) {
   const said = system ? [{ role: "system", content: system }, ...messages] : messages;
   const request = { model, messages: said, ...fields };
@@ -43,13 +43,13 @@ export function body(model, messages, { system, schema, ...fields }) {
   return request;
 }
 
-/** Say settings in a few words: "image_fit crop, temperature 0.9". */
+/** Describe settings: "image_fit crop, temperature 0.9". */
 export function told(settings) {
   const parts = Object.entries(settings).map(([name, value]) => (["system", "schema"].includes(name) ? name : `${name} ${value}`));
   return parts.join(", ") || "default settings";
 }
 
-/** Fill the drawer. `style` is how the model's prompts are written: the profile's, and not a request's. */
+/** Fill the drawer. `style` is the prompt style, which the profile sets, not a request. */
 export function fillDrawer(style, close) {
   const rows = FIELDS.map(({ name, api, label, hint, make }) => {
     const control = make();

@@ -1,4 +1,4 @@
-// Examples: what the demo model knows, drawn here.
+// Examples for the demo model, drawn here.
 function picture(...shapes) {
   const canvas = Object.assign(document.createElement("canvas"), { width: 336, height: 336 });
   const pen = canvas.getContext("2d");

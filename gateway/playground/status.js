@@ -1,4 +1,4 @@
-// The status line, which stays true: also after the start, when the server may go away or restart its engine.
+// The status line. It is updated after the start, too: the server may stop, or restart its engine.
 import { call } from "./api.js";
 import { at, made } from "./elements.js";
 
@@ -6,7 +6,7 @@ const POLL = { starting: 1000, ready: 5000 }; // milliseconds
 const DEMO = "llava-demo";
 export const server = { models: [], ready: null, defaults: {} };
 let watching = null;
-let refused = false; // whether the error shown is about the model list, which a key may cure
+let refused = false; // whether the shown error is that of the model list, which a key may solve
 let show = { fail() {}, learned() {} };
 
 export const model = () => server.models.find(({ id }) => id === at("model").value) ?? server.models[0] ?? null;
@@ -20,12 +20,12 @@ export function limits() {
 
 export function start(callbacks) {
   show = callbacks;
-  addEventListener("focus", watch); // Who comes back to the page sees how things are now.
+  addEventListener("focus", watch); // A user who comes back to the page sees the current state.
   addEventListener("online", watch);
   watch();
 }
 
-/** Ask the server how it is, now and then. */
+/** Poll the server's health. */
 export async function watch() {
   let pause = POLL.starting;
   try {
@@ -48,13 +48,13 @@ export async function watch() {
   watching = setTimeout(watch, pause);
 }
 
-/** Show a status; a text that has not changed is not announced again. */
+/** Show a status. Unchanged text is not set again, so that screen readers do not repeat it. */
 function say(text, state) {
   if (at("status").textContent !== text) at("status").textContent = text;
   at("status").className = state;
 }
 
-/** Show how many bytes of the weights are fetched or loaded, while the start does that. */
+/** Show how many bytes of the weights are downloaded or loaded, during the start. */
 function showProgress(progress) {
   at("progress").hidden = !progress;
   if (!progress) return;
@@ -74,7 +74,7 @@ export async function learnModels() {
   show.learned();
 }
 
-/** Learn the models' names, and say that they are ready. */
+/** Fetch the models' names and show that they are ready. */
 export async function name() {
   try {
     await learnModels();
@@ -88,7 +88,7 @@ export async function name() {
   }
 }
 
-/** How many requests the server says wait for the engine; null where it does not tell. */
+/** Return how many requests wait in the server's queue; null if it does not report that. */
 export async function queued() {
   const answer = await fetch("metrics").catch(() => null);
   if (!answer?.ok) return null;

@@ -1,8 +1,8 @@
-// Chats, kept in this browser (IndexedDB). Where it keeps nothing, a chat lives as long as the page.
+// Stores chats in this browser (IndexedDB). If that fails, a chat lasts as long as the page.
 let opened = null;
 let keeps = true;
 
-/** Keep no chats: a public demo's page is many people's. */
+/** Store no chats: a public demo keeps nothing. */
 export function keepNothing() {
   keeps = false;
 }
@@ -27,7 +27,7 @@ async function run(mode, act) {
   });
 }
 
-/** Return the chats, the newest first. */
+/** Return the chats, newest first. */
 export async function list() {
   const chats = await run("readonly", (store) => store.getAll()).catch(() => []);
   return chats.sort((one, other) => other.updated - one.updated);
@@ -36,7 +36,7 @@ export async function list() {
 export const load = (id) => run("readonly", (store) => store.get(id)).catch(() => undefined);
 export const remove = (id) => run("readwrite", (store) => store.delete(id)).catch(() => {});
 
-/** Keep a chat. Returns whether the browser did. */
+/** Store a chat; return whether that worked. */
 export async function keep(chat) {
   return run("readwrite", (store) => store.put({ ...chat, updated: Date.now() })).then(() => true, () => false);
 }

@@ -1,17 +1,17 @@
-// The answer token by token: how sure the model was of each, and what else it might have said.
+// The answer token by token: the model's confidence in each, and its alternatives.
 import { made } from "./elements.js";
 
 export function percent(logprob) {
   return `${(100 * Math.exp(logprob)).toFixed(1)} %`;
 }
 
-/** The class that colours a token: none from 90 % on. */
+/** Return the CSS class that colours a token; none from 90 %. */
 export function colour(logprob) {
   const sure = Math.exp(logprob);
   return sure >= 0.9 ? "" : sure >= 0.6 ? "unsure1" : sure >= 0.3 ? "unsure2" : "unsure3";
 }
 
-/** Return the answer as tokens: the pointer or the arrow keys show the alternatives of one. */
+/** Return the answer as tokens; the pointer or the arrow keys show a token's alternatives. */
 export function tokenView(tokens) {
   const told = made("div", { className: "alternatives", ariaLive: "polite", hidden: true });
   const label = "Answer, token by token: use the arrow keys";

@@ -1,4 +1,4 @@
-// One question and its answers, drawn.
+// Draws one question and its answers.
 import { at, button, copy, enlarge, iconButton, made } from "./elements.js";
 import { hasForm, markdown } from "./markdown.js";
 import { FITS } from "./saw.js";
@@ -24,7 +24,7 @@ export function question(turn, act) {
   return item;
 }
 
-/** Draw the answers of a turn, side by side, into its element. `running` is the one that is being written. */
+/** Draw the answers of a turn, side by side, into its element. `running` is the one being written. */
 export function answers(item, turn, model, act, running = null) {
   const several = turn.variants.length > 1;
   const shown = turn.variants.map((variant, place) => {
@@ -43,7 +43,7 @@ export function answers(item, turn, model, act, running = null) {
   if (!running) strip(item, turn, act);
 }
 
-/** Draw what stands below all answers of a turn: the hint, and the picture in each fit. What is there stays. */
+/** Draw what is below all answers of a turn: the hint, and the picture in each resize mode, unless drawn already. */
 export function strip(item, turn, act) {
   const parts = [];
   if (turn.hint) parts.push(made("p", { className: "note" }, turn.hint));
@@ -54,7 +54,7 @@ export function strip(item, turn, act) {
   item.querySelectorAll(".tile")[focused]?.focus();
 }
 
-/** Write the answer as it is now. */
+/** Update the text of the answer. */
 export function write(variant, running) {
   const { element, text, tokens } = variant;
   const coloured = variant.coloured ?? !hasForm(text);
@@ -63,7 +63,7 @@ export function write(variant, running) {
   element.classList.toggle("writing", running);
 }
 
-/** The tokens that are part of the text: the last one may be the special token that ends it. */
+/** Return the tokens of the text, without a special token at the end. */
 function said(tokens, text) {
   return tokens.at(-1).token === "</s>" && !text.endsWith("</s>") ? tokens.slice(0, -1) : tokens;
 }
@@ -96,12 +96,12 @@ function below(turn, variant, place, several, act) {
   return [...rest, row];
 }
 
-/** How the pictures of an answer were made square: as asked, or the server's own way. */
+/** Return the resize mode of an answer: the requested one, or the server's default. */
 export function fitOf({ settings }) {
   return settings.image_fit ?? server.models[0]?.gateway.image_fit;
 }
 
-/** The picture in each fit; choosing one shows its own answer, which is asked for where there is none yet. */
+/** Draw the picture in each resize mode. Choosing one shows its answer, which is requested if there is none yet. */
 function saw(turn, act) {
   const { images } = turn.rendered;
   const fits = images.at(-1).fits;
@@ -116,7 +116,7 @@ function saw(turn, act) {
   return made("div", { className: "saw", role: "group", ariaLabel: "The picture as the model saw it" }, made("p", { className: "soft" }, "As the model saw it: choose another way, and it answers again."), ...tiles);
 }
 
-/** Whether the end of the page is in view, so that what is added should be followed. */
+/** Return whether the end of the page is in view, so that new content should be scrolled to. */
 export function atEnd() {
   return innerHeight + scrollY >= document.body.scrollHeight - 8;
 }
