@@ -133,6 +133,7 @@ class _Parts:
         self.batches = Batches(self.database)
         self.responses = ResponseStore(self.database, settings.state_ttl, settings.body_max_bytes)
         self.supervisor = Supervisor(make_engine, metrics, settings.heartbeat_timeout)
+        metrics.measure = self.supervisor.measure
         self.loader = PictureLoader(settings, metrics, self.memory, self.files)
         self.pipeline = Pipeline(self.supervisor, self.loader, profile, settings, metrics)
         self.answering = Answering(self.pipeline, self.admission, self.limits, self.memory)

@@ -73,6 +73,7 @@ class ScriptedEngine:
     stuck: bool = False
     hurried: bool = False  # no pause any more: those that jobs are in end, too
     cpu_seconds: float = 0.0
+    memory_bytes: int = 0
     started: asyncio.Event = field(default_factory=asyncio.Event)  # whether `start` may return
 
     async def start(self) -> None:
@@ -118,6 +119,9 @@ class ScriptedEngine:
 
     def effort(self) -> float:
         return self.cpu_seconds
+
+    def memory(self) -> int:
+        return self.memory_bytes
 
     def kill(self) -> None:
         self.failed = True

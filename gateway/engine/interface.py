@@ -180,6 +180,9 @@ class Engine(Protocol):
     def effort(self) -> float:
         """Return the CPU time that the engine's processes have used, in seconds."""
 
+    def memory(self) -> int:
+        """Return the resident memory of the engine's processes, in bytes."""
+
     def kill(self) -> None:
         """End the engine's processes at once; its jobs then raise EngineDied."""
 

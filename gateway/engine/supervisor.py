@@ -12,6 +12,7 @@ import structlog
 from engine_config.progress import Progress
 from gateway.engine.interface import Constraint, Delta, Engine, EngineInfo, Job, Model
 from gateway.engine.poison_detector import PoisonDetector
+from gateway.engine.usage import EngineUsage
 from gateway.errors import EngineDied, EngineNotReady, GatewayError
 from gateway.telemetry.metrics import Metrics
 
@@ -59,6 +60,7 @@ class Supervisor:
         self._engine: Engine | None = None
         self._starting: Engine | None = None
         self._began = time.monotonic()
+        self._usage = EngineUsage(metrics)
         self._stage = "starting"
         self._progress: Progress | None = None
         self._logged = 0.0  # when a line about the start was last written
@@ -100,6 +102,11 @@ class Supervisor:
     @property
     def failed(self) -> bool:
         return not self.ready
+
+    def measure(self) -> None:
+        """Update the metrics of the running engine's memory and CPU time; may be called from any thread."""
+        engine = self._engine
+        self._usage.measure(None if engine is None or engine.failed else engine)
 
     async def start(self) -> None:
         """Start an engine once. Raises the error of its start."""

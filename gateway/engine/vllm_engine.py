@@ -170,6 +170,14 @@ class VLLMEngine:
                 used += times.user + times.system
         return used
 
+    def memory(self) -> int:
+        """Return the resident bytes of the core and its workers; what they share counts in each."""
+        used = 0
+        for process in self._processes():
+            with suppress(psutil.Error):
+                used += process.memory_info().rss
+        return used
+
     def kill(self) -> None:
         """Kill the core and its workers. vLLM notices, and every job raises EngineDied."""
         for process in self._processes():

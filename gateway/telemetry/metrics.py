@@ -1,6 +1,6 @@
 """All metrics of the gateway. `/metrics` also has vLLM's (`vllm:…`)."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from typing import Final
 
@@ -40,6 +40,7 @@ class Metrics:
     def __init__(self) -> None:
         families = Families()
         self.registry, self.families = families.registry, families.made
+        self.measure: Callable[[], None] = lambda: None  # to be called before `page`, in a thread
         self._requests(families)
         self._tokens(families)
         self._images(families)
@@ -187,6 +188,12 @@ class Metrics:
         self.set_loading(None)
         self.engine_restarts = families.counter("gateway_engine_restarts", "Restarts of a dead engine.")
         self.engine_hangs = families.counter("gateway_engine_hangs", "Engines killed because they hung.")
+        self.engine_memory = families.gauge(
+            "gateway_engine_memory_bytes", "Resident memory of the engine's processes."
+        )
+        self.engine_cpu = families.counter(
+            "gateway_engine_cpu_seconds", "CPU time of the engine's processes, as seen when metrics are read."
+        )
         self.rerun = families.counter(
             "gateway_jobs_run_again", "Requests run again on a new engine after the old one died."
         )

@@ -408,3 +408,18 @@ async def test_an_engine_that_is_ended_on_purpose_is_not_started_again(
         await asyncio.sleep(0.1)
         assert (len(workshop.made), gateway.supervisor.stage) == (1, "stopped")
     assert workshop.failures == []
+
+
+async def test_the_engines_memory_is_the_running_ones_and_its_cpu_time_goes_on_with_the_next() -> None:
+    workshop = Workshop({"memory_bytes": 100, "cpu_seconds": 7.0}, {"memory_bytes": 30, "cpu_seconds": 2.0})
+    async with ready(workshop) as gateway:
+        for _ in range(2):  # Reading twice counts nothing twice.
+            assert await metric(gateway, "gateway_engine_memory_bytes") == 100
+            assert await metric(gateway, "gateway_engine_cpu_seconds_total") == 7
+        workshop.made[0].kill()
+        await until(lambda: len(workshop.made) == 2)
+        assert await metric(gateway, "gateway_engine_memory_bytes") == 0
+        workshop.made[1].started.set()
+        await is_ready(gateway)
+        assert await metric(gateway, "gateway_engine_memory_bytes") == 30
+        assert await metric(gateway, "gateway_engine_cpu_seconds_total") == 9

@@ -31,6 +31,15 @@ async def test_attention_backend_that_runs_is_a_label(gateway: Gateway) -> None:
     assert await metric(gateway, "gateway_engine_info", version="0.32.0", **labels) == 1
 
 
+async def test_memory_and_cpu_time_of_the_engine_are_those_of_its_processes(gateway: Gateway) -> None:
+    running = core(gateway)
+    processes = [running, *running.children(recursive=True)]
+    memory = sum(process.memory_info().rss for process in processes)
+    assert await metric(gateway, "gateway_engine_memory_bytes") == pytest.approx(memory, rel=0.1)
+    used = sum(process.cpu_times().user + process.cpu_times().system for process in processes)
+    assert await metric(gateway, "gateway_engine_cpu_seconds_total") >= used > 0
+
+
 async def test_kv_cache_has_the_planned_size_within_2_percent(gateway: Gateway) -> None:
     room = await metric(gateway, "gateway_kv_cache_tokens")
     assert room == pytest.approx(planned().kv_tokens, rel=0.02)

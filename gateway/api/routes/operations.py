@@ -1,5 +1,6 @@
 """What operators ask for: health and metrics."""
 
+import asyncio
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -62,6 +63,7 @@ def metrics_router(
             guard.check(request.method, request.scope["path"], request.headers)
         if callers is not None:
             callers.identify(request.headers, "")
+        await asyncio.to_thread(metrics.measure)
         return Response(metrics.page(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     return routes
