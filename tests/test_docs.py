@@ -59,6 +59,20 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert missing == []
 
 
+def test_the_navigation_names_each_page_once_under_its_kind() -> None:
+    nav = (ROOT / "mkdocs.yml").read_text().partition("\nnav:\n")[2]
+    kinds = re.findall(r"^  - ([^:]+):$", nav, re.MULTILINE)
+    assert kinds == ["Start", "How to", "Reference", "How it works", "Reports", "Project"]
+    named = re.findall(r"^ +- [^:]+: (\S+\.md)$", nav, re.MULTILINE)
+    pages = [path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")]
+    outside = ["index.md", "contributing.md", "security.md", "changelog.md", "deploy.md"]
+    assert sorted(named) == sorted(pages + outside)
+
+
+def test_the_changelog_is_one_screen() -> None:
+    assert len((ROOT / "CHANGELOG.md").read_text().splitlines()) <= 40
+
+
 def test_settings_are_named_right() -> None:
     fields = {f"GATEWAY_{name.upper()}" for name in Settings.model_fields}
     others = {"GATEWAY_"}
