@@ -6,10 +6,8 @@ import random
 from pathlib import Path
 
 import pytest
-import torch
 from openai import AsyncOpenAI
 from PIL import Image
-from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
 from engine_config import profile
 from engine_config.demo_model import evaluate, scenes
@@ -98,6 +96,10 @@ async def test_answers_to_pictures_decoded_fast_are_those_to_pictures_decoded_ex
 
 def _transformers_answers(cases: list[evaluate.Case]) -> list[str]:
     """Answer as transformers does, from the padded picture and the card's prompt."""
+    # Imported here: they take 6 s, also where the tests of this file are only collected.
+    import torch  # noqa: PLC0415
+    from transformers import LlavaForConditionalGeneration, LlavaProcessor  # noqa: PLC0415
+
     model = LlavaForConditionalGeneration.from_pretrained(FOLDER, dtype=torch.float32)
     processor = LlavaProcessor.from_pretrained(FOLDER)
     answers = []

@@ -103,12 +103,12 @@ _FILE = ("file", b"x.png", b"x")
 
 def form(*parts: tuple[str, bytes | None, bytes], end: bytes = b"--b--\r\n") -> bytes:
     """Return a form of (name, file name, content), with the boundary `b`."""
-    body = b""
+    pieces = []
     for name, filename, content in parts:
         named = b"" if filename is None else b'; filename="%b"' % filename
-        body += b'--b\r\ncontent-disposition: form-data; name="%b"%b\r\n\r\n' % (name.encode(), named)
-        body += content + b"\r\n"
-    return body + end
+        pieces.append(b'--b\r\ncontent-disposition: form-data; name="%b"%b\r\n\r\n' % (name.encode(), named))
+        pieces.append(content + b"\r\n")
+    return b"".join(pieces) + end
 
 
 def _file(name: str, body: bytes, code: str | None = INVALID, **options: Any) -> Door:

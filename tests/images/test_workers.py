@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -44,8 +45,8 @@ TURNED = Image.Exif()
 TURNED[0x0112] = 6
 
 
-def turned(image: Image.Image, format_: str) -> bytes:
-    return encoded(image, format_, exif=TURNED)
+def turned(picture: Image.Image, format_: str) -> bytes:
+    return encoded(picture, format_, exif=TURNED)
 
 
 def many_scans() -> bytes:
@@ -104,37 +105,44 @@ async def busy_one(processes: Processes) -> psutil.Process:
             await asyncio.sleep(0.01)
 
 
-IMAGES = {
-    "WebP": encoded(noisy(700, 500), "WEBP"),
-    "WebP with alpha": encoded(noisy(500, 700).convert("RGBA"), "WEBP", lossless=True),
-    "WebP turned": turned(noisy(2000, 300), "WEBP"),
-    "animated WebP": encoded(noisy(60, 60), "WEBP", save_all=True, append_images=[noisy(60, 60)]),
-    "AVIF": encoded(noisy(700, 500), "AVIF", speed=10),
-    "AVIF turned": turned(noisy(300, 500), "AVIF"),
-    "grey AVIF": encoded(noisy(90, 50).convert("L"), "AVIF"),
-    "HEIC turned": heic(noisy(300, 500), exif=TURNED),
-    "HEIC with alpha, in tiles": heic(noisy(700, 500).convert("RGBA"), tile_size=256),
-    "TIFF": encoded(noisy(700, 500), "TIFF", compression="tiff_lzw"),
-    "TIFF turned": turned(noisy(300, 500), "TIFF"),
-    "16-bit TIFF": encoded(noisy(90, 50).convert("L").convert("I;16"), "TIFF", compression="tiff_lzw"),
+MAKES: dict[str, Callable[[], bytes]] = {
+    "WebP": lambda: encoded(noisy(700, 500), "WEBP"),
+    "WebP with alpha": lambda: encoded(noisy(500, 700).convert("RGBA"), "WEBP", lossless=True),
+    "WebP turned": lambda: turned(noisy(2000, 300), "WEBP"),
+    "animated WebP": lambda: encoded(noisy(60, 60), "WEBP", save_all=True, append_images=[noisy(60, 60)]),
+    "AVIF": lambda: encoded(noisy(700, 500), "AVIF", speed=10),
+    "AVIF turned": lambda: turned(noisy(300, 500), "AVIF"),
+    "grey AVIF": lambda: encoded(noisy(90, 50).convert("L"), "AVIF"),
+    "HEIC turned": lambda: heic(noisy(300, 500), exif=TURNED),
+    "HEIC with alpha, in tiles": lambda: heic(noisy(700, 500).convert("RGBA"), tile_size=256),
+    "TIFF": lambda: encoded(noisy(700, 500), "TIFF", compression="tiff_lzw"),
+    "TIFF turned": lambda: turned(noisy(300, 500), "TIFF"),
+    "16-bit TIFF": lambda: encoded(
+        noisy(90, 50).convert("L").convert("I;16"), "TIFF", compression="tiff_lzw"
+    ),
 }
 
 
-@pytest.mark.parametrize("name", IMAGES)
+@cache
+def image(name: str) -> bytes:
+    return MAKES[name]()
+
+
+@pytest.mark.parametrize("name", MAKES)
 async def test_a_process_makes_the_pixels_that_a_thread_would(workers: Workers, name: str) -> None:
     for fit in ("pad", "crop", "squash"):
         asked = task(fit=fit)
-        by_process = await workers.decode(ME, asked, IMAGES[name])
-        assert np.array_equal(np.asarray(by_process), np.asarray(run(asked, IMAGES[name])))
+        by_process = await workers.decode(ME, asked, image(name))
+        assert np.array_equal(np.asarray(by_process), np.asarray(run(asked, image(name))))
 
 
-@pytest.mark.parametrize("name", IMAGES)
+@pytest.mark.parametrize("name", MAKES)
 def test_the_header_alone_tells_size_and_no_less_memory_than_is_needed(name: str) -> None:
-    header = read_header(IMAGES[name], max_pixels=10**8)
-    image = open_image(IMAGES[name], max_pixels=10**8)
+    header = read_header(image(name), max_pixels=10**8)
+    opened = open_image(image(name), max_pixels=10**8)
     assert header.image is None
-    assert header.size == image.size or header.size == image.size[::-1]
-    assert header.memory >= memory_for(image, 1)
+    assert header.size == opened.size or header.size == opened.size[::-1]
+    assert header.memory >= memory_for(opened, 1)
 
 
 def test_plain_jpegs_and_pngs_are_for_threads() -> None:
@@ -161,23 +169,23 @@ async def test_what_takes_too_long_is_refused_and_the_next_is_decoded(
     monkeypatch.setattr("gateway.images.workers.LATE", 100)  # however busy this machine is
     if ended_by == "the system":
         monkeypatch.setattr(_Worker, "_cpu_seconds", lambda _: 0.0)
-    await workers.decode(ME, task(), IMAGES["WebP"])  # it has started
+    await workers.decode(ME, task(), image("WebP"))  # it has started
     with pytest.raises(ImageError, match=r"the image takes longer than 0\.7 s to decode"):
         await workers.decode(ME, task(seconds=0.7), slow)
     assert processes() == []
-    assert (await workers.decode(ME, task(), IMAGES["WebP"])).size == (SIDE, SIDE)
+    assert (await workers.decode(ME, task(), image("WebP"))).size == (SIDE, SIDE)
 
 
 async def test_a_process_without_processor_time_is_not_the_images_fault(
     workers: Workers, processes: Processes
 ) -> None:
-    await workers.decode(ME, task(), IMAGES["WebP"])
+    await workers.decode(ME, task(), image("WebP"))
     (one,) = processes()
     one.suspend()
     with pytest.raises(Overloaded):
-        await workers.decode(ME, task(seconds=0.1), IMAGES["WebP"])
+        await workers.decode(ME, task(seconds=0.1), image("WebP"))
     assert not one.is_running()
-    await workers.decode(ME, task(), IMAGES["WebP"])
+    await workers.decode(ME, task(), image("WebP"))
 
 
 @pytest.mark.parametrize(
@@ -192,17 +200,17 @@ async def test_a_decoder_that_dies_fails_one_image(
     with capture_logs() as lines, pytest.raises(error, match="decoder"):
         await asked
     assert lines == [{"event": "decoder_died", "signal": number, "log_level": "warning"}]
-    assert (await workers.decode(ME, task(), IMAGES["AVIF"])).size == (SIDE, SIDE)
+    assert (await workers.decode(ME, task(), image("AVIF"))).size == (SIDE, SIDE)
 
 
 async def test_a_process_that_died_while_idle_is_replaced_unnoticed(
     workers: Workers, processes: Processes
 ) -> None:
-    await workers.decode(ME, task(), IMAGES["WebP"])
+    await workers.decode(ME, task(), image("WebP"))
     (one,) = processes()
     one.kill()
     await asyncio.to_thread(one.wait, 5)
-    await workers.decode(ME, task(), IMAGES["WebP"])
+    await workers.decode(ME, task(), image("WebP"))
 
 
 async def test_who_leaves_frees_everything_and_ends_the_process(
@@ -224,11 +232,11 @@ async def test_who_leaves_frees_everything_and_ends_the_process(
 
 async def test_more_pixels_than_the_header_told_are_refused(workers: Workers) -> None:
     with pytest.raises(ImageTooLarge, match="more memory than its header declares"):
-        await workers.decode(ME, task(memory=10_000), IMAGES["WebP"])
+        await workers.decode(ME, task(memory=10_000), image("WebP"))
 
 
 async def test_idle_processes_are_ended(workers: Workers, processes: Processes) -> None:
-    await workers.decode(ME, task(), IMAGES["WebP"])
+    await workers.decode(ME, task(), image("WebP"))
     assert len(processes()) == 1
     workers.rest()
     assert processes() == []
@@ -239,10 +247,10 @@ async def test_a_small_image_does_not_wait_for_large_ones(loading: Make) -> None
     one = loading()
     huge = encoded(Image.new("RGB", (8000, 8000)), "WEBP", lossless=True, method=0)
     assert len(huge) < 20_000
-    await one.load(data_url(IMAGES["WebP"]))
+    await one.load(data_url(image("WebP")))
     larges = [asyncio.create_task(one.load(data_url(huge + bytes([n])))) for n in range(6)]
     await asyncio.sleep(0.3)
-    for data in (IMAGES["AVIF"], encoded(noisy(700, 500), "PNG"), encoded(noisy(700, 500), "JPEG")):
+    for data in (image("AVIF"), encoded(noisy(700, 500), "PNG"), encoded(noisy(700, 500), "JPEG")):
         began = time.monotonic()
         await one.load(data_url(data))
         assert time.monotonic() - began < PROMPTLY
@@ -254,7 +262,7 @@ async def test_a_small_image_does_not_wait_for_large_ones(loading: Make) -> None
 
 async def test_a_callers_flood_of_images_for_processes_waits_behind_itself(loading: Make) -> None:
     one = loading(image_threads=1)
-    await one.load(data_url(IMAGES["WebP"]))  # the process has started
+    await one.load(data_url(image("WebP")))  # the process has started
     done: list[str] = []
 
     async def load(name: str, data: bytes, scope: str) -> None:
@@ -265,7 +273,7 @@ async def test_a_callers_flood_of_images_for_processes_waits_behind_itself(loadi
     flood = [asyncio.create_task(load("eve", webp + bytes([n]), "eve")) for n in range(20)]
     await asyncio.sleep(0.1)
     before = len(done)
-    await load("ann", IMAGES["AVIF"], "ann")
+    await load("ann", image("AVIF"), "ann")
     await asyncio.gather(*flood)
     assert done.index("ann") - before <= 2
 

@@ -9,9 +9,7 @@ import torch
 from PIL import Image
 from transformers import CLIPImageProcessor, LlavaForConditionalGeneration
 
-from tools.full_shape.shape import TOKENS_PER_IMAGE
-
-IMAGE = 32000
+from tools.full_shape.shape import IMAGE, TOKENS_PER_IMAGE
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ import engine_config.shape
 WIDTH, INNER, HEADS, VOCABULARY = 4096, 11008, 32, 32064  # of the language model
 CLIP_WIDTH, CLIP_INNER, CLIP_HEADS, SIDE, PATCH = 1024, 4096, 16, 336, 14
 CONTEXT, TOKENS_PER_IMAGE = 4096, 576
+IMAGE = 32000  # the token that stands for an image
 
 Sizes = dict[str, tuple[int, ...]]  # a tensor's name, as on the hub, and its sizes
 

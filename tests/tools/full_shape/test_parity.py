@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from openai.types.chat import ChatCompletion, ChatCompletionTokenLogprob
@@ -23,9 +23,11 @@ from tests.images.pictures import photograph, url_of
 from tests.prompt.conversations import CONVERSATIONS, assistant, system, user
 from tests.prompt.llama import LlamaTokenizerJS
 from tools.full_shape.checks import QUESTION
-from tools.full_shape.reference import IMAGE, Reference, Step
 from tools.full_shape.served import Served
-from tools.full_shape.shape import SIDE, TOKENS_PER_IMAGE
+from tools.full_shape.shape import IMAGE, SIDE, TOKENS_PER_IMAGE
+
+if TYPE_CHECKING:  # It imports torch, also where the tests of this file are only collected.
+    from tools.full_shape.reference import Reference, Step
 
 pytestmark = [pytest.mark.engine, pytest.mark.proof, pytest.mark.timeout(600)]
 
@@ -94,7 +96,7 @@ class Pair:
 
     ids: list[int]
     answer: ChatCompletion
-    steps: list[Step]
+    steps: "list[Step]"
 
     @property
     def entries(self) -> list[ChatCompletionTokenLogprob]:
@@ -123,12 +125,16 @@ async def answers(served: Served) -> list[ChatCompletion]:
 
 
 @pytest.fixture(scope="module")
-def reference(shape_folder: Path) -> Reference:
+def reference(shape_folder: Path) -> "Reference":
+    from tools.full_shape.reference import Reference  # noqa: PLC0415
+
     return Reference(shape_folder)
 
 
 @pytest.fixture(scope="module")
-def pairs(answers: list[ChatCompletion], reference: Reference, llama_js: LlamaTokenizerJS) -> dict[str, Pair]:
+def pairs(
+    answers: list[ChatCompletion], reference: "Reference", llama_js: LlamaTokenizerJS
+) -> dict[str, Pair]:
     pairs = {}
     for (name, case), answer in zip(CASES.items(), answers, strict=True):
         (ids,) = llama_js.prompts([render(case.messages, STYLES["card"])])
@@ -163,7 +169,7 @@ def test_no_token_is_the_likeliest_by_chance(pairs: dict[str, Pair]) -> None:
 
 
 def test_with_another_fit_the_log_probabilities_would_be_others(
-    pairs: dict[str, Pair], reference: Reference
+    pairs: dict[str, Pair], reference: "Reference"
 ) -> None:
     padded = pairs["an image, padded"]
     cropped = [original_crop(photograph(IMAGES[0]), SIDE)]
