@@ -83,7 +83,7 @@ def learn(tests: Sequence[str], *, fresh: bool) -> Tests:
     store = STORE / "coverage"
     if fresh or not store.exists():
         STORE.mkdir(exist_ok=True)
-        command = [sys.executable, "-m", "pytest", "-m", "not engine", *tests]
+        command = [sys.executable, "-m", "pytest", "-m", "not engine and not proof", *tests]
         command += ["-n", str(AT_ONCE), "--dist", "worksteal"]
         command += ["--cov", "gateway", "--cov", "engine_config", "--cov-context", "test", "--cov-report="]
         environment = os.environ | {"COVERAGE_FILE": str(store)}
