@@ -51,6 +51,11 @@ def quantiles(metric: str, where: str = AT) -> dict[str, str]:
     return {f"p{round(100 * q)}": quantile(q, metric, where=where) for q in (0.5, 0.99)}
 
 
+def gpu(title: str, unit: str, query: str) -> Panel:
+    """Return a panel of dcgm-exporter's default metrics: of every GPU, for its instances are no replicas."""
+    return Panel(title, unit, {"{{instance}} GPU {{gpu}}": query}, width=6)
+
+
 def stat(title: str, query: str, unit: str = "none") -> Panel:
     return Panel(title, unit, {"": query}, width=4, kind="stat")
 
@@ -181,6 +186,34 @@ ROWS = {
         Panel("Engine's queue", "s", quantiles("vllm:request_queue_time_seconds")),
         Panel("Prefill", "s", quantiles("vllm:request_prefill_time_seconds")),
         Panel("Preemptions", "none", {"per second": rate("vllm:num_preemptions_total")}),
+    ],
+    "Machine": [
+        Panel(
+            "Processes: memory",
+            "bytes",
+            {
+                "gateway": total("process_resident_memory_bytes"),
+                "engine": total("gateway_engine_memory_bytes"),
+            },
+            width=12,
+        ),
+        Panel(
+            "Processes: cores in use",
+            "none",
+            {
+                "gateway": rate("process_cpu_seconds_total"),
+                "engine": rate("gateway_engine_cpu_seconds_total"),
+            },
+            width=12,
+        ),
+        gpu("GPU: use", "percentunit", "DCGM_FI_DEV_GPU_UTIL / 100"),
+        gpu(
+            "GPU: memory in use",
+            "percentunit",
+            "DCGM_FI_DEV_FB_USED / (DCGM_FI_DEV_FB_USED + DCGM_FI_DEV_FB_FREE)",
+        ),
+        gpu("GPU: temperature", "celsius", "DCGM_FI_DEV_GPU_TEMP"),
+        gpu("GPU: power", "watt", "DCGM_FI_DEV_POWER_USAGE"),
     ],
     "Callers": [
         Panel(

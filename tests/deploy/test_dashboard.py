@@ -15,11 +15,23 @@ import yaml
 
 from tests.deploy.load import send_every_sort
 from tests.deploy.test_prometheus import prometheus
+from tests.pages import files_at
 from tests.servers import Gateway
 
 GRAFANA = Path(__file__).parents[2] / "deploy/grafana"
 BOARD: dict[str, Any] = json.loads((GRAFANA / "dashboards/llava-gateway.json").read_text())
 PANELS: list[dict[str, Any]] = [panel for panel in BOARD["panels"] if panel["type"] != "row"]
+# As dcgm-exporter writes its default metrics.
+GPU = "".join(
+    f'DCGM_FI_DEV_{name}{{gpu="0",UUID="GPU-1",modelName="NVIDIA L4"}} {value}\n'
+    for name, value in {
+        "GPU_UTIL": 50,
+        "FB_USED": 15,
+        "FB_FREE": 5,
+        "GPU_TEMP": 60,
+        "POWER_USAGE": 70,
+    }.items()
+)
 WITHIN = 45.0  # seconds, for all panels to have data
 # What Grafana puts in: for an hour in panels of 240 points, scraped once a second (max(15 s + 1 s, 4 × 1 s)).
 VARIABLES = {"$__rate_interval": "16s", "$instance": ".*"}
@@ -32,7 +44,7 @@ def test_dashboard_is_what_its_program_writes() -> None:
 
 def test_rows_are_those_an_operator_asks() -> None:
     rows = [panel["title"] for panel in BOARD["panels"] if panel["type"] == "row"]
-    assert rows == ["Is it well?", "How fast?", "What waits?", "Images", "Engine", "Callers"]
+    assert rows == ["Is it well?", "How fast?", "What waits?", "Images", "Engine", "Machine", "Callers"]
 
 
 def test_panels_have_ids_and_queries_of_their_own() -> None:
@@ -58,7 +70,8 @@ def test_panels_have_units_and_read_the_chosen_source_and_replica() -> None:
         assert panel["fieldConfig"]["defaults"]["unit"]
         for target in panel["targets"]:
             assert target["datasource"]["uid"] == "${datasource}"
-            assert 'instance=~"$instance"' in target["expr"]
+            of_a_gpu = target["expr"].startswith("DCGM_")  # its instance is an exporter and no replica
+            assert ('instance=~"$instance"' in target["expr"]) is not of_a_gpu
 
 
 def test_grafana_is_told_where_compose_puts_the_dashboard() -> None:
@@ -92,7 +105,11 @@ def without_data(server: str) -> list[tuple[str, str]]:
 
 @pytest.mark.engine
 def test_every_panel_has_data(gateway: Gateway, tmp_path: Path) -> None:
-    with prometheus(tmp_path, urlsplit(gateway.url).netloc) as server:
+    (tmp_path / "metrics").write_text(GPU)
+    with (
+        files_at(tmp_path) as exporter,
+        prometheus(tmp_path, urlsplit(gateway.url).netloc, urlsplit(exporter).netloc) as server,
+    ):
         deadline = time.monotonic() + WITHIN
         while True:
             send_every_sort(gateway.url)

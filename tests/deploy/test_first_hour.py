@@ -1,6 +1,7 @@
 """docs/first-hour.md: its commands do what it says."""
 
 import asyncio
+import json
 import re
 import shlex
 import shutil
@@ -151,3 +152,10 @@ def test_the_units_settings_exist_and_it_waits_for_running_requests() -> None:
     assert int(wait) > checked.drain_delay + checked.shutdown_timeout
     assert of(unit, "StateDirectory") == [Path(settings["state_dir"]).name]
     assert of(unit, "RestartPreventExitStatus") == ["2"]
+
+
+def test_what_to_watch_is_on_the_dashboard() -> None:
+    board = json.loads((ROOT / "deploy/grafana/dashboards/llava-gateway.json").read_text())
+    named = re.findall(r"\*([A-Z][^*]+)\*", PAGE.partition("## Watch it")[2])
+    assert len(named) == 6
+    assert set(named) <= {panel["title"] for panel in board["panels"]}

@@ -12,6 +12,7 @@ from urllib.parse import urlencode, urlsplit
 from urllib.request import urlopen
 
 import pytest
+import yaml
 
 from tests.debian import require
 from tests.deploy.load import send_every_sort
@@ -22,13 +23,21 @@ WITHIN = 30.0  # seconds, to start and to scrape once a second
 
 
 @contextmanager
-def prometheus(folder: Path, target: str) -> Iterator[str]:
-    """Run Prometheus on a port of its own, scraping `target` (host:port), and yield its address."""
+def prometheus(folder: Path, target: str, gpus: str | None = None) -> Iterator[str]:
+    """Run Prometheus on a port of its own, and yield its address.
+
+    It scrapes `target` (host:port) and, in place of dcgm-exporter, `gpus`.
+    """
     text = CONFIGURATION.read_text()
     for given, wanted in (("gateway:8000", target), ("scrape_interval: 15s", "scrape_interval: 1s")):
         assert text.count(given) == 1
         text = text.replace(given, wanted)
-    (folder / "prometheus.yml").write_text(text)
+    configured = yaml.safe_load(text)
+    exporter = configured["scrape_configs"].pop()
+    assert exporter.pop("dns_sd_configs") == [{"names": ["dcgm-exporter"], "type": "A", "port": 9400}]
+    if gpus:
+        configured["scrape_configs"].append(exporter | {"static_configs": [{"targets": [gpus]}]})
+    (folder / "prometheus.yml").write_text(yaml.safe_dump(configured))
     shutil.copy(CONFIGURATION.with_name("alerts.yml"), folder)
     log = folder / "prometheus.log"
     command = [
