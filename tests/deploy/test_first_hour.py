@@ -157,5 +157,5 @@ def test_the_units_settings_exist_and_it_waits_for_running_requests() -> None:
 def test_what_to_watch_is_on_the_dashboard() -> None:
     board = json.loads((ROOT / "deploy/grafana/dashboards/llava-gateway.json").read_text())
     named = re.findall(r"\*([A-Z][^*]+)\*", PAGE.partition("## Watch it")[2])
-    assert len(named) == 6
+    assert len(named) == 7
     assert set(named) <= {panel["title"] for panel in board["panels"]}
