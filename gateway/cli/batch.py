@@ -25,4 +25,4 @@ def batch(
 
     server = Server(base_url, api_key, at_once)
     name = "standard output" if target == batch_file.STANDARD else str(target)
-    run_and_report(server, batch_file.run(source, target, server, errors), name)
+    run_and_report(server, lambda tally: batch_file.run(source, target, server, tally, errors), name)

@@ -23,14 +23,14 @@ STANDARD: Final = Path("-")  # standard input or output
 HTTP_ERRORS: Final = 400  # HTTP statuses from here on are errors
 
 
-async def run(source: Path, target: Path, server: client.Server, console: Console) -> Tally:
+async def run(source: Path, target: Path, server: client.Server, tally: Tally, console: Console) -> None:
     """Answer the lines of `source` into `target`; either may be STANDARD.
 
     Raises BadInput and openai.APIError.
     """
     finished = {} if target == STANDARD else read_lines(target, "custom_id")
     waiting = [line for line in _read(source) if line.custom_id not in finished]
-    tally = Tally(before=len(finished))
+    tally.before = len(finished)
     async with server.async_client() as made:
 
         async def answer(line: InputLine) -> bool:
@@ -39,7 +39,6 @@ async def run(source: Path, target: Path, server: client.Server, console: Consol
             return status < HTTP_ERRORS
 
         await run_all(waiting, answer, server.at_once, tally, console)
-    return tally
 
 
 def _write(target: Path, line: bytes) -> None:

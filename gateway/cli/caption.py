@@ -67,7 +67,7 @@ def caption(
         max_tokens=max_tokens,
     )
     server = Server(base_url, api_key, at_once)
-    run_and_report(server, captions.run(folder, task, server, errors), str(folder))
+    run_and_report(server, lambda tally: captions.run(folder, task, server, tally, errors), str(folder))
 
 
 def _read_prompt(path: Path) -> str:

@@ -47,7 +47,7 @@ class CaptionTask:
     max_tokens: int
 
 
-async def run(folder: Path, task: CaptionTask, server: client.Server, console: Console) -> Tally:
+async def run(folder: Path, task: CaptionTask, server: client.Server, tally: Tally, console: Console) -> None:
     """Caption each image of `folder` that has no caption yet; the tally says which failed, and why.
 
     Raises openai.APIError, and BadInput if there is no image or if captions of another prompt are there.
@@ -60,7 +60,6 @@ async def run(folder: Path, task: CaptionTask, server: client.Server, console: C
         raise BadInput(f"{folder}: there are no images in this folder")
     with _locked(folder):
         store = CaptionStore(folder, task)
-        tally = Tally()
         waiting = _without_caption(images, store, tally)
         try:
             if waiting:
@@ -70,7 +69,6 @@ async def run(folder: Path, task: CaptionTask, server: client.Server, console: C
         finally:
             if task.contact_sheet is not None:
                 write_sheet(task.contact_sheet, images, store.captions, tally.problems)
-    return tally
 
 
 def _without_caption(images: list[ImageFile], store: CaptionStore, tally: Tally) -> list[ImageFile]:

@@ -244,6 +244,39 @@ async def test_a_server_that_drops_connections_ends_the_command_in_one_line(
     assert (code, errors) == (3, f"error: no gateway answers at {address}/v1; `make serve` starts one\n")
 
 
+async def test_what_was_done_is_listed_if_the_gateway_goes_away(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def models(_: web.Request) -> web.Response:
+        return web.json_response({"object": "list", "data": [{"id": MODEL, "object": "model"}]})
+
+    statuses = iter([400])
+
+    async def refused_once(request: web.Request) -> web.Response:
+        if status := next(statuses, None):
+            return web.json_response(
+                {"error": {"message": "image: too large", "param": "image"}}, status=status
+            )
+        assert request.transport is not None
+        request.transport.abort()
+        return web.Response()
+
+    monkeypatch.setattr(client, "RETRIES", 0)
+    site = web.Application(client_max_size=2**20)
+    site.add_routes([web.get("/v1/models", models), web.post("/v1/chat/completions", refused_once)])
+    async with TestServer(site) as server:
+        address = str(server.make_url("")).rstrip("/")
+        code, errors = await run(Gateway(address), "caption", folder, "--at-once", "1")
+    assert (code, errors.splitlines()) == (
+        3,
+        [
+            f"error: no gateway answers at {address}/v1; `make serve` starts one",
+            "a.png: 400 too large",
+            f"{folder}: 0 answered, 1 failed, 0 were there before",
+        ],
+    )
+
+
 async def test_address_without_a_gateway_is_reported(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(encoded("circle", "red"))
     code, errors = await run(Gateway("http://127.0.0.1:9"), "caption", tmp_path, "--at-once", "1")
