@@ -44,7 +44,7 @@ export function body(model, messages, { system, schema, ...fields }) {
 }
 
 /** Describe settings: "image_fit crop, temperature 0.9". */
-export function told(settings) {
+export function describe(settings) {
   const parts = Object.entries(settings).map(([name, value]) => (["system", "schema"].includes(name) ? name : `${name} ${value}`));
   return parts.join(", ") || "default settings";
 }

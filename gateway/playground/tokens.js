@@ -13,7 +13,7 @@ export function colour(logprob) {
 
 /** Return the answer as tokens; the pointer or the arrow keys show a token's alternatives. */
 export function tokenView(tokens) {
-  const told = made("div", { className: "alternatives", ariaLive: "polite", hidden: true });
+  const popup = made("div", { className: "alternatives", ariaLive: "polite", hidden: true });
   const label = "Answer, token by token: use the arrow keys";
   const text = made("div", { className: "tokens", tabIndex: 0, role: "group", ariaLabel: label });
   const spans = tokens.map(({ token, logprob }, index) =>
@@ -22,16 +22,16 @@ export function tokenView(tokens) {
   let place = -1;
   const hide = () => {
     spans[place]?.classList.remove("chosen");
-    told.hidden = true;
+    popup.hidden = true;
   };
   const show = (next) => {
     hide();
     place = Math.max(0, Math.min(next, spans.length - 1));
     spans[place].classList.add("chosen");
-    told.replaceChildren(...alternatives(tokens[place]));
-    told.hidden = false;
-    told.style.top = `${spans[place].offsetTop + spans[place].offsetHeight + 4}px`;
-    told.style.left = `${Math.max(0, Math.min(spans[place].offsetLeft, text.clientWidth - told.offsetWidth))}px`;
+    popup.replaceChildren(...alternatives(tokens[place]));
+    popup.hidden = false;
+    popup.style.top = `${spans[place].offsetTop + spans[place].offsetHeight + 4}px`;
+    popup.style.left = `${Math.max(0, Math.min(spans[place].offsetLeft, text.clientWidth - popup.offsetWidth))}px`;
   };
   spans.forEach((span, index) => (span.onpointerenter = () => show(index)));
   text.onpointerleave = hide;
@@ -44,7 +44,7 @@ export function tokenView(tokens) {
     show(place + step);
   };
   text.append(...spans);
-  return made("div", { className: "with-tokens" }, text, told);
+  return made("div", { className: "with-tokens" }, text, popup);
 }
 
 function alternatives({ token, logprob, top_logprobs: others = [] }) {

@@ -2,7 +2,7 @@
 import { at, button, copy, enlarge, iconButton, made } from "./elements.js";
 import { hasForm, markdown } from "./markdown.js";
 import { FITS } from "./saw.js";
-import { told } from "./settings.js";
+import { describe } from "./settings.js";
 import { server } from "./status.js";
 import { tokenView } from "./tokens.js";
 
@@ -30,7 +30,7 @@ export function answers(item, turn, model, act, running = null) {
   const shown = turn.variants.map((variant, place) => {
     const said = made("div", { className: "said" });
     const box = made("article", { className: "variant" });
-    if (several) box.append(made("p", { className: "settings" }, told(variant.settings)));
+    if (several) box.append(made("p", { className: "settings" }, describe(variant.settings)));
     box.classList.toggle("chosen", several && place === turn.chosen);
     box.append(said);
     variant.element = said;
