@@ -1,6 +1,7 @@
 """Whatever JSON comes, it is a request or the client's error."""
 
 import contextlib
+import operator
 from typing import Any
 
 import orjson
@@ -24,7 +25,7 @@ JSON = st.recursive(
     SCALARS,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
 )
-NAMES = sorted(row.field for row in CHAT.rows() if "." not in row.field)
+NAMES = sorted({row.field for row in CHAT.rows() if "." not in row.field} - {"model", "messages"})
 PARTS = st.fixed_dictionaries(
     {"type": st.sampled_from(["text", "image_url"]) | JSON},
     optional={
@@ -37,9 +38,12 @@ MESSAGES = st.fixed_dictionaries(
     optional={"content": st.text(max_size=20) | st.lists(PARTS, max_size=3) | JSON, "name": JSON},
 )
 # Whole requests in which little is wrong, so that what lies behind the first check is reached too.
-REQUESTS = st.fixed_dictionaries(
-    {"model": st.just("llava-demo") | JSON, "messages": st.lists(MESSAGES, max_size=3) | JSON},
-    optional={name: JSON for name in NAMES if name not in ("model", "messages")},
+REQUESTS = st.builds(
+    operator.or_,
+    st.fixed_dictionaries(
+        {"model": st.just("llava-demo") | JSON, "messages": st.lists(MESSAGES, max_size=3) | JSON}
+    ),
+    st.dictionaries(st.sampled_from(NAMES), JSON, max_size=5),
 )
 
 
