@@ -65,7 +65,7 @@ def test_the_commands_ask_and_caption(gateway: Gateway, checkout: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert explained.endswith("into docs/images/captions.jsonl")
     lines = (checkout / "docs/images/captions.jsonl").read_text().splitlines()
-    assert sorted(json.loads(line)["file"] for line in lines) == ["circle.png", "star.png"]
+    assert sorted(json.loads(line)["file_name"] for line in lines) == ["circle.png", "star.png"]
 
 
 def test_ask_says_where_no_gateway_answers(checkout: Path) -> None:
