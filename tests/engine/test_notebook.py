@@ -1,11 +1,13 @@
 """docs/colab.ipynb runs from its first cell to its last: clone, set-up, start, requests, stop."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlsplit
 
 import nbformat
 import pytest
@@ -18,6 +20,7 @@ from tests.servers import free_port
 from tests.shapes import encoded
 
 ROOT = Path(__file__).parents[2]
+FORK = "https://github.com/someone/a-fork"
 NOTEBOOK = ROOT / "docs/colab.ipynb"
 
 GATEWAY = f"""#!/bin/sh
@@ -85,7 +88,7 @@ async def test_the_notebook_runs_from_its_first_cell_to_its_last(
                 await runner.client.async_execute_cell(cell, place)
                 if "git" in cell.source and "clone" in cell.source:
                     _finish_set_up(tmp_path / "llava-gateway")
-    assert "ready" in runner.output("import json")
+    assert "ready" in runner.output("import time")
     assert runner.output("from IPython.display") == (
         "What is in the image?\nA red star.\nWhat colour is the circle?\nBlue.\n"
     )
@@ -108,6 +111,48 @@ def _finish_set_up(checkout: Path) -> None:
     program.chmod(0o755)
     stamp = install.wanted_stamp(checkout, "cpu", dev=False)
     install.write_stamp(checkout / ".venv/set-up.json", stamp)
+
+
+@pytest.mark.parametrize(
+    ("sessions", "asked", "cloned"),
+    [
+        (
+            [{"path": f"fileId={quote(FORK, safe='')}%2Fblob%2Fmain%2Fdocs%2Fcolab.ipynb"}],
+            0,
+            FORK,
+        ),
+        ([{"path": "fileId=1a2B3c"}], 1, "https://typed.example/gateway"),  # opened from Google Drive
+    ],
+)
+def test_the_notebook_clones_the_repository_it_was_opened_from_or_asks(
+    sessions: list[dict[str, str]], asked: int, cloned: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells = nbformat.read(NOTEBOOK, as_version=4).cells
+    (parameters,) = (cell.source for cell in cells if "parameters" in cell.metadata.get("tags", ()))
+    (get,) = (cell.source for cell in cells if "def opened_from" in cell.source)
+    git = tmp_path / "bin/git"
+    git.parent.mkdir()
+    git.write_text(f'#!/bin/sh\necho "$4" > {tmp_path}/cloned\n')
+    git.chmod(0o755)
+    (tmp_path / "api").mkdir()
+    (tmp_path / "api/sessions").write_text(json.dumps(sessions))
+    prompts: list[str] = []
+
+    def typed(prompt: str) -> str:
+        prompts.append(prompt)
+        return cloned
+
+    with files_at(tmp_path) as colab:
+        address = urlsplit(colab)
+        monkeypatch.setenv("COLAB_JUPYTER_IP", str(address.hostname))
+        monkeypatch.setenv("KMP_TARGET_PORT", str(address.port))
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        monkeypatch.setenv("PATH", f"{git.parent}:{os.environ['PATH']}")
+        monkeypatch.setattr("builtins.input", typed)
+        monkeypatch.chdir(tmp_path)
+        exec(compile(f"{parameters}\n{get}", "notebook", "exec"), {})
+    assert (tmp_path / "cloned").read_text() == f"{cloned}\n"
+    assert len(prompts) == asked
 
 
 def test_the_notebook_is_committed_without_output_and_asks_for_a_gpu() -> None:
