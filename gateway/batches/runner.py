@@ -58,7 +58,7 @@ class BatchRunner:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     def _stop(self) -> None:
-        """Leave the batches to the process that has them now: the connection to the database was lost."""
+        """Stop running the batches: the connection was lost, and another process may run them now."""
         for run, _ in self._running.values():
             run.stop()
 

@@ -51,7 +51,7 @@ log = structlog.get_logger()
 
 
 class Cursor(Protocol):
-    """The rows of a statement, as both drivers have them."""
+    """A statement's rows: what the cursors of both drivers have in common."""
 
     @property
     def rowcount(self) -> int: ...
@@ -64,7 +64,7 @@ class Cursor(Protocol):
 
 
 class Connection(Protocol):
-    """What runs statements in a transaction: SQLite's connection, or PostgreSQL's behind the same words."""
+    """Runs statements in a transaction: an SQLite connection, or one to PostgreSQL with the same methods."""
 
     def execute(self, sql: str, parameters: Any = ..., /) -> Cursor: ...
 
@@ -129,7 +129,7 @@ class Database:
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._shrink, pages)
 
     async def claim_batches(self) -> bool:
-        """Return whether this process is the one that runs the batches. It stays so until it ends."""
+        """Return whether this process runs the batches. If it does, it keeps doing so until it ends."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._claim_batches)
 
     async def renew_reserve(self) -> None:

@@ -1,7 +1,7 @@
-"""The state in PostgreSQL, which gateways on several hosts share. It runs the statements that SQLite runs.
+"""The storage in PostgreSQL, shared by gateways on several hosts. It runs the same statements as SQLite.
 
-One thread with one connection uses it, and one transaction of all gateways writes at a time, as in an SQLite
-file: what reads and then writes needs no other lock.
+One thread with one connection uses it. Only one transaction of all gateways writes at a time, as in an SQLite
+file, so a transaction that reads and then writes needs no other lock.
 """
 
 import re
@@ -19,13 +19,13 @@ from gateway.storage.database import Connection, Cursor, Database, quota_exceede
 from gateway.storage.postgres_schema import FULL, MIGRATIONS, NAME, QUOTA, SESSION
 
 CONNECT_TIMEOUT: Final = 5  # seconds
-LOCK_TIMEOUT: Final = "5s"  # how long another gateway may write
+LOCK_TIMEOUT: Final = "5s"  # maximum wait for another gateway that writes
 STATEMENT_TIMEOUT: Final = "60s"
-# Keys of PostgreSQL's advisory locks, which are this application's own.
+# Keys of PostgreSQL's advisory locks, used by this application only.
 WRITES, BATCHES = 0x6C6C617661_01, 0x6C6C617661_02
 
 _T = TypeVar("_T")
-# What SQLite says otherwise, in our statements.
+# Differences between SQLite's SQL and PostgreSQL's, in our statements.
 _DIALECT: Final = (
     (re.compile(r"\?"), "%s"),
     (re.compile(r"(?<![:\w]):([a-z_]+)"), r"%(\1)s"),
@@ -35,7 +35,7 @@ _DIALECT: Final = (
     (re.compile(r"\btemp\."), "pg_temp."),
 )
 
-# Kinds of errors that are not a bug, the more special ones first.
+# Errors that are not bugs, the most specific ones first.
 _REASONS: Final[dict[tuple[type[psycopg.Error], ...], str]] = {
     (errors.LockNotAvailable,): "is being written by another gateway",
     (errors.InsufficientPrivilege, errors.ReadOnlySqlTransaction): "does not let this gateway write",
@@ -46,9 +46,9 @@ log = structlog.get_logger()
 
 
 class Postgres(Database):
-    """The state at `url`, a PostgreSQL connection URI (https://www.postgresql.org/docs/current/libpq-connect.html).
+    """The database at `url`, a PostgreSQL connection URI (https://www.postgresql.org/docs/current/libpq-connect.html).
 
-    Everything stored may take `max_bytes`, and what one caller stored `max_bytes_per_caller`.
+    All callers together may store `max_bytes`, each caller `max_bytes_per_caller`.
     """
 
     def __init__(self, url: str, max_bytes: int, max_bytes_per_caller: int | None = None) -> None:
@@ -62,7 +62,7 @@ class Postgres(Database):
         return True
 
     async def renew_reserve(self) -> None:
-        """Do nothing: the disk is the server's."""
+        """Do nothing: the server manages its disk."""
 
     def _claim_batches(self) -> bool:
         session = self._connected()
@@ -107,7 +107,7 @@ class Postgres(Database):
         return self._session
 
     def _shrink(self, pages: int) -> bool:  # noqa: ARG002
-        """Do nothing: the server's autovacuum does that."""
+        """Do nothing: the server's autovacuum returns free pages."""
         return False
 
     def _close(self) -> None:
@@ -141,7 +141,7 @@ def _translated(sql: str) -> bytes:
 
 
 def _set_up(session: psycopg.Connection, max_bytes: int, max_bytes_per_caller: int | None) -> None:
-    """Bring the schema up to date, and set what belongs to this session."""
+    """Bring the schema up to date, and set this session's limits."""
     session.execute(f"SET lock_timeout = '{LOCK_TIMEOUT}'")
     session.execute(f"SET statement_timeout = '{STATEMENT_TIMEOUT}'")
     session.execute(f"SET search_path TO {NAME}")
@@ -173,7 +173,7 @@ def _migrate(session: psycopg.Connection) -> None:
 
 
 def _client_error(error: psycopg.Error, max_bytes_per_caller: int | None) -> GatewayError | None:
-    """Return the error that clients get; None for what is a bug."""
+    """Return the error that clients get, or None for a bug."""
     if error.sqlstate == QUOTA:
         return quota_exceeded(max_bytes_per_caller)
     if error.sqlstate == FULL or isinstance(error, errors.DiskFull):

@@ -1,6 +1,6 @@
 """The schema of `migrations` for PostgreSQL. A released migration never changes; add one.
 
-It lies in a PostgreSQL schema of its own, so that the database can hold other things. Column names and
+It uses a separate PostgreSQL schema, so that the database can hold other data. Column names and
 their order are those of SQLite: `gateway/storage/postgres.py` runs the same statements on both.
 """
 
@@ -18,11 +18,11 @@ _CHILDREN: Final = {  # table: its parent, the key to it, and the columns whose 
 }
 _CONTENT: Final = {"files": "filename", "batches": "state", "responses": "body"}
 _CHANGING: Final = {"batches": "state", "responses": "body", "batch_lines": "request, result"}
-ROW_BYTES: Final = 500  # what a row takes beside its contents, index entries included
+ROW_BYTES: Final = 500  # size of a row without its contents, index entries included
 
 
 def _size(row: str, columns: tuple[str, ...]) -> str:
-    """Return SQL for what a row takes; long contents are compressed, so this is the most it takes."""
+    """Return SQL for the maximum size of a row; long contents are compressed."""
     lengths = [f"coalesce(octet_length({row}.{column}), 0)" for column in columns]
     return f"{ROW_BYTES} + {' + '.join(lengths)}"
 
@@ -103,7 +103,7 @@ def _count_changes(table: str, parent: str, key: str, columns: tuple[str, ...]) 
     )
 
 
-# A session of the gateway has these tables; another's writes are not limited.
+# Tables of a gateway's session. Writes of other sessions are not limited.
 SESSION: Final = """
     CREATE TEMP TABLE beyond_quota (one INTEGER);
     CREATE TEMP TABLE limits (max_bytes BIGINT, max_bytes_per_caller BIGINT);
@@ -123,7 +123,7 @@ _LIMIT: Final = f"""
 
 MIGRATIONS: Final = (
     f"""
-    -- SQLite's: the sum, or 0 for no row.
+    -- SQLite's `total`: the sum, or 0 without rows.
     CREATE AGGREGATE total(BIGINT) (SFUNC = int8pl, STYPE = BIGINT, INITCOND = '0');
     CREATE TABLE usage (caller TEXT PRIMARY KEY, bytes BIGINT NOT NULL);
     CREATE TABLE files (

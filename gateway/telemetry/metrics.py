@@ -40,7 +40,7 @@ class Metrics:
     def __init__(self) -> None:
         families = Families()
         self.registry, self.families = families.registry, families.made
-        self.measure: Callable[[], None] = lambda: None  # to be called before `page`, in a thread
+        self.measure: Callable[[], None] = lambda: None  # call it before `page`, in a thread
         self._requests(families)
         self._tokens(families)
         self._images(families)
@@ -192,7 +192,8 @@ class Metrics:
             "gateway_engine_memory_bytes", "Resident memory of the engine's processes."
         )
         self.engine_cpu = families.counter(
-            "gateway_engine_cpu_seconds", "CPU time of the engine's processes, as seen when metrics are read."
+            "gateway_engine_cpu_seconds",
+            "CPU time of the engine's processes, measured at each scrape.",
         )
         self.rerun = families.counter(
             "gateway_jobs_run_again", "Requests run again on a new engine after the old one died."
