@@ -38,11 +38,11 @@ lint: ## Set up, then lint, types and import contracts.
 	.venv/bin/lint-imports
 
 check: lint ## `make lint`, then the fast tests without the engine.
-	.venv/bin/pytest -m "not engine and not proof and not slow" --ignore tests/engine --ignore tests/tools/full_shape -n 4 --dist worksteal
+	.venv/bin/pytest -m "not engine and not proof and not slow" --ignore tests/engine --ignore tests/tools/full_shape -n logical --maxprocesses 4 --dist worksteal
 
 coverage: ## Branch coverage of the tests without the engine (ARGS=--cov-report=html).
 	$(SETUP) --dev
-	.venv/bin/pytest -m "not engine and not proof" --ignore tests/engine --ignore tests/tools/full_shape -n 4 --dist worksteal \
+	.venv/bin/pytest -m "not engine and not proof" --ignore tests/engine --ignore tests/tools/full_shape -n logical --maxprocesses 4 --dist worksteal \
 		--cov gateway --cov engine_config --cov-branch --cov-report term:skip-covered $(ARGS)
 
 docs: ## Build the docs' site into site/; warnings are errors.

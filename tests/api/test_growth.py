@@ -277,6 +277,7 @@ def test_every_list_of_a_request_is_measured_here(route: str) -> None:
     assert set(lists(schema, schema.get("$defs", {}))) - {"prompt[]"} == set(ROUTES[route])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("route", "make"), ASKED)
 async def test_work_grows_no_faster_than_what_is_asked(route: str, make: Make, tmp_path: Path) -> None:
     bodies = {

@@ -10,6 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import httpx2
+import pytest
 
 from gateway.api.operations import OPERATIONS
 from tests.servers import Gateway
@@ -44,6 +45,7 @@ def is_served(method: str, path: str) -> bool:
     return any(method == known and re.fullmatch(pattern, path) for known, pattern in SERVED)
 
 
+@pytest.mark.slow
 async def test_no_endpoint_of_openais_package_is_unknown(served: Gateway) -> None:
     resources = Path(str(files("openai"))) / "resources"
     endpoints = {call for source in resources.rglob("*.py") for call in called(source)}

@@ -10,6 +10,8 @@ from tests.hostile.pictures import FORMATS, whole
 from tests.images.conftest import Loading
 from tests.images.pictures import data_url
 
+pytestmark = pytest.mark.slow
+
 EACH = 25  # pictures of each format that are cut, and as many with flipped bits
 REFUSED = ("invalid_image", "unsupported_image_format", "image_too_large")
 

@@ -67,6 +67,7 @@ def test_any_fit_of_any_picture_is_square(fit: Fit, side: int) -> None:
         assert image.mode == "RGB"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "within"), [((5800, 500), 0), ((500, 5800), 1), ((5801, 9), 0), ((9, 5801), 1)]
 )
@@ -82,6 +83,7 @@ def test_crop_of_an_elongated_picture_differs_by_1_of_255_at_most(size: tuple[in
     assert difference(fitted(image, "crop"), original_crop(image, SIDE)).max() <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fit", ["pad", "crop", "squash"])
 @pytest.mark.parametrize("size", [(1, 60_000), (60_000, 1), (65_535, 300), (300, 65_535)])
 def test_no_elongated_picture_takes_more_than_300_mb(fit: Fit, size: tuple[int, int]) -> None:
