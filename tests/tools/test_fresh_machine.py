@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.snippets import shell
 from tools.fresh_machine import commands, first_requests, page, pip_settings
 from tools.fresh_machine.commands import Outcome
 from tools.fresh_machine.first_requests import Timing
@@ -149,3 +150,10 @@ def test_the_page_is_what_the_program_writes() -> None:
     assert written.startswith(head)
     rows = written.removeprefix(head).splitlines()
     assert "| Debian 12 | a user without sudo | `make serve` | works |" in rows[0]
+
+
+def test_the_wheel_is_installed_as_the_readme_says() -> None:
+    lines = commands.WHEEL.strip().splitlines()
+    readme = (commands.REPOSITORY / "README.md").read_text()
+    *install, serve = shell(readme, "python3 -m venv ").splitlines()
+    assert lines[-len(install) - 1 :] == [*install, f"exec {serve}"]

@@ -11,20 +11,23 @@ from pathlib import Path
 
 import httpx2
 
+from tests.snippets import shell
 from tools.fresh_machine.first_requests import Timing, sweep
 from tools.fresh_machine.machine import Machine, User
 
+REPOSITORY = Path(__file__).parents[2]
+SERVE = ".venv/bin/llava-gateway serve"
 SET_UP = 3600.0  # seconds; a slow machine may need an hour to fetch and unpack
 STOP = 60.0  # seconds from Ctrl-C to the end
 
-# What people without make type, but for where the wheel comes from.
-WHEEL = """
+# What the README has for people without make, in a clone of their own. Retries would cost minutes if an
+# index cannot be reached.
+WHEEL = f"""
 set -e
 cd "$(mktemp -d)"
-python3 -m venv env
-env/bin/pip -q wheel --no-deps --wheel-dir dist {checkout}
-env/bin/pip -q install "$(echo dist/*.whl)[cpu]"
-exec env/bin/llava-gateway serve --profile demo --port {port}
+git clone -q {{checkout}} .
+export PIP_RETRIES=0 GATEWAY_PROFILE=demo GATEWAY_PORT={{port}}
+{shell((REPOSITORY / "README.md").read_text(), "python3 -m venv ").replace(SERVE, f"exec {SERVE}")}
 """
 
 
