@@ -73,6 +73,13 @@ def test_the_changelog_is_one_screen() -> None:
     assert len((ROOT / "CHANGELOG.md").read_text().splitlines()) <= 40
 
 
+def test_the_responses_page_names_the_results_of_the_conformance_report() -> None:
+    report = (ROOT / "docs/reports/conformance.md").read_text()
+    passed = re.findall(r"^\| llm-comply open-responses \| (\d+) \| (\d+) \|$", report, re.MULTILINE)
+    page = (ROOT / "docs/responses.md").read_text()
+    assert re.findall(r"`llm-comply`\) passes (\d+) of its (\d+) tests", page) == passed
+
+
 def test_settings_are_named_right() -> None:
     fields = {f"GATEWAY_{name.upper()}" for name in Settings.model_fields}
     others = {"GATEWAY_"}

@@ -12,7 +12,7 @@ from gateway.api.streaming import ClientLeft
 from gateway.errors import BodyTimeout, BodyTooLarge
 from gateway.settings import Settings
 
-AHEAD = 2**16  # bytes of a body that are read while it waits for a ticket: as many as uvicorn keeps anyway
+AHEAD = 2**16  # bytes of a body read before its request has a queue permit: as many as uvicorn buffers anyway
 GRACE = 5.0  # seconds before a body's rate counts
 MIN_RATE = 1000  # bytes per second, on average, after GRACE
 

@@ -100,7 +100,7 @@ class Pieces(Response):
         now = asyncio.get_running_loop().time
         async with asyncio.timeout(None) as patience:
             async for piece in self._pieces:
-                # A client that takes nothing must not keep its ticket.
+                # A client that reads nothing must not keep its queue permit.
                 patience.reschedule(now() + self._send_timeout)
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
                 patience.reschedule(None)

@@ -114,7 +114,7 @@ class Chaos:
             self.held = ", ".join(f"{value:g} {name}" for name, value in left.items() if value)
             self.broken.append(f"something is still held: {self.held}")
         else:
-            self.held = "no ticket, no place in the queue and no memory for requests"
+            self.held = "no queue permit and no memory for requests, and its queue was empty"
 
 
 @asynccontextmanager

@@ -43,7 +43,7 @@ def router(
         media.check_json(request.headers)
         await context_of(request).count(limits)
         caller = context_of(request).caller.scope
-        # No ticket is asked for and no memory counted, so it must be small.
+        # The body is read without a queue permit or a memory permit, so it must be small.
         content = await body.read(request.headers, request.receive, settings, limit=memory_budgets.FREE)
         asked = parse(content, BatchCreate)
         if asked.endpoint not in endpoints:
