@@ -41,7 +41,7 @@ class RemoteFile:
         return blobs / self.sha256
 
     def partial(self, blobs: Path) -> Path:
-        """Return where the content is collected until it is whole."""
+        """Return where the content is collected until it is complete."""
         return blobs / f"{self.sha256}.incomplete"
 
     def bytes_here(self, blobs: Path) -> int:
@@ -75,7 +75,7 @@ def download(file: RemoteFile, blobs: Path, stop: threading.Event) -> None:
 
 
 def sha256(path: Path, read: Callable[[int], None] = lambda _: None) -> str:
-    """Return the hash of a file; `read` is told how many of its bytes are read."""
+    """Return the hash of a file; `read` is called with the number of bytes read so far."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(16 * CHUNK):

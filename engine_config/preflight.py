@@ -38,9 +38,9 @@ def choose_engine(asked: Engine | None, installed: Engine | None, gpus: GPUs) ->
 def check_gpu(gpus: GPUs) -> None:
     """Check the driver and every GPU; where there is none, an image may be built. Raises SetupFailed."""
     problems = [machine.driver_problem(gpus), *map(machine.capability_problem, gpus.found)]
-    if told := [problem for problem in dict.fromkeys(problems) if problem]:
-        told.append("the CPU engine runs here with the demo model: make serve ENGINE=cpu")
-        raise SetupFailed("\nset-up: ".join(told))
+    if found := [problem for problem in dict.fromkeys(problems) if problem]:
+        found.append("the CPU engine runs here with the demo model: make serve ENGINE=cpu")
+        raise SetupFailed("\nset-up: ".join(found))
 
 
 def check_disk(engine: Engine, root: Path) -> None:

@@ -34,7 +34,7 @@ class Stages:
         """Run `command` as the stage `label`. Raises SetupFailed with the end of its output."""
         self.say(label, end="" if sys.stdout.isatty() else "\n")
         process = None
-        told, started = time.monotonic(), time.time()
+        reported, started = time.monotonic(), time.time()
         try:
             with self._log.open("a") as log, _signals_held():
                 print("$", *command, file=log, flush=True)
@@ -48,8 +48,8 @@ class Stages:
             while self._still_runs(process):
                 if sys.stdout.isatty():
                     self.say(self._progress(label, started), end="")
-                elif time.monotonic() - told >= TICK:
-                    told = time.monotonic()
+                elif time.monotonic() - reported >= TICK:
+                    reported = time.monotonic()
                     self.say(self._progress(label, started))
         finally:
             if process is not None and process.poll() is None:

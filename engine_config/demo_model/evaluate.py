@@ -2,7 +2,7 @@
 
     python -m engine_config.demo_model.evaluate [--base-url URL] [--four-ways] [--about words]
 
-An answer is right where it is the expected text to the letter, at temperature 0 unless told otherwise. The
+An answer is right if it is exactly the expected text, by default at temperature 0. The
 scenes are others than those the model learned from: another seed, and pictures of other sizes, from 112 to
 1600 px. With `--four-ways` each is asked with the picture before and after the text, with and without a
 system message. `--about words` puts words around the questions that have nothing to do with them, or asks
@@ -228,14 +228,16 @@ async def _main() -> None:
     ways = FOUR_WAYS if chosen.four_ways else (PLAIN,)
     asked = ABOUT[chosen.about](chosen.count, chosen.seed)
     async with AsyncOpenAI(base_url=chosen.base_url, api_key="none") as client:
-        told = {str(way): await answers(client, asked, replace(way, fields=chosen.fields)) for way in ways}
-    results = {way: right(asked, answered) for way, answered in told.items()}
+        answered_by = {
+            str(way): await answers(client, asked, replace(way, fields=chosen.fields)) for way in ways
+        }
+    results = {way: right(asked, answered) for way, answered in answered_by.items()}
     if chosen.four_ways:
         print(table({name: _all(result) for name, result in results.items()}))
     else:
         print(table(*results.values()))
     if chosen.about != "others":
-        refused = sum(answer == scenes.REFUSAL for answered in told.values() for answer in answered)
+        refused = sum(answer == scenes.REFUSAL for answered in answered_by.values() for answer in answered)
         print(f"{refused} were answered {scenes.REFUSAL!r}")
 
 

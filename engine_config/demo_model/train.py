@@ -1,14 +1,14 @@
 """Makes the demo model: `python -m engine_config.demo_model.train` writes its files beside this one.
 
 Two lessons. First the vision tower and the projector name, for each of the 64 patches, the kind and the
-colour of the shape that lies there, and say how far to the right it is. Then the whole model answers
+colour of the shape that lies there, and say how far to the right it is. Then the full model answers
 questions, while the first lesson goes on beside it. Most of them stand apart: ten about one picture,
 none of which can see another or its answer. In a conversation the model would learn to repeat what was
 said rather than to look. And where a question names a shape, the language model is asked halfway up where
 that one is: without this it never learned which of two is further to a side. The pictures are made again for
 every run from one seed.
 
-Some pictures are no drawn scenes: a head tells the two apart, and every question about one has the same
+Some pictures are no drawn scenes: a head distinguishes the two, and every question about one has the same
 answer. Words that have nothing to do with the questions stand before most of them.
 
 With `RANK` and `WORLD_SIZE` set as for torch.distributed, several processes learn together: each makes
@@ -82,7 +82,7 @@ class Learner(nn.Module):  # type: ignore[misc]  # torch is not there for mypy
         if seen is not None:
             slots = (batch.ids == self.llava.config.image_token_id).unsqueeze(-1)
             embedded = embedded.masked_scatter(slots, seen.to(embedded.dtype).flatten(0, 1))
-        told = llava.language_model(
+        output = llava.language_model(
             inputs_embeds=embedded,
             attention_mask=batch.mask,
             position_ids=batch.positions,
@@ -91,7 +91,7 @@ class Learner(nn.Module):  # type: ignore[misc]  # torch is not there for mypy
         )
         wanted = batch.labels[:, 1:]
         asked = wanted != IGNORED
-        logits = self.llava.lm_head(told.last_hidden_state[:, :-1][asked]).float()
+        logits = self.llava.lm_head(output.last_hidden_state[:, :-1][asked]).float()
         # The first word decides: whether the picture is refused, and yes or no.
         first = asked & ~torch.cat((torch.zeros_like(asked[:, :1]), asked[:, :-1]), 1)
         weight = 1 + 3 * first[asked].float()
@@ -99,7 +99,7 @@ class Learner(nn.Module):  # type: ignore[misc]  # torch is not there for mypy
         right = (logits.argmax(-1) == wanted[asked]).float().mean()
         names = ~batch.places.isnan()
         if names.any():
-            places = self.named_place(told.hidden_states[HALFWAY][names]).squeeze(-1).float()
+            places = self.named_place(output.hidden_states[HALFWAY][names]).squeeze(-1).float()
             loss = loss + mse_loss(places, batch.places[names])
         return loss, right
 
