@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.snippets import shell
-from tools.fresh_machine import commands, first_requests, page, pip_settings
+from tools.fresh_machine import commands, first_requests, image, page, pip_settings
 from tools.fresh_machine.commands import Outcome
 from tools.fresh_machine.first_requests import Timing
 from tools.fresh_machine.machine import NAMELESS, PERSON, Machine
@@ -157,3 +157,53 @@ def test_the_wheel_is_installed_as_the_readme_says() -> None:
     readme = (commands.REPOSITORY / "README.md").read_text()
     *install, serve = shell(readme, "python3 -m venv ").splitlines()
     assert lines[-len(install) - 1 :] == [*install, f"exec {serve}"]
+
+
+DOCKERFILE = """\
+# A comment
+FROM python:3.12-slim-bookworm AS runtime
+ENV A=1 \\
+    B=$PATH
+WORKDIR /app
+CMD ["llava-gateway", "serve"]
+
+FROM runtime AS builder
+COPY a.toml b ./
+RUN --mount=type=cache,target=/cache pip install && \\
+    true
+
+FROM runtime AS gpu
+RUN nobody
+
+FROM runtime AS cpu
+COPY --from=builder /app/.venv .venv
+COPY folder folder
+USER 10001:10001
+"""
+
+
+def test_an_image_is_built_from_its_stages_and_those_it_copies_from_each_once(tmp_path: Path) -> None:
+    file = tmp_path / "Dockerfile"
+    file.write_text(DOCKERFILE)
+    script = image.build_script(file, "cpu", "/srv/clone")
+    lines = script.splitlines()
+    copies = [line for line in lines if line.startswith("copy /srv/clone/")]
+    assert [line.split()[-1] for line in copies] == ["./", "./", "folder"]
+    assert [line for line in lines if line.startswith("( ")] == ["( pip install && true )"]
+    assert lines.count("export A=1 B=$PATH") == 1
+    assert image.user(file, "cpu") == 10001
+    started = image.start_script(file, "cpu", {"GATEWAY_PORT": "1"}).splitlines()
+    assert started[-2:] == ["export GATEWAY_PORT=1", "exec llava-gateway serve"]
+
+
+def test_what_an_image_copies_arrives_as_docker_would_put_it(tmp_path: Path) -> None:
+    file = tmp_path / "Dockerfile"
+    file.write_text(f"FROM x AS cpu\nWORKDIR {tmp_path}/app\nCOPY a.toml b ./\nCOPY folder folder\n")
+    for name in ("a.toml", "b", "folder/c"):
+        (tmp_path / "clone" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "clone" / name).write_text(name)
+    script = image.build_script(file, "cpu", str(tmp_path / "clone")).replace(image.BASE.strip(), "")
+    subprocess.run(["sh", "-c", script], check=True, timeout=60)
+    app = tmp_path / "app"
+    found = {str(path.relative_to(app)) for path in app.rglob("*") if path.is_file()}
+    assert found == {"a.toml", "b", "folder/c"}

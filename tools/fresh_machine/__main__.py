@@ -34,6 +34,8 @@ def outcomes(machine: Machine, users: list[User], logs: Path, *, tests: bool) ->
             yield commands.test(machine, user, checkout, log.with_suffix(".tests.log"))
         if user is ROOT:  # It has python3-venv by now.
             yield commands.wheel(machine, user, checkout, log.with_suffix(".wheel.log"))
+            if machine.suite == "bookworm":  # the Debian of the image's base
+                yield commands.container(machine, checkout, log.with_suffix(".image.log"))
 
 
 def main() -> int:

@@ -12,8 +12,9 @@ from pathlib import Path
 import httpx2
 
 from tests.snippets import shell
+from tools.fresh_machine import image
 from tools.fresh_machine.first_requests import Timing, sweep
-from tools.fresh_machine.machine import Machine, User
+from tools.fresh_machine.machine import ROOT, Machine, User
 
 REPOSITORY = Path(__file__).parents[2]
 SERVE = ".venv/bin/llava-gateway serve"
@@ -58,6 +59,16 @@ def wheel(machine: Machine, user: User, checkout: str, log: Path) -> Outcome:
     return _served(
         machine, user, "pip install, llava-gateway serve", WHEEL.replace("{checkout}", checkout), log
     )
+
+
+def container(machine: Machine, checkout: str, log: Path) -> Outcome:
+    """Run what deploy/Dockerfile builds its CPU image with, and start it as its user."""
+    dockerfile = REPOSITORY / "deploy/Dockerfile"
+    machine.run(ROOT, image.build_script(dockerfile, "cpu", checkout), log)
+    user = User("the image's user", image.user(dockerfile, "cpu"), "/cache")
+    settings = {"GATEWAY_OPEN_ACCESS": "1", "GATEWAY_PORT": "{port}", "GATEWAY_PROFILE": "demo"}
+    script = image.start_script(dockerfile, "cpu", settings).replace("'{port}'", "{port}")
+    return _served(machine, user, "the steps of deploy/Dockerfile", script, log)
 
 
 def test(machine: Machine, user: User, checkout: str, log: Path) -> Outcome:
