@@ -34,3 +34,19 @@ def test_nothing_is_raised_inside_except_star() -> None:
 def test_a_raise_inside_except_star_is_found(statement: str) -> None:
     code = f"try:\n    work()\nexcept* OSError as x:\n    {statement}\n"
     assert len(list(raises_in_except_star(ast.parse(code)))) == 1
+
+
+def test_a_class_of_the_lower_packages_shares_its_name_with_no_other() -> None:
+    packages = [
+        Path(gateway.__path__[0], name) for name in ("schema", "settings", "images", "prompt", "access")
+    ]
+    found: dict[str, list[Path]] = {}
+    for path in Path(gateway.__path__[0]).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                found.setdefault(node.name, []).append(path)
+    assert len(found) > 300
+    doubled = {name: paths for name, paths in found.items() if len(paths) > 1}
+    assert [
+        name for name, paths in doubled.items() if any(set(packages) & set(p.parents) for p in paths)
+    ] == []
