@@ -65,7 +65,7 @@ class AddressPolicy:
     networks: tuple[IPv4Network | IPv6Network, ...]
 
     @classmethod
-    def of(cls, allowed: Iterable[str]) -> "AddressPolicy":
+    def parse(cls, allowed: Iterable[str]) -> "AddressPolicy":
         """Parse the setting `fetch_allow`: an entry that is no network or address is a host name."""
         names, networks = set(), []
         for entry in allowed:

@@ -68,7 +68,7 @@ class Fetcher:
 
     def __init__(self, settings: Settings, metrics: Metrics, lookup: Lookup | None = None) -> None:
         self._failures = metrics.fetch_failures
-        self._policy = AddressPolicy.of(settings.fetch_allow)
+        self._policy = AddressPolicy.parse(settings.fetch_allow)
         self._on = settings.fetch_images
         self._hosts = frozenset(host.lower() for host in settings.fetch_hosts)
         self._fetches = _semaphore(_FETCHES, settings)

@@ -23,7 +23,7 @@ from gateway.images.cache import Flights, PictureCache
 from gateway.images.decode import decode
 from gateway.images.fetch import Fetcher
 from gateway.images.header import Header, memory_for, read_header
-from gateway.images.source import DataURL, FileID, Source, WebURL, read, too_large
+from gateway.images.source import DataURL, FileID, Source, WebURL, decode_base64, too_large
 from gateway.images.square import shrink_factor, square
 from gateway.images.worker import NICE, Task
 from gateway.images.workers import Workers
@@ -156,7 +156,7 @@ class PictureLoader:
 
     def _open_data(self, source: DataURL, wanted: _Wanted) -> _Opened:
         with self._step("decode"):
-            data = read(source, max_bytes=self._settings.image_max_bytes)
+            data = decode_base64(source, max_bytes=self._settings.image_max_bytes)
         return self._open(data, wanted)
 
     def _open(self, data: bytes, wanted: _Wanted) -> _Opened:

@@ -140,13 +140,13 @@ def _is_host_name(host: str) -> bool:
     )
 
 
-def read(source: DataURL, *, max_bytes: int) -> bytes:
+def decode_base64(source: DataURL, *, max_bytes: int) -> bytes:
     """Return the decoded bytes. Raises ImageError for invalid base64, ImageTooLarge beyond `max_bytes`."""
     text = source.url[source.start :]
     try:
         data = pybase64.b64decode(text, validate=True)
     except ValueError:
-        data = _read_loosely(text)
+        data = _decode_leniently(text)
     if not data:
         raise ImageError("the data URL is empty")
     if len(data) > max_bytes:
@@ -154,7 +154,7 @@ def read(source: DataURL, *, max_bytes: int) -> bytes:
     return data
 
 
-def _read_loosely(text: str) -> bytes:
+def _decode_leniently(text: str) -> bytes:
     """Decode base64 that is wrapped, percent-encoded, URL-safe or without padding."""
     # Not urllib's `unquote`: it handles megabytes of percent signs one by one, and holds the GIL.
     for written, meant in _AS_BASE64:

@@ -76,7 +76,7 @@ def test_no_version_of_python_decides_what_is_public(monkeypatch: pytest.MonkeyP
 
 
 def test_the_setting_names_hosts_addresses_and_networks() -> None:
-    policy = AddressPolicy.of(("Pictures.internal", "10.1.0.0/16", "127.0.0.1", "fd00::/8"))
+    policy = AddressPolicy.parse(("Pictures.internal", "10.1.0.0/16", "127.0.0.1", "fd00::/8"))
     admitted = [
         ("pictures.internal", "192.168.1.1"),
         ("PICTURES.internal.", "169.254.0.1"),

@@ -21,7 +21,7 @@ from gateway.errors import ImageError, ImageTooLarge
 from gateway.images import loader as loader_module
 from gateway.images.decode import decode
 from gateway.images.loader import _Wanted
-from gateway.images.source import read
+from gateway.images.source import decode_base64
 from gateway.images.worker import NICE
 from tests.images.conftest import PARAM, Loading
 from tests.images.pictures import data_url, encoded, noisy, png, url_of
@@ -262,11 +262,11 @@ async def test_a_callers_flood_of_files_to_open_waits_behind_itself(
 
     def reading(source: Any, *, max_bytes: int) -> bytes:
         gate.wait(10)
-        data = read(source, max_bytes=max_bytes)
+        data = decode_base64(source, max_bytes=max_bytes)
         opened.append(len(data))
         return data
 
-    monkeypatch.setattr(loader_module, "read", reading)
+    monkeypatch.setattr(loader_module, "decode_base64", reading)
     small, large = encoded(noise()), encoded(noise(), "JPEG") + bytes(100_000)
     flood = [asyncio.create_task(one.load(data_url(large + bytes([n])))) for n in range(20)]
     await asyncio.sleep(0)

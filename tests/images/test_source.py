@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import ImageError, ImageTooLarge
-from gateway.images.source import DataURL, WebURL, parse, read
+from gateway.images.source import DataURL, WebURL, decode_base64, parse
 from tests.each import each
 
 PARAM = "messages[0].content[1].image_url.url"
@@ -35,7 +35,7 @@ def parsed(url: str, max_bytes: int = 1000) -> DataURL | WebURL:
 def test_base64_of_any_media_type_and_writing_is_read(url: str) -> None:
     source = parsed(url)
     assert isinstance(source, DataURL)
-    assert read(source, max_bytes=5) == b"hello"
+    assert decode_base64(source, max_bytes=5) == b"hello"
 
 
 @each(
@@ -112,14 +112,14 @@ def test_base64_longer_than_the_limit_allows_is_refused_unread(size: int, refuse
 def test_line_breaks_do_not_count_as_base64() -> None:
     source = parsed("data:;base64," + "AAAA\r\n" * 333, 999)
     assert isinstance(source, DataURL)
-    assert read(source, max_bytes=999) == bytes(999)
+    assert decode_base64(source, max_bytes=999) == bytes(999)
 
 
 def test_the_decoded_size_is_held_to_the_limit_to_the_byte() -> None:
     source = parsed("data:;base64,aGVsbG8=")
     assert isinstance(source, DataURL)
     with pytest.raises(ImageTooLarge, match="the image has 5 bytes; the limit is 4"):
-        read(source, max_bytes=4)
+        decode_base64(source, max_bytes=4)
 
 
 def test_a_size_error_names_part_size_and_limit() -> None:
@@ -133,7 +133,7 @@ def test_a_size_error_names_part_size_and_limit() -> None:
 def test_base64_of_either_alphabet_is_read(text: str) -> None:
     source = parsed(f"data:;base64,{text}")
     assert isinstance(source, DataURL)
-    assert read(source, max_bytes=10) == b"\xfb\xff\xbf\xfb"
+    assert decode_base64(source, max_bytes=10) == b"\xfb\xff\xbf\xfb"
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_bad_base64_is_an_image_error(text: str, says: str) -> None:
     source = parsed(f"data:image/png;base64,{text}")
     assert isinstance(source, DataURL)
     with pytest.raises(ImageError, match=says):
-        read(source, max_bytes=100)
+        decode_base64(source, max_bytes=100)
 
 
 def test_a_large_url_is_ascii() -> None:
@@ -176,10 +176,10 @@ def written(draw: st.DrawFn, data: bytes) -> str:
 def test_bytes_come_back_however_their_base64_is_written(data: bytes, chosen: st.DataObject) -> None:
     source = parsed(chosen.draw(written(data)), max_bytes=10_000)
     assert isinstance(source, DataURL)
-    assert read(source, max_bytes=len(data)) == data
+    assert decode_base64(source, max_bytes=len(data)) == data
     assert source.at_most >= len(data)
     with pytest.raises(ImageTooLarge):
-        read(source, max_bytes=len(data) - 1)
+        decode_base64(source, max_bytes=len(data) - 1)
 
 
 said = st.sampled_from(
@@ -192,4 +192,4 @@ def test_any_text_is_a_source_or_an_image_error(parts: list[str]) -> None:
     with contextlib.suppress(ImageError):
         source = parsed("".join(parts), max_bytes=20)
         if isinstance(source, DataURL):
-            assert 0 < len(read(source, max_bytes=20)) <= min(20, source.at_most)
+            assert 0 < len(decode_base64(source, max_bytes=20)) <= min(20, source.at_most)

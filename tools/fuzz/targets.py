@@ -17,7 +17,7 @@ with atheris.instrument_imports(include=["gateway.images", "PIL", "yarl", "aioht
     from gateway.images.decode import decode
     from gateway.images.fetch import Fetcher
     from gateway.images.header import memory_for, open_image, read_header
-    from gateway.images.source import DataURL, FileID, WebURL, address_of, parse, read
+    from gateway.images.source import DataURL, FileID, WebURL, address_of, decode_base64, parse
     from gateway.images.square import shrink_factor, square
     from gateway.settings import load
     from gateway.telemetry.metrics import Metrics
@@ -48,7 +48,7 @@ def sources(data: bytes) -> None:
         source = parse(url, param="x", max_bytes=LIMIT)
         match source:
             case DataURL():
-                assert 0 < len(read(source, max_bytes=LIMIT)) <= min(LIMIT, source.at_most)
+                assert 0 < len(decode_base64(source, max_bytes=LIMIT)) <= min(LIMIT, source.at_most)
             case WebURL():
                 host = source.url.raw_host or ""
                 assert source.url.scheme in {"http", "https"}
