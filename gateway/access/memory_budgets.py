@@ -92,7 +92,7 @@ class MemoryBudgets:
         return budget.hold(caller, _kib(size))
 
 
-def at_most(settings: Settings, threads: int) -> dict[str, int]:
+def peak_bytes(settings: Settings, threads: int) -> dict[str, int]:
     """Return the most memory that the gateway's processes take beyond their idle size, in bytes by part.
 
     `threads` is the number of decoding threads. docs/memory.md explains each part.

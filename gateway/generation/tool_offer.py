@@ -33,7 +33,7 @@ def decide(
     offer = tools.offer(
         wanted,
         request,
-        length=lambda text: tokens.at_most(text, model, most) + 1,
+        length=lambda text: tokens.count_up_to(text, model, most) + 1,
         room=min(most, room),
     )
     return offer, len(wanted) - (offer.described if offer else 0)

@@ -75,7 +75,7 @@ _START_OF_SCAN = b"\xff\xda"
 Shrink = Callable[[tuple[int, int]], int]  # returns by how much an image of this size may be shrunk
 
 
-def not_at_all(_: tuple[int, int]) -> int:
+def no_shrink(_: tuple[int, int]) -> int:
     """Return 1: the image is decoded at its full size."""
     return 1
 
@@ -119,7 +119,7 @@ class Header:
         return self.size[0] * self.size[1]
 
 
-def read_header(data: bytes, *, max_pixels: int, shrink: Shrink = not_at_all) -> Header:
+def read_header(data: bytes, *, max_pixels: int, shrink: Shrink = no_shrink) -> Header:
     """Return the header of `data`. Raises what `open_image` raises.
 
     WebP, AVIF, HEIC and TIFF are decoded in a process: their decoders hold the GIL or have a long record of
@@ -174,7 +174,7 @@ def _forget_notes(image: ImageFile) -> None:
     image.info = kept
 
 
-def open_image(data: bytes, *, max_pixels: int, shrink: Shrink = not_at_all) -> ImageFile:
+def open_image(data: bytes, *, max_pixels: int, shrink: Shrink = no_shrink) -> ImageFile:
     """Return the image with its header read and nothing decoded. `shrink` is that of the later `decode`.
 
     Raises UnsupportedImage, ImageTooLarge for more than `max_pixels` pixels or 65,535 along a side, and

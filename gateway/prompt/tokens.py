@@ -40,7 +40,7 @@ def length(ids: Sequence[int], model: Model) -> int:
     return len(ids) + ids.count(model.image_token) * (model.tokens_per_image - 1)
 
 
-def at_most(text: str, model: Model, most: int) -> int:
+def count_up_to(text: str, model: Model, most: int) -> int:
     """Return the number of tokens of `text` if that is at most `most`; else a number above `most`."""
     least = -(-len(text) // LONGEST_TOKEN)
     return least if least > most else len(model.vocabulary.encode(text))

@@ -205,7 +205,7 @@ _VLLM: Final = (
     honoured("structured_outputs", "The format of the answer: one of the fields below."),
     honoured("structured_outputs.json", "A JSON schema, as an object or a string."),
     honoured("structured_outputs.json_object", "`true`: any JSON object."),
-    honoured("structured_outputs.regex", "A pattern that the whole answer matches."),
+    honoured("structured_outputs.regex", "A pattern that the full answer must match."),
     honoured("structured_outputs.choice", "Up to 1000 strings; the answer is one of them."),
     honoured("structured_outputs.grammar", "In llguidance's Lark, or in EBNF."),
     refused(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.access.memory_budgets import MemoryBudgets, at_most
+from gateway.access.memory_budgets import MemoryBudgets, peak_bytes
 from gateway.errors import ImageTooLarge, InvalidValue
 from gateway.settings import load
 from gateway.telemetry.metrics import Metrics
@@ -51,7 +51,7 @@ async def test_an_image_that_takes_more_memory_than_there_is_is_refused(memory: 
 def test_the_table_in_the_docs_is_the_sum() -> None:
     page = (Path(__file__).parents[2] / "docs/memory.md").read_text(encoding="utf-8")
     told = [int(size) for size in re.findall(r"^\| .*\| (\d+) MiB \|", page, re.MULTILINE)]
-    assert told == [round(size / MIB) for size in at_most(load(), threads=2).values()]
+    assert told == [round(size / MIB) for size in peak_bytes(load(), threads=2).values()]
 
 
 async def test_more_log_probabilities_than_there_is_memory_for_are_refused() -> None:

@@ -11,7 +11,7 @@ import yaml
 from prometheus_client import generate_latest
 
 from engine_config import profile
-from gateway.access.memory_budgets import at_most
+from gateway.access.memory_budgets import peak_bytes
 from gateway.settings import PREFIX, Settings
 from gateway.telemetry.metrics import Metrics
 from tests.debian import require
@@ -157,7 +157,7 @@ def test_the_container_may_take_what_clients_can_make_it_take() -> None:
     limits = gateway["deploy"]["resources"]["limits"]
     settings = Settings.model_validate(settings_in("compose.yaml"))
     assert settings.image_threads == int(limits["cpus"])
-    clients = at_most(settings.completed(40, keyed=False), settings.image_threads)
+    clients = peak_bytes(settings.completed(40, keyed=False), settings.image_threads)
     idle, engine = 1.1e9, 4 * 2**30  # docs/memory.md; the demo model's core with its KV cache
     fork_server = 187 * 2**20  # docs/operations.md
     allowed = int(limits["memory"].removesuffix("g")) * 2**30

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.access.memory_budgets import at_most
+from gateway.access.memory_budgets import peak_bytes
 from gateway.settings import load
 from tools.bench import hostile
 
@@ -51,5 +51,5 @@ def server(tmp_path: Path) -> Iterator[tuple[str, int]]:
 def test_all_attacks_at_once_stay_within_the_formula_and_give_memory_back(server: tuple[str, int]) -> None:
     url, pid = server
     outcome = hostile.run(url, pid, "llava-demo", seconds=SECONDS, scale=SCALE, rest=20)
-    allowed = sum(at_most(load(**LIMITS), LIMITS["image_threads"]).values())
+    allowed = sum(peak_bytes(load(**LIMITS), LIMITS["image_threads"]).values())
     assert outcome.holds(allowed), outcome

@@ -11,7 +11,7 @@ from gateway.engine.interface import Model, Vocabulary
 from gateway.errors import ContextLengthExceeded
 from gateway.prompt.styles import STYLES, Style
 from gateway.prompt.template import END, SLOT, PromptMessage, Slot, render
-from gateway.prompt.tokens import at_most, encode, length
+from gateway.prompt.tokens import count_up_to, encode, length
 from tests.prompt.conversations import assistant, system, user
 
 
@@ -56,8 +56,8 @@ def test_a_text_that_cannot_fit_is_refused_before_it_is_tokenised(byte_model: Mo
 
 
 def test_text_is_not_counted_beyond_what_matters(byte_model: Model) -> None:
-    assert at_most("é" * 50, byte_model, 1000) == 100
-    assert at_most("a" * 28 * 1000, replace(byte_model, vocabulary=Never()), 1000) > 1000
+    assert count_up_to("é" * 50, byte_model, 1000) == 100
+    assert count_up_to("a" * 28 * 1000, replace(byte_model, vocabulary=Never()), 1000) > 1000
 
 
 def test_text_of_too_many_words_is_refused_before_it_is_tokenised(byte_model: Model) -> None:

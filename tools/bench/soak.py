@@ -18,7 +18,7 @@ import typer
 from rich.console import Console
 
 from engine_config import profile as profiles
-from gateway.access.memory_budgets import at_most
+from gateway.access.memory_budgets import peak_bytes
 from gateway.settings import Settings
 from tests.servers import served_gateway
 from tools.bench import hostile as attacks
@@ -86,7 +86,7 @@ def withstands(profile: str, out: Path, seconds: float, console: Console) -> boo
     with served_gateway(out, profile=profile, fetch_allow="127.0.0.1/32") as gateway:
         outcome = attacks.run(gateway.url, gateway.pid, model, seconds=seconds, scale=1, rest=90)
     settings = Settings().completed(profiles.load(profile).max_num_seqs, keyed=False)
-    allowed = at_most(settings, len(os.sched_getaffinity(0)))
+    allowed = peak_bytes(settings, len(os.sched_getaffinity(0)))
     for (name, status), number in sorted(outcome.answers.items()):
         console.print(f"{name:28} {status or 'left':>4} {number:6}")
     console.print(outcome.summary(sum(allowed.values())))
