@@ -20,27 +20,17 @@ def _guided(**fields: Any) -> dict[str, Any]:
     return chat(structured_outputs=fields)
 
 
+# tests/schema/test_parameters.py has the edges of every range and the wrong types; here are vast values.
 NUMBERS = [
-    *of_field("n", 0, -1, 17, 10**9, 2**63, "2", 1.5, [], {}, True),
-    *of_field("max_tokens", 0, -1, "5", 1.5, [], True),
-    *of_field("max_tokens", 10**9, 2**62, code=None),  # cut to the room there is
-    *of_field("max_completion_tokens", 0, -1, "5", {}),
-    *of_field("temperature", -0.001, 2.001, 10**30, "hot", [], {}, True),
-    *of_field("top_p", 0, code=None),
-    *of_field("top_p", -1, 1.1, "1", []),
-    *of_field("top_k", -2, 10**30, 2**63, "3", 1.5),
-    *of_field("min_p", -0.1, 1.1, "0"),
-    *of_field("presence_penalty", -2.1, 2.1, "x"),
-    *of_field("frequency_penalty", -2.1, 2.1, "x"),
-    *of_field("repetition_penalty", 0, -1, 10**6, "x"),
-    *of_field("seed", 2**64, -(2**64), "1", 1.5, []),
-    *of_field("top_logprobs", 21, -1, 10**9, "x"),
-    *of_field("logprobs", 1, "yes", []),
-    *of_field("stream", "yes", 1, []),
-    *of_field("min_tokens", -1, 10**9, "x"),
-    *of_field("stop_token_ids", [-1], [10**9], ["x"], list(range(10_000)), "x"),
-    *of_field("logit_bias", {"-1": 1}, {"x": 1}, {"5": 101}, {"5": -101}, {"5": "x"}, {"9" * 30: 1}, [], 5),
-    *of_field("logit_bias", {str(number): 1 for number in range(5000)}),
+    *of_field("n", 10**9, 2**63),
+    *of_field("max_tokens", 10**9, 2**62, code=None),  # cut to what the context has left
+    *of_field("temperature", 10**30, "hot"),
+    *of_field("top_k", 10**30, 2**63),
+    *of_field("repetition_penalty", 10**6),
+    *of_field("seed", 2**64, -(2**64)),
+    *of_field("min_tokens", 10**9),
+    *of_field("stop_token_ids", [10**9], list(range(10_000))),
+    *of_field("logit_bias", {"-1": 1}, {"x": 1}, {"9" * 30: 1}, {str(number): 1 for number in range(5000)}),
     *of_field("user", "x" * 10**6, code=None),
 ]
 TEXTS = [

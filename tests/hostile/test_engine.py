@@ -1,11 +1,10 @@
-"""The same cases on the real engine, and those that it alone can judge."""
+"""What of the cases reaches the real engine, and those that it alone can judge."""
 
 import asyncio
 
 import pytest
 
 from tests.api.wire import connected
-from tests.hostile.addresses import ADDRESSES
 from tests.hostile.cases import answers, outcome, serves
 from tests.hostile.judged import doors
 from tests.hostile.parameters import ENGINES_FORMS, PARAMETERS
@@ -14,16 +13,12 @@ from tests.hostile.prompts import PROMPTS
 from tests.servers import Gateway, metric
 
 pytestmark = pytest.mark.engine
-TABLES = {
-    "parameters": PARAMETERS,
-    "prompts": PROMPTS,
-    "addresses": ADDRESSES,
-    "pictures": PICTURES,
-    "forms": ENGINES_FORMS,
-}
+# What the gateway refuses never gets there: test_requests.py has it.
+ANSWERED = [case for case in (*PARAMETERS, *PROMPTS, *PICTURES) if case.code is None]
+CASES = [*ANSWERED, *ENGINES_FORMS]
 IMAGE_TOKEN = 768  # the demo model's
 LONGEST = 30  # seconds; a large picture takes a few on a busy machine
-GROUP = 10  # cases between two honest requests
+GROUP = 20  # cases between two honest requests
 # Of what the cases send: the key, prompts, pictures, and tracebacks that would show them.
 NEVER_LOGGED = (
     *("sk-secret", "What is it?", "DROP TABLE", "[INST]", "jndi", "aaaaaaaaaa", "base64,", "data:image"),
@@ -31,13 +26,12 @@ NEVER_LOGGED = (
 )
 
 
-@pytest.mark.parametrize("table", TABLES)
-async def test_the_real_engine_outlives_every_case(gateway: Gateway, table: str) -> None:
+async def test_the_real_engine_outlives_every_case(gateway: Gateway) -> None:
     restarts = await metric(gateway, "gateway_engine_restarts_total")
     wrong = []
     assert gateway.log is not None
     begins = gateway.log.stat().st_size
-    for number, case in enumerate(TABLES[table]):
+    for number, case in enumerate(CASES):
         try:
             await answers(gateway, case, LONGEST)
         except (AssertionError, TimeoutError, asyncio.IncompleteReadError) as error:
@@ -47,9 +41,9 @@ async def test_the_real_engine_outlives_every_case(gateway: Gateway, table: str)
     await serves(gateway)
     assert wrong == []
     assert await metric(gateway, "gateway_engine_restarts_total") == restarts
-    told = gateway.log.read_bytes()[begins:].decode(errors="replace")
-    assert "request_id" in told
-    assert [one for one in NEVER_LOGGED if one in told] == []
+    logged = gateway.log.read_bytes()[begins:].decode(errors="replace")
+    assert "request_id" in logged
+    assert [one for one in NEVER_LOGGED if one in logged] == []
 
 
 async def test_the_real_engine_outlives_every_attack_on_a_door(gateway: Gateway) -> None:

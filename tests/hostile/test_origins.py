@@ -1,4 +1,7 @@
-"""Servers that pictures are fetched from and that do anything but serve one."""
+"""Servers that pictures are fetched from and that do anything but serve one.
+
+Statuses, codings and where a redirect may lead: tests/images/test_fetch.py.
+"""
 
 import asyncio
 import gzip
@@ -56,12 +59,8 @@ SAID = {
     "not HTTP": (b"SSH-2.0-OpenSSH\r\n", FAILED),
     "HTTP/0.9": (PICTURE, FAILED),
     "status 999": (b"HTTP/1.1 999 x\r\ncontent-length: 0\r\n\r\n", FAILED),
-    "status 401": (b"HTTP/1.1 401 x\r\nwww-authenticate: Basic\r\ncontent-length: 0\r\n\r\n", FAILED),
     "status 500 with a picture": (ok(PICTURE).replace(b"200 OK", b"500 no"), FAILED),
-    "status 206": (ok(PICTURE).replace(b"200 OK", b"206 no"), FAILED),
-    "gzip": (ok(gzip.compress(PICTURE), "content-encoding: gzip"), FAILED),
     "a bomb of gzip": (ok(gzip.compress(bytes(50 * 2**20)), "content-encoding: gzip"), FAILED),
-    "brotli": (ok(PICTURE, "content-encoding: br"), FAILED),
     "a header of 1 MB": (ok(PICTURE, "x: " + "y" * 2**20), FAILED),
     "100,000 headers": (ok(PICTURE, *["x: y"] * 100_000), FAILED),
     "chunks of no size": (CHUNKED + b"zz\r\n", FAILED),
@@ -69,20 +68,13 @@ SAID = {
     "chunks cut off": (CHUNKED + b"5\r\nab", FAILED),
     "a switch of protocols": (b"HTTP/1.1 101 x\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n", FAILED),
     "to itself for ever": (to("/"), FAILED),
-    "to a file": (to("file:///etc/passwd"), FAILED),
     "to metadata": (to("http://169.254.169.254/latest/meta-data/"), FAILED),
-    "to another loopback": (to("http://127.0.0.2/"), FAILED),
-    "to loopback in IPv6": (to("http://[::1]/"), FAILED),
-    "to an address in hexadecimal": (to("http://0x7f000001/"), FAILED),
     "to a data URL": (to("data:image/png;base64,AAAA"), FAILED),
     "to nowhere": (to(""), FAILED),
     "to a user of no host": (to("http://[]@/x.png"), FAILED),
-    "to gopher": (to("gopher://127.0.0.1:6379/"), FAILED),
-    "with credentials": (to("http://a:b@127.0.0.1/"), FAILED),
 }
 ORIGINS = [
     *(Origin(name, (said,), code) for name, (said, code) in SAID.items()),
-    Origin("silence", (b"",), pause=60),
     Origin("a drip of headers", (b"x: y\r\n",), pause=0.05, endless=True),
     Origin("a drip of the body", (ok(b"", length=10_000), *[b"x"] * 10_000), pause=0.05),
     Origin(

@@ -44,11 +44,23 @@ def test_base64_of_any_media_type_and_writing_is_read(url: str) -> None:
         ("", "must begin with data:, http: or https:"),
         ("iVBORw0KGgo", "must begin with data:, http: or https:"),
         ("file:///etc/passwd", "must be data, http or https, not 'file'"),
-        ("ftp://example.com/a.png", "must be data, http or https, not 'ftp'"),
+        ("gopher://127.0.0.1:6379/_INFO", "must be data, http or https, not 'gopher'"),
+        ("jar:http://127.0.0.1!/", "must be data, http or https, not 'jar'"),
+        ("blob:http://127.0.0.1/x", "must be data, http or https, not 'blob'"),
+        (" http://127.0.0.1/", "must be data, http or https, not ' http'"),
+        ("//127.0.0.1/x.png", "must begin with data:, http: or https:"),
+        ("/etc/passwd", "must begin with data:, http: or https:"),
         ("data:image/png,hello", "must have the form data:image/…;base64,…"),
         ("data:image/png;base64", "must have the form data:image/…;base64,…"),
         ("http:///a.png", "the URL has no host"),
-        ("http://example.com:99999/", "the URL is not valid"),
+        ("http:", "the URL has no host"),
+        ("http:\\\\127.0.0.1\\", "the URL has no host"),
+        ("http://example.com:65536/", "the URL is not valid"),
+        ("http://127.0.0.1:x/", "the URL is not valid"),
+        ("http://[::1/", "the URL is not valid"),
+        ("http://::1/", "the URL is not valid"),
+        ("http://[127.0.0.1]/", "the URL is not valid"),
+        ("http://[]@/x.png", "the URL is not valid"),
         ("http://me:secret@example.com/", "must not contain a user name or password"),
         ("https://me@example.com/", "must not contain a user name or password"),
         ("http://exa mple.com/", "neither a name nor an IP address"),
@@ -62,21 +74,16 @@ def test_what_is_no_picture_url_is_refused_by_name_before_any_io(url: str, says:
     assert caught.value.message.startswith(f"{PARAM}: ")
 
 
-@pytest.mark.parametrize(
+@each(
     "host",
     [
-        "0x7f.1",
-        "0x7f000001",
-        "2130706433",
-        "127.1",
-        "0177.0.0.1",
-        "127.0.0.1.",
-        "0",
-        "127.0.0.0x1",
-        "1.2.3.4.5",
+        *("0x7f.1", "0x7f.0.0.1", "0x7f000001", "127.0.0.0x1", "0x0", "2130706433", "127.1", "127.0.1", "0"),
+        *("0177.0.0.1", "017700000001", "127.0.0.01", "127.0.0.1.", "127.0.0.256", "1.2.3.4.5"),
+        *("127.0.0.1%00.example.com", "-example.com", "example-.com", "a..b", "*.example.com"),
+        *("ex_ample.com%2f", "x" * 300),
     ],
 )
-def test_an_address_in_an_odd_spelling_is_refused(host: str) -> None:
+def test_a_host_that_is_neither_a_name_nor_a_plainly_written_address_is_refused(host: str) -> None:
     with pytest.raises(ImageError, match="neither a name nor an IP address in its usual spelling"):
         parsed(f"http://{host}/a.png")
 
