@@ -478,8 +478,14 @@ async def test_the_code_that_is_copied_sends_the_same_request(browser: Browser, 
         await page.get_by_role("button", name=f"Copy {name}").click()
         await expect(page.get_by_role("button", name="Copied")).to_be_visible()
         code = await page.evaluate("navigator.clipboard.readText()")
-        node = (require("node", "nodejs"), "--input-type=module", "-")
-        command = {"curl": ("bash",), "Python": (sys.executable,), "JavaScript": node}[name]
+        match name:
+            case "curl":
+                require("curl")
+                command = ["bash"]
+            case "Python":
+                command = [sys.executable]
+            case _:
+                command = [require("node", "nodejs"), "--input-type=module", "-"]
         process = await asyncio.create_subprocess_exec(
             *command, stdin=-1, stdout=-1, env=os.environ | {"no_proxy": "*"}
         )
