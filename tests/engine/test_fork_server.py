@@ -180,3 +180,21 @@ def test_only_a_cpu_forks_and_a_setting_turns_it_off(
     fork_server.start_if_useful(Settings.model_validate(settings), engine, profiles.load("demo"))
     assert started == (["demo"] if forks else [])
     assert fork_server.started() is None  # so vLLM spawns its core
+
+
+@pytest.mark.engine
+@pytest.mark.proof
+def test_what_the_server_imports_asks_only_whether_there_is_cuda() -> None:
+    """A process that has used CUDA cannot be forked. torch for CPUs has no CUDA, but the same calls."""
+    program = """
+import torch
+calls = []
+for name in ("_lazy_init", "is_available", "device_count"):
+    own = getattr(torch.cuda, name)
+    setattr(torch.cuda, name, lambda *given, own=own, name=name: calls.append(name) or own(*given))
+import gateway.engine.vllm_preload, sys
+assert "vllm.v1.engine.core" in sys.modules
+print(sorted(set(calls)))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines()[-1:] == ["['is_available']"], done.stderr[-3000:]

@@ -42,12 +42,14 @@ def name(command: str) -> str:
     return next((name for word, name in NAMES.items() if word in command), "gateway")
 
 
-def memory(gateway: Gateway) -> dict[str, tuple[float, float]]:
-    process = psutil.Process(gateway.pid)
-    found = {}
+def memory(pid: int) -> dict[str, tuple[float, float]]:
+    """Return the PSS and RSS of process `pid` and its descendants, in MiB; those of one name are added up."""
+    process = psutil.Process(pid)
+    found: dict[str, tuple[float, float]] = {}
     for member in [process, *process.children(recursive=True)]:
-        used = member.memory_full_info()
-        found[name(" ".join(member.cmdline()))] = used.pss / MIB, used.rss / MIB
+        used, kind = member.memory_full_info(), name(" ".join(member.cmdline()))
+        pss, rss = found.get(kind, (0.0, 0.0))
+        found[kind] = pss + used.pss / MIB, rss + used.rss / MIB
     return found
 
 
@@ -75,7 +77,7 @@ def measure(fork_server: str) -> Trial:
         gateway, process = start(Path(folder), profile="demo", fork_server=fork_server)
         try:
             wait_until_ready(gateway, process)
-            ready, used = time.monotonic() - began, memory(gateway)
+            ready, used = time.monotonic() - began, memory(gateway.pid)
             began = time.monotonic()
             core(gateway).send_signal(signal.SIGKILL)
             wait_for(gateway, ready=False)
