@@ -125,7 +125,7 @@ def test_what_cannot_run_is_told(name: str | None, where: Machine, engine: Engin
 def test_what_would_work_instead_is_told() -> None:
     with pytest.raises(CannotRun) as caught:
         choose("llava-1.5-7b", with_gpu(KNOWN["T4"]), "gpu")
-    assert str(caught.value).endswith("; what fits: `--profile llava-1.5-7b-4bit` (17 picture chats at once)")
+    assert str(caught.value).endswith("; what fits: `--profile llava-1.5-7b-4bit` (15 picture chats at once)")
 
 
 def test_failed_probe_does_not_overrule_who_asks_for_a_profile() -> None:
@@ -288,7 +288,7 @@ def test_recorded_choices_of_vllm_are_of_todays_plan() -> None:
         for line in table.splitlines()
         if line.startswith("|")
     ]
-    recorded = {(row[0], row[1]): (row[4], row[8]) for row in rows[2:]}
+    recorded = {(row[0], row[1]): (row[4], row[7], row[8]) for row in rows[2:]}
     planned = {}
     for gpu, profile in itertools.product(KNOWN, profiles.names()):
         if profiles.load(profile).device == "cpu":
@@ -298,5 +298,6 @@ def test_recorded_choices_of_vllm_are_of_todays_plan() -> None:
         except CannotRun:
             continue
         assert found is not None
-        planned[gpu, profile] = (found.attention_backend, str(found.max_num_seqs))
+        graphs = "no" if found.profile.engine.get("enforce_eager") else "yes"
+        planned[gpu, profile] = (found.attention_backend, graphs, str(found.max_num_seqs))
     assert recorded == planned

@@ -89,9 +89,9 @@ def test_memory_that_others_use_is_not_planned_with() -> None:
 def test_context_shrinks_to_what_there_is_unless_the_profile_names_it() -> None:
     small = machine(GPU("a GPU", int(7.5 * GIB), (8, 6)))
     plan = fit("llava-1.5-7b-4bit", small)
-    assert plan.context == 3584
+    assert plan.context == 2304
     assert plan.kv_tokens >= plan.context
-    assert plan.notes == ("a context of 3584 tokens in place of 4096, for want of memory",)
+    assert plan.notes == ("a context of 2304 tokens in place of 4096, for want of memory",)
     with pytest.raises(DoesNotFit, match="for a context of 4096 tokens"):
         fit("llava-1.5-7b-4bit", small, max_model_len=4096)
 

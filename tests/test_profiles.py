@@ -183,6 +183,14 @@ def test_demo_profile_runs_as_it_was_measured() -> None:
     assert demo.environment == {"VLLM_CPU_KVCACHE_SPACE": "1", "OMP_NUM_THREADS": "1"}
 
 
+@pytest.mark.parametrize("name", ["llava-1.5-7b-4bit", "llava-1.5-13b-4bit"])
+def test_four_bit_profiles_decode_with_cuda_graphs_and_suit_a_small_host(name: str) -> None:
+    arguments = engine_arguments(profiles.load(name), 7)
+    assert "enforce_eager" not in arguments
+    assert arguments["compilation_config"] == {"mode": 0, "cudagraph_mode": "FULL_DECODE_ONLY"}
+    assert arguments["mm_processor_cache_gb"] == 1
+
+
 def test_any_engine_argument_reaches_vllm_with_the_revision(write: Write) -> None:
     text = DEMO.replace('"demo_model"', '"some/where"').replace(
         "[engine]", 'revision = "v1"\n[engine]\nseed = 7'
