@@ -1,14 +1,15 @@
 """`python -m tools.bench`: this gateway and vLLM's own server, side by side on this machine."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from tools.bench import report
+from tools.bench import curve, report
+from tools.bench.bodies import KINDS
 from tools.bench.rounds import Rounds
 from tools.bench.targets import fallen
 from tools.bench.workloads import WORKLOADS
@@ -28,13 +29,18 @@ def main(  # noqa: PLR0917  # each is an option of the command, given by name
     record: Annotated[bool, typer.Option("--record", help="Write recorded.json from this run.")] = False,
     engine: Annotated[bool, typer.Option(help="The engine alone, as a third column.")] = True,
     py_spy: Annotated[bool, typer.Option("--py-spy", help="One more round: CPU by stage.")] = False,
+    curves: Annotated[
+        bool, typer.Option("--curve", help="Instead: from 1 to 256 requests at once; curve.json, curve.png.")
+    ] = False,
+    kinds: Annotated[str, typer.Option(help="Of --curve, separated by commas.")] = ",".join(KINDS),
 ) -> None:
     """Compare, print a table, and write bench.json and bench.png."""
-    chosen = [name.strip() for name in workloads.split(",") if name.strip()]
-    if unknown := [name for name in chosen if name not in WORKLOADS]:
-        raise typer.BadParameter(f"{', '.join(unknown)}; there are {', '.join(WORKLOADS)}")
-    out.mkdir(parents=True, exist_ok=True)
     console = Console(width=160)
+    out.mkdir(parents=True, exist_ok=True)
+    if curves:
+        curve.show(curve.run(profile, _names(kinds, KINDS), out, console, quick=quick), console)
+        return
+    chosen = _names(workloads, WORKLOADS)
     results = Rounds(profile, chosen, out, console, quick=quick).run(
         1 if quick else rounds, engine=engine and not quick, sample=py_spy
     )
@@ -57,6 +63,13 @@ def main(  # noqa: PLR0917  # each is an option of the command, given by name
         if words:
             _tell(console, "slower than recorded", words)
             raise typer.Exit(1)
+
+
+def _names(given: str, known: Collection[str]) -> list[str]:
+    chosen = [name.strip() for name in given.split(",") if name.strip()]
+    if unknown := [name for name in chosen if name not in known]:
+        raise typer.BadParameter(f"{', '.join(unknown)}; there are {', '.join(known)}")
+    return chosen
 
 
 def _kind(machine: Mapping[str, Any]) -> str:

@@ -36,13 +36,17 @@ class Connection(asyncio.Protocol):
     def open(self) -> bool:
         return self._transport is not None and not self._transport.is_closing()
 
-    async def ask(self, request: bytes) -> Exchange:
-        """Send `request` and return the whole answer. Raises ConnectionError where it breaks off."""
+    async def ask(self, request: bytes, exchange: Exchange | None = None) -> Exchange:
+        """Send `request` and return the whole answer. Raises ConnectionError if it breaks off.
+
+        What has arrived is in `exchange`, if the caller gives one, at any time.
+        """
         if self._transport is None or self._transport.is_closing():
             raise ConnectionError("the server has closed the connection")
         self._parser = httptools.HttpResponseParser(self)
         self._done = asyncio.get_running_loop().create_future()
-        self._exchange = Exchange(perf_counter())
+        self._exchange = exchange or Exchange(0.0)
+        self._exchange.sent = perf_counter()
         self._transport.write(request)
         return await self._done
 
@@ -82,10 +86,14 @@ class Pool:
         self._idle: list[Connection] = []
         self._all: list[Connection] = []
 
-    async def ask(self, request: bytes) -> Exchange:
-        """Send `request` on a connection that is free, or on a new one."""
+    async def ask(self, request: bytes, exchange: Exchange | None = None) -> Exchange:
+        """Send `request` on a connection that is free, or on a new one. Close it if cancelled."""
         connection = await self._take()
-        exchange = await connection.ask(request)
+        try:
+            exchange = await connection.ask(request, exchange)
+        except asyncio.CancelledError:
+            connection.close()
+            raise
         self._idle.append(connection)
         return exchange
 

@@ -48,13 +48,25 @@ def percentile(samples: Sequence[float], percent: float) -> float:
     return sorted(samples)[max(0, math.ceil(percent / 100 * len(samples)) - 1)]
 
 
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """When one answer was asked for, when its text arrived, and how many tokens it has, if it is complete."""
+
+    sent: float
+    ended: float
+    content_at: tuple[float, ...]
+    tokens: int | None
+
+
 def read(exchange: Exchange) -> Answer:
-    """Return the answer in `exchange`. Raises ValueError with the body where there is none."""
+    """Return the answer in `exchange`. Raises ValueError with the body if there is none."""
     if exchange.status != 200:
         raise ValueError(f"{exchange.status}: {exchange.body[:300].decode(errors='replace')}")
     content_at: tuple[float, ...] = ()
     if exchange.body.startswith(b"data:"):
         text, usage, content_at = _read_events(exchange)
+        if usage is None:
+            raise ValueError("the stream ended without its usage")
     else:
         whole = orjson.loads(exchange.body)
         text, usage = whole["choices"][0]["message"]["content"] or "", whole["usage"]
@@ -63,7 +75,19 @@ def read(exchange: Exchange) -> Answer:
     )
 
 
-def _read_events(exchange: Exchange) -> tuple[str, dict[str, int], tuple[float, ...]]:
+def timeline(exchange: Exchange, now: float) -> Timeline:
+    """Return the timeline of `exchange`, whose stream may have been dropped at the time `now`.
+
+    Raises ValueError with the body if it is not an answer.
+    """
+    if exchange.status not in {0, 200}:  # 0: dropped
+        raise ValueError(f"{exchange.status}: {exchange.body[:300].decode(errors='replace')}")
+    _, usage, content_at = _read_events(exchange)
+    tokens = usage["completion_tokens"] if usage else None
+    return Timeline(exchange.sent, exchange.ended or now, content_at, tokens)
+
+
+def _read_events(exchange: Exchange) -> tuple[str, dict[str, int] | None, tuple[float, ...]]:
     texts: list[str] = []
     times: list[float] = []
     usage: dict[str, int] | None = None
@@ -82,9 +106,29 @@ def _read_events(exchange: Exchange) -> tuple[str, dict[str, int], tuple[float, 
             if content:
                 texts.append(content)
                 times.append(at)
-    if usage is None:
-        raise ValueError("the stream ended without its usage")
     return "".join(texts), usage, tuple(times)
+
+
+def of_window(timelines: Sequence[Timeline], begin: float, end: float) -> Figures:
+    """Return the figures of the time from `begin` to `end`, in the middle of a steady load.
+
+    Tokens count when they arrive, so answers that began before or end after are counted in part. A first
+    token belongs to the window in which its request was sent. If it never came, its wait so far counts.
+    """
+    first, gaps, tokens = [], [], 0.0
+    for answer in timelines:
+        inside = sum(begin <= at < end for at in answer.content_at)
+        # An event can bring several tokens.
+        tokens += inside * answer.tokens / len(answer.content_at) if inside and answer.tokens else inside
+        if begin <= answer.sent < end:
+            first.append(1000 * ((answer.content_at or (answer.ended,))[0] - answer.sent))
+        gaps += [1000 * (late - early) for early, late in pairwise(answer.content_at) if begin <= late < end]
+    return {
+        "tokens_per_s": tokens / (end - begin),
+        "ttft_ms_p50": percentile(first, 50),
+        "ttft_ms_p99": percentile(first, 99),
+        "gap_ms_p99": percentile(gaps, 99),
+    }
 
 
 def of_answers(answers: Sequence[Answer], seconds: float) -> Figures:

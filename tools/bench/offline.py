@@ -60,8 +60,8 @@ def main(profile_name: str, out: str, *names: str) -> None:
     for name in names:
         plan = WORKLOADS[name].make(profile.served_name, WORKLOADS[name].size.full)
         assert isinstance(plan, Load)
-        _generate(llm, asyncio.run(_jobs(plan.warm_up, model, profile)))
-        jobs = asyncio.run(_jobs([ask for (ask,) in plan.conversations], model, profile))
+        _generate(llm, asyncio.run(jobs_of(plan.warm_up, model, profile)))
+        jobs = asyncio.run(jobs_of([ask for (ask,) in plan.conversations], model, profile))
         began = perf_counter()
         _generate(llm, jobs)
         rates[name] = len(jobs) / (perf_counter() - began)
@@ -88,7 +88,7 @@ def _generate(llm: Any, jobs: Sequence[Job]) -> None:
         assert len(output.outputs[0].token_ids) == tokens, output
 
 
-async def _jobs(asks: Sequence[Ask], model: Model, profile: EngineProfile) -> list[Job]:
+async def jobs_of(asks: Sequence[Ask], model: Model, profile: EngineProfile) -> list[Job]:
     settings, metrics = Settings.model_validate({}), Metrics()
     loader = PictureLoader(settings, metrics, MemoryBudgets(settings, metrics))
     account = Account(Caller("bench", "", CallerClass()))

@@ -18,10 +18,9 @@ from statistics import median
 import psutil
 
 from tests.servers import Gateway, core, start, wait_until_ready
+from tools.bench.processes import MIB, name
 
-MIB = 2**20
 LONGEST = 300.0  # seconds for a restart
-NAMES = {"EngineCore": "engine core", "forkserver": "fork server", "resource_tracker": "resource tracker"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +34,6 @@ class Trial:
     def __str__(self) -> str:
         memory = ", ".join(f"{name} {pss:.0f} ({rss:.0f})" for name, (pss, rss) in self.memory.items())
         return f"ready {self.ready:.1f} s, back {self.back:.1f} s; PSS (RSS) in MiB: {memory}"
-
-
-def name(command: str) -> str:
-    """Return what the process with this command line is."""
-    return next((name for word, name in NAMES.items() if word in command), "gateway")
 
 
 def memory(pid: int) -> dict[str, tuple[float, float]]:

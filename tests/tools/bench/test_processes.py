@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from tools.bench import processes
 
 BURN = "import time; end = time.process_time() + 0.3\nwhile time.process_time() < end: pass"
@@ -31,3 +33,16 @@ def test_a_group_that_is_not_there_keeps_nothing_busy() -> None:
     with processes.cores(os.getpid() + 2**23) as busy:
         pass
     assert busy == {}
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("VLLM::EngineCore", "engine core"),
+        ("python -c from multiprocessing.forkserver import main; main(…)", "fork server"),
+        ("python -c from multiprocessing.resource_tracker import main;main(4)", "resource tracker"),
+        ("python -m gateway serve --port 1", "server"),
+    ],
+)
+def test_a_process_is_known_by_its_command_line(command: str, expected: str) -> None:
+    assert processes.name(command) == expected
