@@ -60,7 +60,7 @@ clean: ## Remove .venv, every cache and what the targets below leave.
 	rm -rf site .clients .mutants .frontends .helm .helm-js .fuzz .gpu-config tools/bench/results
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-bench: ## Compare with vLLM's own server on this machine: table, JSON and chart (ARGS="--py-spy --record", ARGS=--curve).
+bench: ## Compare with vLLM's own server on this machine: table, JSON and chart (ARGS="--py-spy --record", ARGS=--curve, --overload or --turns).
 	$(SETUP) --dev
 	@.venv/bin/python -m tools.bench $(ARGS)
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from tools.bench import curve, report
+from tools.bench import curve, overload, report, turns
 from tools.bench.bodies import KINDS
 from tools.bench.rounds import Rounds
 from tools.bench.targets import fallen
@@ -32,6 +32,12 @@ def main(  # noqa: PLR0917  # each is an option of the command, given by name
     curves: Annotated[
         bool, typer.Option("--curve", help="Instead: from 1 to 256 requests at once; curve.json, curve.png.")
     ] = False,
+    overloaded: Annotated[
+        bool, typer.Option("--overload", help="Instead: 0.5 to 4 times what each server can do.")
+    ] = False,
+    long_chats: Annotated[
+        bool, typer.Option("--turns", help="Instead: the k-th turn of a chat with images.")
+    ] = False,
     kinds: Annotated[str, typer.Option(help="Of --curve, separated by commas.")] = ",".join(KINDS),
 ) -> None:
     """Compare, print a table, and write bench.json and bench.png."""
@@ -39,6 +45,11 @@ def main(  # noqa: PLR0917  # each is an option of the command, given by name
     out.mkdir(parents=True, exist_ok=True)
     if curves:
         curve.show(curve.run(profile, _names(kinds, KINDS), out, console, quick=quick), console)
+    if overloaded:
+        overload.show(overload.run(profile, out, console, quick=quick), console)
+    if long_chats:
+        turns.show(turns.run(profile, out, console, quick=quick), console)
+    if curves or overloaded or long_chats:
         return
     chosen = _names(workloads, WORKLOADS)
     results = Rounds(profile, chosen, out, console, quick=quick).run(

@@ -18,8 +18,9 @@ NAMES = {"EngineCore": "engine core", "forkserver": "fork server", "resource_tra
 
 @dataclass(slots=True)
 class Use:
-    """The cores that each process kept busy, and the highest resident memory of each, in MiB, by name."""
+    """By process: CPU seconds, the cores kept busy, and the highest resident memory, in MiB."""
 
+    seconds: dict[str, float] = field(default_factory=dict)
     cores: dict[str, float] = field(default_factory=dict)
     peak: dict[str, float] = field(default_factory=dict)
 
@@ -55,7 +56,9 @@ def use(group: int) -> Iterator[Use]:
             folder = Path(f"/proc/{number}")
             kind = name((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode())
             peak = next(line for line in (folder / "status").read_text().splitlines() if "VmHWM" in line)
-            used.cores[kind] = used.cores.get(kind, 0.0) + (cpu - before.get(number, 0.0)) / took
+            spent = cpu - before.get(number, 0.0)
+            used.seconds[kind] = used.seconds.get(kind, 0.0) + spent
+            used.cores[kind] = used.cores.get(kind, 0.0) + spent / took
             used.peak[kind] = used.peak.get(kind, 0.0) + int(peak.split()[1]) / 1024
 
 
@@ -73,11 +76,6 @@ def settle(group: int, within: float) -> bool:
         if sum(busy.values()) < IDLE:
             return True
     return False
-
-
-def seconds(group: int) -> float:
-    """Return the CPU seconds so far of all processes of `group`."""
-    return sum(cpu for cpu, _ in _members(group).values())
 
 
 def _seconds(group: int) -> dict[tuple[int, str], float]:

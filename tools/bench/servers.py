@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from engine_config import profile as profiles
@@ -41,8 +42,11 @@ class StartFailed(Exception):
     """A server did not come up; the message ends with the end of its log."""
 
 
-def command(name: str, profile: str, port: int) -> list[str]:
-    """Return the command that runs server `name`, one of NAMES, with the settings of `profile`."""
+def command(name: str, profile: str, port: int, images: int | None = None) -> list[str]:
+    """Return the command that runs server `name`, one of NAMES, with the settings of `profile`.
+
+    A request may have `images` images; None means our server's default.
+    """
     if name == "ours":
         return [sys.executable, "-m", "gateway", "serve", "--port", str(port), "--profile", profile]
     chosen = profiles.load(profile)
@@ -53,7 +57,7 @@ def command(name: str, profile: str, port: int) -> list[str]:
         *("--host", "127.0.0.1", "--port", str(port)),
         *("--served-model-name", chosen.served_name),
         *("--chat-template", str(TEMPLATE), "--chat-template-content-format", "openai"),
-        *flags(engine_arguments(chosen, max_images())),
+        *flags(engine_arguments(chosen, images or max_images())),
     ]
 
 
@@ -86,24 +90,27 @@ def environment(profile: EngineProfile) -> dict[str, str]:
 
 
 @contextmanager
-def running(name: str, profile: str, log: Path) -> Iterator[Server]:
-    """Run server `name` until the block ends, its output in `log`."""
+def running(name: str, profile: str, log: Path, images: int | None = None) -> Iterator[Server]:
+    """Run server `name` until the block ends, its output in `log`. For `images`, see `command`."""
     port = free_port()
     began = time.monotonic()
-    with process(command(name, profile, port), profile, log) as started:
+    own = {} if images is None else {"GATEWAY_MAX_IMAGES": str(images)}
+    with process(command(name, profile, port, images), profile, log, own) as started:
         _wait(started, f"http://127.0.0.1:{port}/health", log)
         yield Server(name, port, started.pid, time.monotonic() - began)
 
 
 @contextmanager
-def process(arguments: list[str], profile: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a process in the engine's environment, and at the end of the block leave nothing of it behind."""
+def process(
+    arguments: list[str], profile: str, log: Path, own: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a process in the engine's environment and `own`; at the end of the block leave nothing behind."""
     with log.open("wb") as output:
         started = subprocess.Popen(
             arguments,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env=environment(profiles.load(profile)),
+            env={**environment(profiles.load(profile)), **own},
             start_new_session=True,
         )
     try:
