@@ -15,7 +15,7 @@ from gateway.images.header import open_image
 from gateway.schema.chat_request import ChatCompletionRequest
 from gateway.schema.validation import parse
 from tests.scripted_engine import MODEL, ScriptedEngine
-from tests.servers import scripted_gateway
+from tests.servers import scripted_gateway, until
 from tools.bench import closed_loop, curve, figures
 from tools.bench.bodies import KINDS, Kind, Requests, endless
 from tools.bench.closed_loop import Point
@@ -50,18 +50,28 @@ async def test_a_closed_loop_keeps_its_number_of_requests_at_once_and_leaves_non
     assert engine.most == 4
     assert (point.at_once, point.failures, point.silent, point.steady) == (4, (), 0, True)
     # Four answers of three tokens take 0.15 s and what the gateway adds.
-    assert 10 < point.figures["tokens_per_s"] <= 4 / PAUSE * 1.05
+    assert 10 < point.figures["tokens_per_s"] <= 4 / PAUSE * 1.3
     assert point.figures["ttft_ms_p50"] >= 1000 * PAUSE
     assert point.figures["gap_ms_p99"] >= 1000 * PAUSE
     assert point.requests <= 0.6 / (3 * PAUSE) * 4 + 4
 
 
 async def test_a_server_that_never_answers_takes_no_longer_than_its_budget() -> None:
-    async with await asyncio.start_server(lambda *_: asyncio.sleep(60), "127.0.0.1", 0) as server:
+    connected: list[asyncio.StreamWriter] = []
+
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connected.append(writer)
+        await reader.read()  # until the client leaves
+        writer.close()
+        await writer.wait_closed()
+        connected.remove(writer)
+
+    async with await asyncio.start_server(say_nothing, "127.0.0.1", 0) as server:
         began = perf_counter()
         port = server.sockets[0].getsockname()[1]
         point = await closed_loop.measure(port, os.getpgid(0), texts(), 2, 0.1)
         took = perf_counter() - began
+        await until(lambda: not connected)  # Nothing is left open, by the load or by this server.
     assert took < 0.1 * (closed_loop.WARM_UP + 1 + closed_loop.REST) + 2
     assert (point.steady, point.requests, point.figures["tokens_per_s"]) == (False, 0, 0.0)
 
