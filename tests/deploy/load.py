@@ -37,8 +37,8 @@ def chat(question: str, image: str | None = None, **fields: object) -> dict[str,
 
 
 def leave(url: str) -> None:
-    """Ask for a long answer, and close the connection before it is there."""
-    body = json.dumps(chat("Go on.", max_tokens=200, ignore_eos=True)).encode()
+    """Ask for an answer of seconds even on a fast machine, and close the connection after 0.2 s."""
+    body = json.dumps(chat("Go on.", max_tokens=3000, ignore_eos=True)).encode()
     head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(body)}\r\n"
     address = urlsplit(url)
     assert address.hostname is not None
