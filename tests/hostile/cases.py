@@ -22,6 +22,11 @@ LEAKS = (
     *(b"127.0.0.1", b"[::1]", b"localhost", b"root:"),
 )
 
+# Of what the cases send: the key, prompts and images, and tracebacks that would show them.
+NEVER_LOGGED = (
+    *("sk-secret", "What is it?", "DROP TABLE", "[INST]", "jndi", "aaaaaaaaaa", "base64,", "data:image"),
+    *("pixel_values", "prompt_token_ids", "SamplingParams(", "PIL."),
+)
 HONEST = chat(max_tokens=3, temperature=0)
 
 
@@ -66,6 +71,12 @@ def of_picture(name: str, data: bytes | Callable[[], bytes], code: str | None, *
 
 def of_url(url: str) -> dict[str, Any]:
     return chat(messages=saying(text("What is it?"), image(url)), max_tokens=4)
+
+
+def shown_in(log: str) -> list[str]:
+    """Return what `log` shows of the requests. It must have a line of each."""
+    assert "request_id" in log
+    return [secret for secret in NEVER_LOGGED if secret in log]
 
 
 def outcome(answer: Answer) -> tuple[int, str | None]:

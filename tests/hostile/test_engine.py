@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from tests.api.wire import connected
-from tests.hostile.cases import answers, outcome, serves
+from tests.hostile.cases import answers, outcome, serves, shown_in
 from tests.hostile.judged import doors
 from tests.hostile.parameters import ENGINES_FORMS, PARAMETERS
 from tests.hostile.pictures import PICTURES
@@ -19,11 +19,6 @@ CASES = [*ANSWERED, *ENGINES_FORMS]
 IMAGE_TOKEN = 768  # the demo model's
 LONGEST = 30  # seconds; a large picture takes a few on a busy machine
 GROUP = 20  # cases between two honest requests
-# Of what the cases send: the key, prompts, pictures, and tracebacks that would show them.
-NEVER_LOGGED = (
-    *("sk-secret", "What is it?", "DROP TABLE", "[INST]", "jndi", "aaaaaaaaaa", "base64,", "data:image"),
-    *("pixel_values", "prompt_token_ids", "SamplingParams(", "PIL."),
-)
 
 
 async def test_the_real_engine_outlives_every_case(gateway: Gateway) -> None:
@@ -41,9 +36,7 @@ async def test_the_real_engine_outlives_every_case(gateway: Gateway) -> None:
     await serves(gateway)
     assert wrong == []
     assert await metric(gateway, "gateway_engine_restarts_total") == restarts
-    logged = gateway.log.read_bytes()[begins:].decode(errors="replace")
-    assert "request_id" in logged
-    assert [one for one in NEVER_LOGGED if one in logged] == []
+    assert shown_in(gateway.log.read_bytes()[begins:].decode(errors="replace")) == []
 
 
 async def test_the_real_engine_outlives_every_attack_on_a_door(gateway: Gateway) -> None:

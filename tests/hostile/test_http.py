@@ -10,6 +10,7 @@ BODY = b'{"model": "llava-demo", "messages": [{"role": "user", "content": "x"}]}
 LENGTH = f"content-length: {len(BODY)}"
 CASES: dict[str, tuple[bytes, int, str | None]] = {
     "mail": (b"EHLO there\r\n\r\n", 400, "invalid_http"),
+    "HTTP/2 at once": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400, "invalid_http"),
     "HTTP/9.9": (b"GET /health/live HTTP/9.9\r\nhost: x\r\n\r\n", 400, "invalid_http"),
     "a method of its own": (b"BREW / HTTP/1.1\r\nhost: x\r\n\r\n", 400, "invalid_http"),
     "a blank in a header's name": (head("GET", "/health/live", "a b: c"), 400, "invalid_http"),
