@@ -159,12 +159,14 @@ async def measure(server: Server, requests: Requests, times: float, rate: float,
     gc.disable()
     began = perf_counter()
     due = [began + at for at in arrivals(rate, FILL + seconds + WITHIN)]
-    sending = asyncio.create_task(open_loop(server.port, requests, due))
-    await asyncio.sleep(FILL)
-    with processes.use(server.pid) as used:
-        await asyncio.sleep(seconds)
-    sent, lag = await sending
-    gc.enable()
+    try:
+        sending = asyncio.create_task(open_loop(server.port, requests, due))
+        await asyncio.sleep(FILL)
+        with processes.use(server.pid) as used:
+            await asyncio.sleep(seconds)
+        sent, lag = await sending
+    finally:
+        gc.enable()
     found = count(sent, began + FILL, began + FILL + seconds)
     return replace(found, times=times, rate=rate, cpu=used.seconds.get("server", 0.0), lag=lag)
 

@@ -46,11 +46,14 @@ async def test_a_server_that_never_answers_gets_every_request_when_it_is_due(
         port = server.sockets[0].getsockname()[1]
         sent, lag = await overload.open_loop(port, texts(), [began + at for at in due])
         await until(lambda: len(gone) == len(due))
-    # A closed loop would be 0.8 s late with the third already; a busy machine may be late, too.
-    assert arrived == pytest.approx(due, abs=0.45)
-    assert gone == pytest.approx([at + 0.5 for at in due], abs=0.45)  # Nobody waits longer.
+    late = [came - at for came, at in zip(arrived, due, strict=True)]
+    assert min(late) >= 0
+    # The longest lag is the client's own part of the longest delay.
+    assert 0 <= lag <= max(late)
+    # In a closed loop each would wait for the one before to be given up: the last would be 3.6 s late.
+    assert max(late) < 0.45
+    assert gone == pytest.approx([at + 0.5 for at in due], abs=0.45)  # No client waits longer.
     assert all(one.given_up for one in sent)
-    assert 0 <= lag < 0.45
 
 
 def test_arrivals_are_a_poisson_process_of_the_rate() -> None:
@@ -112,5 +115,5 @@ async def test_a_gateway_under_overload_is_measured() -> None:
             found = await overload.measure(server, texts(), 3.0, 40.0, 1.5)
     assert found.sent == pytest.approx(60, abs=20)
     assert found.good + found.late + found.refused == found.sent
-    assert 2 < found.goodput < 15
+    assert 5 < found.goodput < 15
     assert found.refused > 15
