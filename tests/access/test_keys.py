@@ -242,7 +242,6 @@ async def test_a_file_is_watched_off_the_loop(file: Path, monkeypatch: pytest.Mo
             return load(path, default)
 
         following = file.with_name("following.toml")
-        following.write_bytes(file.read_bytes())
         ben = keys.add(following, "ben", None)  # This loads the file too, in this thread.
         monkeypatch.setattr(keys, "load", noted)
         following.replace(file)
