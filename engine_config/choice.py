@@ -14,7 +14,7 @@ from engine_config.profile import EngineProfile
 
 Engine = Literal["cpu", "gpu"]
 
-# In this order, where nobody asks: half precision is what the model was trained in.
+# In this order, if no profile is asked for: half precision is what the model was trained in.
 BY_ITSELF = ("llava-1.5-7b", "llava-1.5-7b-fp8", "llava-1.5-7b-4bit")
 LEAST_CHATS = 4  # picture chats at once; a profile with room for fewer is taken only if none has more
 _DEMO = "`make serve ENGINE=cpu` serves the demo model on the CPU"

@@ -1,4 +1,4 @@
-"""What fits where: a profile and a machine give the memory of each part and what the engine is told.
+"""What fits where: a profile and a machine give the memory of each part and the engine's arguments.
 
 Weights and a token's KV cache are exact (see `shape`). What computing takes is an estimate: on a GPU vLLM
 measures it at its start and gives the KV cache what is left, which can be more or less than is planned.

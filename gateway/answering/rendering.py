@@ -59,7 +59,7 @@ async def render(
         ],
         image_fit=fit,
         dropped=Dropped(prepared.dropped_images, prepared.dropped_messages, prepared.dropped_tools),
-        sampling=_told(prepared.job.sampling),
+        sampling=_sampling_shown(prepared.job.sampling),
     )
 
 
@@ -112,9 +112,9 @@ def _png(picture: Picture) -> str:
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def _told(sampling: Sampling) -> dict[str, Any]:
-    told = asdict(sampling)
-    told["logit_bias"] = {str(token): bias for token, bias in sampling.logit_bias.items()}
+def _sampling_shown(sampling: Sampling) -> dict[str, Any]:
+    shown = asdict(sampling)
+    shown["logit_bias"] = {str(token): bias for token, bias in sampling.logit_bias.items()}
     if sampling.constraint is not None:
-        told["constraint"] = {"param": sampling.constraint.param, "grammar": sampling.constraint.grammar}
-    return told
+        shown["constraint"] = {"param": sampling.constraint.param, "grammar": sampling.constraint.grammar}
+    return shown

@@ -41,14 +41,14 @@ class ReadAhead:
 
 
 def announced(headers: Headers) -> int | None:
-    """Return how many bytes the body will have, None where its headers do not tell."""
-    told = headers.get("content-length", "")
+    """Return how many bytes the body will have, None if its headers do not say."""
+    length = headers.get("content-length", "")
     plain = headers.get("content-encoding", "identity").lower() == "identity"
-    return int(told) if plain and told.isascii() and told.isdigit() else None
+    return int(length) if plain and length.isascii() and length.isdigit() else None
 
 
 async def read(headers: Headers, receive: Receive, settings: Settings, *, limit: int | None = None) -> bytes:
-    """Return the whole body, inflated where it is gzip; it may have `limit` bytes, if not what is set.
+    """Return the body, inflated if it is gzip; at most `limit` bytes, by default what the setting allows.
 
     Raises BodyTooLarge (413), BodyTimeout (408), InvalidValue for bad gzip, and ClientLeft.
     """

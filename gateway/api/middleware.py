@@ -28,7 +28,7 @@ SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 QUIET = frozenset({"/health", "/health/live", "/health/ready", "/metrics"})  # asked for every few seconds
 INTERNAL_ERROR = "internal error; see the gateway log"
 STATIC = "static"  # one metric label for the files of the playground and the docs
-CLIENT_LEFT = 499  # nginx's status for it, in metrics and logs only: nobody is there to read it
+CLIENT_LEFT = 499  # nginx's status for it, in metrics and logs only: the client is gone
 
 log = structlog.get_logger()
 
@@ -102,9 +102,9 @@ class RequestMiddleware:
 
     def _finish(self, scope: Scope, method: str, observed: "Observed") -> None:
         seconds = time.perf_counter() - observed.began
-        # A path that nobody asked us to serve must not become a label: there is no end of them.
+        # An unknown path must not become a label: clients can send any number of them.
         route = getattr(scope.get("route"), "path", "unmatched")
-        # Each file of the playground would have its own histogram, which nobody looks at.
+        # Each file of the playground would have its own histogram, of no use.
         label = STATIC if route in self._static else route
         self._metrics.requests.labels(label, str(observed.status)).inc()
         self._metrics.request_seconds.labels(label).observe(seconds)
@@ -120,13 +120,13 @@ class RequestMiddleware:
         left_out = self._sampler.admit(route, outcome, code) if outcome in SAMPLED else 0
         if left_out is None:
             return
-        told: dict[str, Any] = {"left_out": left_out} if left_out else {}
+        more: dict[str, Any] = {"left_out": left_out} if left_out else {}
         if observed.caller is not None:
-            told["caller"] = observed.caller.name
+            more["caller"] = observed.caller.name
         if traced:
-            told["trace_id"] = traced
+            more["trace_id"] = traced
         if times := observed.trail.times:
-            told["times"] = {step: round(spent, 4) for step, spent in times.items()}
+            more["times"] = {step: round(spent, 4) for step, spent in times.items()}
         level = "debug" if route in QUIET else "info"
         getattr(log, level)(
             "request",
@@ -136,7 +136,7 @@ class RequestMiddleware:
             status=observed.status,
             outcome=f"{outcome}:{code}" if code else outcome,
             seconds=round(seconds, 4),
-            **told,
+            **more,
             **observed.trail.facts,
         )
 
@@ -145,10 +145,10 @@ class RequestMiddleware:
         span = observed.trail.span
         if self._tracing is None or span is None:
             return None
-        told = {"request_id": observed.id}
+        attributes = {"request_id": observed.id}
         if observed.caller is not None:
-            told["caller"] = observed.caller.name
-        self._tracing.end(observed.trail, route, observed.status, outcome, code, **told)
+            attributes["caller"] = observed.caller.name
+        self._tracing.end(observed.trail, route, observed.status, outcome, code, **attributes)
         return trace_id(span)
 
 
@@ -178,7 +178,7 @@ class Observed:
             headers["openai-processing-ms"] = str(round((time.perf_counter() - self.began) * 1000))
             if self._expects and self.status >= HTTPStatus.BAD_REQUEST:
                 # The client may now send the body that it held back, or its next request in the body's place:
-                # nobody can tell which (RFC 9110, 10.1.1).
+                # both are possible (RFC 9110, 10.1.1).
                 headers["connection"] = "close"
             if self.context is not None:
                 for name, value in self.context.limit_headers.items():

@@ -30,7 +30,7 @@ class PipelinedResponses(HttpToolsProtocol):
         self.unsent = Unsent()
         self._all = self.connections_open
         self._current: RequestResponseCycle | None = None  # the request that is answered, or was last
-        self._wrong: GatewayError | None = None  # told when all answers before it are; nothing more is read
+        self._wrong: GatewayError | None = None  # sent after all answers before it; nothing more is read
         self._half_closed = False
         self._probe_timer: asyncio.TimerHandle | None = None
 
@@ -75,7 +75,7 @@ class PipelinedResponses(HttpToolsProtocol):
             return
         current = self._current
         if current is not None and not current.response_complete:
-            # Its body is broken; if nobody has answered yet, this is its answer.
+            # Its body is broken; if it has no answer yet, this is its answer.
             if current.response_started:
                 self.transport.close()
                 return

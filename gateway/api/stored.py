@@ -18,7 +18,7 @@ class StoredAnswers:
     memory: MemoryBudgets
     send_timeout: float
 
-    async def whole(self, request: Request, size: int, make: Callable[[], Awaitable[Response]]) -> Response:
+    async def full(self, request: Request, size: int, make: Callable[[], Awaitable[Response]]) -> Response:
         """Return the answer that `make` makes of at most `size` stored bytes."""
         async with AsyncExitStack() as held:
             await held.enter_async_context(self.memory.stored(context_of(request).caller, size))

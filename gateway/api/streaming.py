@@ -13,11 +13,13 @@ from gateway.answering.answer import Answer
 from gateway.errors import GatewayError
 from gateway.schema.chat_answer import TimedUsage, Usage
 
-PIECE_BYTES = 2**16  # of an answer that is sent at once: what uvicorn keeps of it where nobody reads
+PIECE_BYTES = (
+    2**16
+)  # of an answer that is sent at once: what uvicorn keeps of it while the client does not read
 
 
 class ClientLeft(Exception):
-    """The client closed its connection before the answer was whole."""
+    """The client closed its connection before the answer was complete."""
 
 
 def json_response(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -83,7 +85,7 @@ class Pieces(Response):
         try:
             await self._stream(receive, send)
         except GatewayError:
-            # It was ended while its client took nothing: there is nobody to tell.
+            # The client stopped reading, so it would not read an error event either.
             raise ClientLeft from None
 
     async def _stream(self, receive: Receive, send: Send) -> None:

@@ -38,8 +38,8 @@ def read(request: CompletionRequest, id: str, caller: str) -> GenerationRequest:
 class TextReply:
     """The choices of one answer as they grow, and what it has used so far.
 
-    `texts` are the prompts where they are told again; each prompt has `n` choices. Where `silent`, they
-    are all that is told.
+    `texts` are the prompts if they are echoed; each prompt has `n` choices. If `silent`, the choices
+    contain nothing else.
     """
 
     def __init__(self, texts: Sequence[str], n: int, *, silent: bool) -> None:
@@ -52,7 +52,7 @@ class TextReply:
         self._completion_tokens = 0
 
     def chunk(self, delta: Delta) -> TextChoice | None:
-        """Return what `delta` adds to its choice, or None where there is nothing to tell yet."""
+        """Return what `delta` adds to its choice, or None if there is nothing to send yet."""
         place = delta.index // self._n
         self._prompts[place] = (delta.prompt_tokens, delta.cached_tokens)
         text, entries, end = delta.text, delta.logprobs, delta.finish_reason
@@ -60,19 +60,19 @@ class TextReply:
             text, entries, end = "", (), end and "length"
         else:
             self._completion_tokens += delta.tokens
-        told = self._lengths.get(delta.index)
-        prompt = self._texts[place] if self._texts and told is None else ""
+        sent = self._lengths.get(delta.index)
+        prompt = self._texts[place] if self._texts and sent is None else ""
         parts = []
         if delta.prompt_logprobs:
             self._heads[place] = _of_prompt(delta.prompt_logprobs, len(self._texts[place]))
-        if told is None and place in self._heads:
+        if sent is None and place in self._heads:
             parts.append(self._heads[place])
         if entries:
-            parts.append(_logprobs(entries, (told or 0) + len(prompt)))
+            parts.append(_logprobs(entries, (sent or 0) + len(prompt)))
         text = prompt + text
         if not (text or end or parts):
             return None
-        self._lengths[delta.index] = (told or 0) + len(text)
+        self._lengths[delta.index] = (sent or 0) + len(text)
         return TextChoice(delta.index, text, _joined(parts) if parts else None, end)
 
     @property

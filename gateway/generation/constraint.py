@@ -1,7 +1,7 @@
 """From what a client asks of an answer's form to the grammar that the engine keeps to.
 
 Grammars are in llguidance's Lark: https://github.com/guidance-ai/llguidance/blob/main/docs/syntax.md. Each
-begins with the space that follows `ASSISTANT:`, as LLaVA's answers do; the answer is told without it.
+begins with the space that follows `ASSISTANT:`, as LLaVA's answers do; the answer is returned without it.
 """
 
 import re

@@ -158,8 +158,8 @@ def _without(messages: Messages, count: int) -> Messages:
         parts: list[str | InputImage] = []
         for part in message.parts:
             number += isinstance(part, InputImage)
-            told = isinstance(part, InputImage) and number <= count
-            parts.append(f"[image {number} left out]" if told else part)
+            left_out = isinstance(part, InputImage) and number <= count
+            parts.append(f"[image {number} left out]" if left_out else part)
         left.append(replace(message, parts=tuple(parts)))
     return tuple(left)
 

@@ -69,8 +69,8 @@ class PromptBuilder:
             except InvalidValue:
                 if talk.offer is None or request.tool_choice.mode == "required":
                     raise
-                told = replace(request, tools=())
-                formed, plain = await self._in_turn(told, caller, partial(self._conversation, told))
+                toolless = replace(request, tools=())
+                formed, plain = await self._in_turn(toolless, caller, partial(self._conversation, toolless))
                 return formed, replace(plain, dropped_tools=len(tools.wanted(request)))
         return formed, talk
 
@@ -101,7 +101,7 @@ class PromptBuilder:
         offer, dropped = tool_offer.decide(request, fitted, self._engine.model, self._settings)
         if offer is not None:
             system = self._style.system if isinstance(self._style, TurnStyle) else ""
-            messages = tool_offer.told(request.messages, offer, system)
+            messages = tool_offer.add_offer(request.messages, offer, system)
             request = replace(request, messages=messages, constraint=offer.constraint)
             fitted = self._fitted(request)
         return request, Conversation(fitted, offer, dropped)

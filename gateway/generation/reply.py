@@ -1,4 +1,4 @@
-"""From deltas to chunks, and from chunks to a whole reply. Pure: no I/O, no clock."""
+"""From deltas to chunks, and from chunks to a complete reply. Pure: no I/O, no clock."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -48,7 +48,7 @@ class Reply:
         self._opened: set[int] = set()
 
     def chunk(self, delta: Delta) -> Chunk | None:
-        """Return what `delta` adds to its choice, or None where there is nothing to tell yet."""
+        """Return what `delta` adds to its choice, or None if there is nothing to send yet."""
         self._prompt_tokens = delta.prompt_tokens
         self._cached_tokens = delta.cached_tokens
         self._completion_tokens += delta.tokens
@@ -60,7 +60,7 @@ class Reply:
             return self._calling(delta, content)
         if not content and delta.finish_reason is None and not delta.logprobs:
             return None
-        return self._told(delta, content, delta.finish_reason)
+        return self._chunk(delta, content, delta.finish_reason)
 
     def _calling(self, delta: Delta, content: str) -> Chunk | None:
         """Return what `delta` adds to a choice that may call tools."""
@@ -76,9 +76,9 @@ class Reply:
             finish = "tool_calls" if finish == "stop" and reader.called else finish
         if not (words or calls or finish or delta.logprobs):
             return None
-        return self._told(delta, words, finish, calls)
+        return self._chunk(delta, words, finish, calls)
 
-    def _told(
+    def _chunk(
         self, delta: Delta, content: str, finish: FinishReason | None, calls: tuple[CallPiece, ...] = ()
     ) -> Chunk:
         opens = delta.index not in self._opened
@@ -105,7 +105,7 @@ class Reply:
 def packed(chunk: Chunk) -> Chunk:
     """Return `chunk` with its log probabilities as JSON.
 
-    A whole answer has up to 200,000: kept as objects, they take three times the memory, and written all at
+    A complete answer has up to 200,000: kept as objects, they take three times the memory, and written all at
     once at the end they hold up the event loop.
     """
     if chunk.logprobs is None:

@@ -106,8 +106,8 @@ class GenerationRequest:
     tool_choice: ToolChoice = ToolChoice()
     parallel_tool_calls: bool = False  # whether one answer may have several calls
     prompts: tuple[RawPrompt, ...] = ()
-    echo: bool = False  # whether the prompts are told again before their answers
-    ignored: tuple[str, ...] = ()  # fields that the client sent and nobody knows
+    echo: bool = False  # whether the prompts are repeated before their answers
+    ignored: tuple[str, ...] = ()  # unknown fields that the client sent
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +128,8 @@ class Prepared:
     tools: tuple[str, ...] = ()  # tools that the answer may call
     dropped_tools: int = 0
     fingerprint: str = ""  # of what answers
-    texts: tuple[str, ...] = ()  # of the prompts, where they are told again
-    ignored: tuple[str, ...] = ()  # fields that the client sent and nobody knows
+    texts: tuple[str, ...] = ()  # of the prompts, if they are echoed
+    ignored: tuple[str, ...] = ()  # unknown fields that the client sent
 
     @property
     def jobs(self) -> tuple[Job, ...]:
@@ -142,7 +142,7 @@ class Prepared:
 
     @property
     def scored_tokens(self) -> int:
-        """Return how many tokens have log probabilities at most; each choice tells its prompt's again."""
+        """Return how many tokens have log probabilities at most; each choice repeats its prompt's."""
         sampling = self.job.sampling
         if sampling.logprobs is None:
             return 0
@@ -158,14 +158,14 @@ class Prepared:
 
     @property
     def notices(self) -> dict[str, str]:
-        """Return what the client is told of it beside the answer, by the name of the header."""
+        """Return the headers that say what was left out of the request."""
         dropped = {
             "images": self.dropped_images,
             "messages": self.dropped_messages,
             "tools": self.dropped_tools,
         }
-        told = {f"x-gateway-dropped-{what}": str(count) for what, count in dropped.items() if count}
-        return told | ignored_header(self.ignored)
+        headers = {f"x-gateway-dropped-{what}": str(count) for what, count in dropped.items() if count}
+        return headers | ignored_header(self.ignored)
 
 
 def ignored_header(ignored: Sequence[str]) -> dict[str, str]:

@@ -10,7 +10,7 @@ The events are OpenAI's, in OpenAI's order (https://platform.openai.com/docs/api
                     response.output_item.done
     response.completed, response.incomplete or response.failed
 
-A whole answer is the response that the last event tells.
+A non-streamed answer is the response in the last event.
 """
 
 from collections.abc import Iterator
@@ -87,13 +87,13 @@ class ResponseEvents:
         return sse.text_delta(message.head, chunk.content, self._number())
 
     def close(self) -> Iterator[Event]:
-        """Yield what is left of the items once the last chunk is told."""
+        """Yield what is left of the items after the last chunk."""
         if not (self._message or self._open_call or self._done):
             yield from self._text("", [])  # an answer without words is a message all the same
         yield from self._close_item()
 
     def end(self, usage: ResponseUsage, now: int) -> ResponseEvent:
-        """Return the last event, which tells the whole response. `now` is in Unix seconds."""
+        """Return the last event, which has the complete response. `now` is in Unix seconds."""
         response = replace(self._response, status=self._status, output=self._done, usage=usage)
         if self._status == "incomplete":
             response = replace(response, incomplete_details=IncompleteDetails("max_output_tokens"))
@@ -102,13 +102,13 @@ class ResponseEvents:
 
     def fail(self, error: GatewayError) -> Iterator[Event]:
         """Yield the end of an answer that cannot go on."""
-        told = {"type": error.type, "code": error.code, "message": error.message, "param": error.param}
+        details = {"type": error.type, "code": error.code, "message": error.message, "param": error.param}
         yield ErrorEvent(
             sequence_number=self._number(),
             code=error.code,
             message=error.message,
             param=error.param,
-            error=told,
+            error=details,
         )
         failed = ResponseError("server_error", error.message)
         response = replace(self._response, status="failed", error=failed, output=self._done)

@@ -179,7 +179,7 @@ def started(
     *,
     stored: bool,
 ) -> Response:
-    """Return the response as it is told before it has output; `now` is in Unix seconds."""
+    """Return the response as it is sent before it has output; `now` is in Unix seconds."""
     return Response(
         id=id,
         created_at=now,
@@ -213,8 +213,8 @@ def _format(request: ResponseRequest) -> dict[str, Any]:
     chosen = request.text.format if request.text else None
     if chosen is None:
         return {"type": "text"}
-    told = chosen.model_dump(by_alias=True)
-    return told | {"strict": bool(told["strict"])} if "strict" in told else told
+    fields = chosen.model_dump(by_alias=True)
+    return fields | {"strict": bool(fields["strict"])} if "strict" in fields else fields
 
 
 def _tool(tool: ResponseFunctionTool) -> dict[str, Any]:

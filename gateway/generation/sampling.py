@@ -127,7 +127,7 @@ def _check_token(token: int, param: str, model: Model) -> None:
 
 
 def check_logprobs(number: int) -> None:
-    """Refuse more than MOST_LOGPROBS of several prompts, or with those of prompts that are told again."""
+    """Refuse more than MOST_LOGPROBS of several prompts, or with those of echoed prompts."""
     if number > MOST_LOGPROBS:
         raise InvalidValue(
             f"logprobs: the prompts and answers have up to {number}; the limit is {MOST_LOGPROBS}",

@@ -60,7 +60,7 @@ def _may_call(request: GenerationRequest, fitted: Fitted, settings: Settings) ->
     return settings.auto_tools == "always" or not any(message.images for message in fitted.messages)
 
 
-def told(messages: tuple[InputMessage, ...], offer: Offer, system: str) -> tuple[InputMessage, ...]:
+def add_offer(messages: tuple[InputMessage, ...], offer: Offer, system: str) -> tuple[InputMessage, ...]:
     """Return the conversation with the offer at the end of its system text, or of the style's, `system`."""
     head = 0
     while head < len(messages) and messages[head].role == "system":

@@ -82,19 +82,19 @@ def offer(
 def as_text(messages: Iterable[InputMessage]) -> tuple[InputMessage, ...]:
     """Return the conversation with calls as lines of the assistant, and their results as the user's text."""
     names: dict[str, str] = {}
-    told = []
+    converted = []
     for message in messages:
         if message.tool_calls:
             names |= {call.id: call.name for call in message.tool_calls}
             calls = (call_line(call.name, call.arguments) for call in message.tool_calls)
-            told.append(replace(message, parts=(*message.parts, *calls), tool_calls=()))
+            converted.append(replace(message, parts=(*message.parts, *calls), tool_calls=()))
         elif message.role == "tool":
             name = names.get(message.tool_call_id or "")
             head = f"Result of {name}:" if name else "Result:"
-            told.append(replace(message, role="user", parts=(head, *message.parts)))
+            converted.append(replace(message, role="user", parts=(head, *message.parts)))
         else:
-            told.append(message)
-    return tuple(told)
+            converted.append(message)
+    return tuple(converted)
 
 
 def call_line(name: str, arguments: str) -> str:
@@ -119,12 +119,12 @@ def _outline(schema: Mapping[str, Any]) -> str:
     listed = schema.get("required")
     required = {name for name in listed if isinstance(name, str)} if isinstance(listed, list) else set()
     optional = [name for name in properties if name not in required]
-    told = {name: _told(inner) for name, inner in properties.items()}
-    written = orjson.dumps(told).decode()
+    outlined = {name: _short_schema(inner) for name, inner in properties.items()}
+    written = orjson.dumps(outlined).decode()
     return f"{written} (optional: {', '.join(optional)})" if optional else written
 
 
-def _told(schema: Any) -> Any:
+def _short_schema(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
     kept = {name: value for name, value in schema.items() if name not in _NOISE}

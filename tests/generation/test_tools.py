@@ -134,12 +134,12 @@ def test_the_offer_ends_the_systems_text() -> None:
     offer, _ = decided(request())
     assert offer is not None
     system = InputMessage("system", ("Be brief.",), "messages[0]")
-    assert [message.parts for message in tool_offer.told((system, ASKED), offer, "Default.")] == [
+    assert [message.parts for message in tool_offer.add_offer((system, ASKED), offer, "Default.")] == [
         ("Be brief.",),
         (offer.text,),
         ASKED.parts,
     ]
-    assert tool_offer.told((ASKED,), offer, "Default.")[0].parts == ("Default.", offer.text)
+    assert tool_offer.add_offer((ASKED,), offer, "Default.")[0].parts == ("Default.", offer.text)
 
 
 def read(*pieces: str, names: tuple[str, ...] = ("f", "get_x")) -> tuple[str, list[tuple[str, str]], bool]:

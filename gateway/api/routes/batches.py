@@ -71,7 +71,7 @@ def router(
                 page.add(some)
             return page.response()
 
-        return await answers.whole(request, memory_budgets.FREE * limit, listed)
+        return await answers.full(request, memory_budgets.FREE * limit, listed)
 
     @routes.get("/v1/batches/{batch_id}", response_model=None)
     async def retrieve_batch(request: Request, batch_id: str) -> Response:

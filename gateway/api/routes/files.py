@@ -1,4 +1,4 @@
-"""`/v1/files`: files by reference. What a caller uploads, nobody else sees."""
+"""`/v1/files`: files by reference. Other callers cannot see what a caller uploads."""
 
 import asyncio
 from contextlib import suppress
@@ -56,7 +56,7 @@ def router(
             return page.response()
 
         number = min(wanted.limit, await files.count(caller))
-        return await answers.whole(request, ENTRY_BYTES * number, listed)
+        return await answers.full(request, ENTRY_BYTES * number, listed)
 
     @routes.get("/v1/files/{file_id}", response_model=None)
     async def retrieve_file(request: Request, file_id: str) -> Response:

@@ -27,10 +27,10 @@ def router(store: ResponseStore, answers: StoredAnswers) -> APIRouter:
             raise UnsupportedParameter("stream: a stored response cannot be streamed", param="stream")
         caller = context_of(request).caller.scope
 
-        async def told() -> Response:
+        async def answer() -> Response:
             return Response(await store.body(caller, response_id), media_type="application/json")
 
-        return await answers.whole(request, await store.body_size(caller, response_id), told)
+        return await answers.full(request, await store.body_size(caller, response_id), answer)
 
     @routes.delete("/v1/responses/{response_id}", response_model=None)
     async def delete_response(request: Request, response_id: str) -> Response:
@@ -52,13 +52,13 @@ def router(store: ResponseStore, answers: StoredAnswers) -> APIRouter:
         images = None if IMAGE_URLS in _included(request) else 0
         wanted = Wanted(caller, response_id, output=False, max_images=images)
 
-        async def told() -> Response:
+        async def answer() -> Response:
             listed = [stored_items.listed(item) for item in await store.conversation(wanted)]
             if order == "desc":
                 listed.reverse()
             return json_response(_page(listed, limit, request.query_params.get("after")))
 
-        return await answers.whole(request, await store.conversation_size(wanted), told)
+        return await answers.full(request, await store.conversation_size(wanted), answer)
 
     return routes
 
